@@ -1,0 +1,300 @@
+"""`DataStream`: a stream of records, and what can be done with it."""
+
+from __future__ import annotations
+
+import copy
+import typing
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from streamcore.api.callsite import user_line
+from streamcore.batch import Array, Columns, Schema, schema_of
+from streamcore.connectors.base import Sink
+from streamcore.connectors.print_sink import PrintSink
+from streamcore.errors import TopologyError
+from streamcore.plan.graph import Input, Node
+from streamcore.runtime.functions import BatchFunction, OutputTag, ProcessFunction
+from streamcore.runtime.keys import KeySelector
+from streamcore.runtime.operator import Operator
+from streamcore.runtime.operators.process import ProcessColumns, ProcessRows
+from streamcore.runtime.operators.sink import SinkOperator
+from streamcore.runtime.operators.source import BAD_RECORDS
+from streamcore.runtime.operators.stateless import Filter, FilterBatch, FlatMap, Forward, Map, MapBatch
+from streamcore.runtime.spec import Form, Partitioning, Route
+
+if TYPE_CHECKING:
+    from streamcore.api.connected import ConnectedStreams
+    from streamcore.api.environment import StreamEnvironment
+    from streamcore.api.keyed import KeyedStream
+
+T = TypeVar("T")
+T2 = TypeVar("T2")
+U = TypeVar("U")
+K = TypeVar("K")
+
+FORMS = {"rows": Form.ROWS, "columns": Form.COLUMNS, "any": Form.ANY}
+
+
+class DataStream(Generic[T]):
+    """A stream of records of type `T`. Immutable: every method gives a new stream.
+
+    A stream whose type has a schema (a dataclass, NamedTuple, Struct or `Schema`) can be used by columnar
+    operators and travels between processes as columns.
+    """
+
+    def __init__(
+        self,
+        env: StreamEnvironment,
+        node: Node,
+        schema: Schema | None,
+        tag: str | None = None,
+        partitioning: Partitioning | None = None,
+    ) -> None:
+        self._env = env
+        self._node = node
+        self._tag = tag
+        self._partitioning = partitioning
+        self.schema = schema
+
+    # --- one record at a time ------------------------------------------------------------------------------
+
+    def map(self, function: Callable[[T], U], *, returns: type[U] | Schema | None = None) -> DataStream[U]:
+        """One record out for each record in.
+
+        Args:
+            returns: the type of the results; taken from the function's annotation when that has a schema.
+        """
+        return self._then("map", partial(Map, function), Form.ROWS, returns or _annotated_result(function))
+
+    def filter(self, predicate: Callable[[T], object]) -> DataStream[T]:
+        """The records for which `predicate` is true."""
+        return self._then("filter", partial(Filter, predicate), Form.ROWS, self.schema)
+
+    def flat_map(self, function: Callable[[T], Iterable[U]], *, returns: type[U] | Schema | None = None) -> DataStream[U]:
+        """Any number of records out for each record in."""
+        return self._then("flat_map", partial(FlatMap, function), Form.ROWS, returns)
+
+    # --- columns -------------------------------------------------------------------------------------------
+
+    def map_batch(self, function: Callable[[Columns], Columns], *, returns: type[U] | Schema | None = None) -> DataStream[U]:
+        """Columns out for columns in, a batch at a time. How the stream is cut into batches must not matter.
+
+        Args:
+            returns: the type of the results when it differs from the stream's.
+        """
+        self._need_schema("map_batch")
+        schema = schema_of(returns) if returns is not None else self.schema
+        if schema is None:
+            raise TopologyError(f"map_batch ({user_line()}): {returns!r} has no schema", hint="give a dataclass or a Schema")
+        return self._then("map_batch", partial(MapBatch, function, schema), Form.COLUMNS, schema)
+
+    def filter_batch(self, mask: Callable[[Columns], Array]) -> DataStream[T]:
+        """The records where `mask(columns)`, a boolean array (n,), is true."""
+        self._need_schema("filter_batch")
+        return self._then("filter_batch", partial(FilterBatch, mask), Form.COLUMNS, self.schema)
+
+    # --- functions with state, timers and side outputs -----------------------------------------------------
+
+    @overload
+    def process(
+        self, function: ProcessFunction[T, U], *, returns: type[U] | Schema | None = None, tags: Iterable[OutputTag[Any]] = ()
+    ) -> DataStream[U]: ...
+    @overload
+    def process(
+        self, function: BatchFunction[U], *, returns: type[U] | Schema | None = None, tags: Iterable[OutputTag[Any]] = ()
+    ) -> DataStream[U]: ...
+    def process(
+        self,
+        function: ProcessFunction[T, U] | BatchFunction[U],
+        *,
+        returns: type[U] | Schema | None = None,
+        tags: Iterable[OutputTag[Any]] = (),
+    ) -> DataStream[U]:
+        """Runs a function with side outputs; on a keyed stream also with state and timers.
+
+        Args:
+            returns: the type of the main output's records.
+            tags: the side outputs that have a type of their own; untyped ones need not be named.
+        """
+        selector = self._partitioning.key if self._partitioning else None
+        name = type(function).__name__
+        if isinstance(function, BatchFunction):
+            self._need_schema(name)
+            make, form = partial(_fresh, ProcessColumns, function, (selector,)), Form.COLUMNS
+        else:
+            make, form = partial(_fresh, ProcessRows, function, (selector,)), Form.ROWS
+        stream: DataStream[U] = self._then(name, make, form, returns)
+        stream._node.sides = {tag.name: schema_of(tag.type) for tag in tags}
+        return stream
+
+    def side_output(self, tag: OutputTag[U]) -> DataStream[U]:
+        """The records that the operator sent to `tag`."""
+        schema = schema_of(tag.type)
+        if schema is not None:
+            self._node.sides.setdefault(tag.name, schema)
+        return DataStream(self._env, self._node, schema, tag.name)
+
+    def bad_records(self) -> DataStream[Any]:
+        """The malformed records of a source that was made with `on_error="side_output"`, as `BadRecord`."""
+        if self._node.source is None:
+            raise TopologyError(f"{self._node} is no source; only sources have bad records ({user_line()})")
+        return DataStream(self._env, self._node, None, BAD_RECORDS)
+
+    # --- partitioning --------------------------------------------------------------------------------------
+
+    @overload
+    def key_by(self, key: Callable[[T], K]) -> KeyedStream[K, T]: ...
+    @overload
+    def key_by(self, key: str | tuple[str, ...]) -> KeyedStream[Any, T]: ...
+    def key_by(self, key: str | tuple[str, ...] | Callable[[T], Any]) -> KeyedStream[Any, T]:
+        """Partitions by key: a field's name, a tuple of names (the key is a tuple), or a function of the record.
+
+        Raises:
+            TopologyError: the stream's type has no such field.
+        """
+        from streamcore.api.keyed import KeyedStream
+
+        selector = self._selector(key)
+        return KeyedStream(self._env, self._node, self.schema, self._tag, Partitioning(Route.HASH, key=selector))
+
+    def rebalance(self) -> DataStream[T]:
+        """Deals the records out evenly over the next operator's subtasks."""
+        return self._routed(Partitioning(Route.REBALANCE))
+
+    def broadcast(self) -> DataStream[T]:
+        """Every subtask of the next operator gets every record."""
+        return self._routed(Partitioning(Route.BROADCAST))
+
+    def forward(self) -> DataStream[T]:
+        """Records stay on the subtask of equal number; needs equal parallelism."""
+        return self._routed(Partitioning(Route.FORWARD))
+
+    def partition(self, choose: Callable[[T, int], int]) -> DataStream[T]:
+        """Sends each record to subtask `choose(record, number_of_subtasks)`."""
+        return self._routed(Partitioning(Route.CUSTOM, choose=choose))
+
+    # --- several streams -----------------------------------------------------------------------------------
+
+    def union(self, *others: DataStream[T]) -> DataStream[T]:
+        """All records of all streams; those of one stream stay in order."""
+        streams = [self, *others]
+        node = self._env.graph.add(
+            "union", user_line(), make=Forward, forms=(Form.ANY,) * len(streams), output=_common_schema(streams)
+        )
+        node.schemas = tuple(stream.schema for stream in streams)
+        node.inputs = [stream._read(port) for port, stream in enumerate(streams)]
+        return DataStream(self._env, node, node.output)
+
+    def connect(self, other: DataStream[T2]) -> ConnectedStreams[T, T2]:
+        """Two streams of different types into one operator that keeps them apart."""
+        from streamcore.api.connected import ConnectedStreams
+
+        return ConnectedStreams(self._env, self, other)
+
+    # --- the end -------------------------------------------------------------------------------------------
+
+    def sink(self, sink: Sink[T]) -> DataStream[T]:
+        """Writes the stream; the result can only be given a name, uid or parallelism."""
+        stream: DataStream[T] = self._then(
+            type(sink).__name__, partial(SinkOperator, sink), FORMS[sink.accepts], None
+        )
+        stream._node.schemas = (self.schema,)
+        stream._node.prepare = sink.prepare_job
+        stream._node.parallelism = sink.parallelism
+        if sink.accepts == "columns":
+            self._need_schema(type(sink).__name__)
+        return stream
+
+    def print(self, prefix: str = "") -> DataStream[T]:
+        """Prints each record on stdout."""
+        return self.sink(PrintSink(prefix))
+
+    def execute_and_collect(self) -> list[T]:
+        """Runs the topology and returns this stream's records, each exactly once, in no promised order."""
+        return self._env.execute_and_collect(self)
+
+    # --- the operator's attributes -------------------------------------------------------------------------
+
+    def uid(self, uid: str) -> DataStream[T]:
+        """Names the operator in snapshots, so that its state is found again when the topology has changed."""
+        self._node.uid = uid
+        return self
+
+    def name(self, name: str) -> DataStream[T]:
+        """Names the operator in messages, metrics and `describe()`."""
+        self._node.name = name
+        return self
+
+    def parallelism(self, parallelism: int) -> DataStream[T]:
+        """The operator's number of subtasks."""
+        if parallelism < 1:
+            raise TopologyError(f"parallelism {parallelism} of {self._node}: it must be at least 1")
+        self._node.parallelism = parallelism
+        return self
+
+    def start_new_chain(self) -> DataStream[T]:
+        """Runs the operator in a subtask of its own instead of its producer's."""
+        self._node.chainable = False
+        return self
+
+    # --- inside --------------------------------------------------------------------------------------------
+
+    def _read(self, port: int) -> Input:
+        return Input(self._node, self._tag, port, self._partitioning)
+
+    def _routed(self, partitioning: Partitioning) -> DataStream[T]:
+        return DataStream(self._env, self._node, self.schema, self._tag, partitioning)
+
+    def _then(self, name: str, make: Callable[[], Operator], form: Form, returns: Any) -> DataStream[Any]:
+        schema = schema_of(returns)
+        node = self._env.graph.add(
+            name, user_line(), make=make, forms=(form,), schemas=(self.schema,), output=schema, inputs=[self._read(0)]
+        )
+        return DataStream(self._env, node, schema)
+
+    def _need_schema(self, what: str) -> None:
+        if self.schema is None:
+            raise TopologyError(
+                f"{what} ({user_line()}) works on columns, but the stream from {self._node} has no type",
+                hint="give the source or the map before it a type: map(function, returns=MyDataclass)",
+            )
+
+    def _selector(self, key: Any) -> KeySelector:
+        selector = KeySelector(key)
+        if self.schema is not None:
+            for name in selector.fields:
+                if name not in self.schema.by_name:
+                    raise TopologyError(
+                        f"key_by({selector}) ({user_line()}): the stream from {self._node} has no field {name!r}",
+                        hint=f"its fields are {self.schema}",
+                    )
+        return selector
+
+
+def _fresh(cls: Callable[..., Operator], function: Any, *arguments: Any) -> Operator:
+    """An operator with a copy of the user's function object: every subtask has its own."""
+    return cls(copy.deepcopy(function), *arguments)
+
+
+def _annotated_result(function: Callable[..., Any]) -> Any:
+    try:
+        declared = typing.get_type_hints(function).get("return")
+    except (TypeError, NameError, AttributeError):
+        return None
+    try:
+        return declared if schema_of(declared) is not None else None
+    except TopologyError:
+        return None  # a record type with fields that have no column form travels as rows
+
+
+def _common_schema(streams: list[DataStream[Any]]) -> Schema | None:
+    schemas = {stream.schema for stream in streams}
+    if len(schemas) == 1:
+        return streams[0].schema
+    if None not in schemas:
+        raise TopologyError(
+            f"union ({user_line()}): the streams have different types: {', '.join(str(s) for s in schemas)}",
+            hint="map them to one type first, or use connect",
+        )
+    return None

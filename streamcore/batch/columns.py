@@ -1,0 +1,149 @@
+"""`Columns`: a batch of typed records, one array per field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from streamcore.batch.schema import Field, Schema
+from streamcore.errors import TopologyError
+
+Array = Any
+"""A NumPy array (fixed-width fields; 2-D for vectors) or a pyarrow Array (all others)."""
+
+
+class Columns:
+    """A batch of records as arrays of one length. Treat the arrays as read-only: batches are shared.
+
+    `columns["celsius"]` is the array of a field; `len(columns)` the number of records.
+    """
+
+    __slots__ = ("_length", "arrays", "schema")
+
+    def __init__(self, schema: Schema, arrays: Mapping[str, Array]) -> None:
+        self.schema = schema
+        self.arrays: dict[str, Array] = {name: arrays[name] for name in schema.names}
+        self._length = len(next(iter(self.arrays.values()))) if self.arrays else 0
+        for name, array in self.arrays.items():
+            if len(array) != self._length:
+                raise ValueError(f"column {name!r} has {len(array)} rows, the first column has {self._length}")
+
+    @staticmethod
+    def of(**arrays: Array) -> Columns:
+        """Columns with the schema that the arrays themselves have."""
+        return Columns(Schema(tuple(infer_field(name, array) for name, array in arrays.items())), arrays)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, name: str) -> Array:
+        try:
+            return self.arrays[name]
+        except KeyError:
+            raise TopologyError(
+                f"there is no column {name!r}", hint=f"the columns are: {', '.join(self.arrays)}"
+            ) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.arrays
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Columns):
+            return NotImplemented
+        return self.schema == other.schema and self.to_rows() == other.to_rows()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Columns({self._length} rows of {self.schema})"
+
+    def take(self, indices: Array) -> Columns:
+        """The records at `indices` (int64 positions), in that order."""
+        return self._map(lambda a: a[indices] if isinstance(a, np.ndarray) else a.take(pa.array(indices)))
+
+    def filter(self, mask: Array) -> Columns:
+        """The records where the boolean `mask` is true."""
+        kept = np.flatnonzero(mask)
+        return self if len(kept) == self._length else self.take(kept)
+
+    def slice(self, start: int, stop: int) -> Columns:
+        """The records from `start` up to, not including, `stop`; no copy."""
+        return self._map(lambda a: a[start:stop])
+
+    def select(self, *names: str) -> Columns:
+        """Only the named columns, in that order."""
+        return Columns(self.schema.select(names), {name: self[name] for name in names})
+
+    def with_columns(self, **arrays: Array) -> Columns:
+        """These columns with some added or replaced; a new field's type is that of its array."""
+        fields = dict(self.schema.by_name)
+        for name, array in arrays.items():
+            fields[name] = infer_field(name, array)
+        return Columns(Schema(tuple(fields.values())), {**self.arrays, **arrays})
+
+    def to_rows(self) -> list[Any]:
+        """One Python object per record: the schema's row type, or a named tuple."""
+        lists: list[Sequence[Any]] = []
+        for field in self.schema.fields:
+            array = self.arrays[field.name]
+            if isinstance(array, np.ndarray):
+                lists.append(list(array) if field.width else array.tolist())
+            else:
+                lists.append(array.to_pylist())
+        return list(map(self.schema.make_row, zip(*lists, strict=True))) if lists else []
+
+    def to_arrow(self) -> pa.RecordBatch:
+        """The same records as an Arrow record batch; plain numbers are not copied."""
+        arrays = [_to_arrow(self.arrays[f.name], f) for f in self.schema.fields]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema.arrow)
+
+    @staticmethod
+    def from_arrow(batch: pa.RecordBatch, schema: Schema) -> Columns:
+        """Columns over an Arrow record batch that has the schema's fields; plain numbers are not copied."""
+        return Columns(schema, {f.name: _from_arrow(batch.column(f.name), f) for f in schema.fields})
+
+    def _map(self, change: Any) -> Columns:
+        return Columns(self.schema, {name: change(array) for name, array in self.arrays.items()})
+
+
+def concat_columns(parts: Sequence[Columns]) -> Columns:
+    """The records of all parts, which share one schema, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    arrays: dict[str, Array] = {}
+    for name in first.schema.names:
+        pieces = [part.arrays[name] for part in parts]
+        if isinstance(pieces[0], np.ndarray):
+            arrays[name] = np.concatenate(pieces)
+        else:
+            arrays[name] = pa.concat_arrays(pieces)
+    return Columns(first.schema, arrays)
+
+
+def infer_field(name: str, array: Array) -> Field:
+    """The field that an array stands for."""
+    if not isinstance(array, np.ndarray):
+        return Field(name, array.type, array.null_count > 0)
+    item = pa.from_numpy_dtype(array.dtype)
+    return Field(name, item if array.ndim == 1 else pa.list_(item, array.shape[1]))
+
+
+def _to_arrow(array: Array, field: Field) -> pa.Array:
+    if not isinstance(array, np.ndarray):
+        return array
+    if field.width:
+        flat = pa.array(np.ascontiguousarray(array).reshape(-1))
+        return pa.FixedSizeListArray.from_arrays(flat, type=field.type)
+    return pa.array(array, type=field.type)
+
+
+def _from_arrow(array: pa.Array, field: Field) -> Array:
+    if field.dtype is None:
+        return array
+    if field.width:
+        return array.flatten().to_numpy(zero_copy_only=False).reshape(-1, field.width)
+    return array.to_numpy(zero_copy_only=False)

@@ -1,0 +1,109 @@
+"""A batch in either form, and the way from one form to the other (once at the border, never per record)."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from streamcore.batch.columns import Columns, concat_columns
+from streamcore.batch.schema import Field, Schema
+from streamcore.errors import BadRecordError
+
+Batch = list[Any] | Columns
+"""Records on their way: a list of Python objects, or columns."""
+
+
+def to_rows(batch: Batch) -> list[Any]:
+    """The batch as a list of Python objects."""
+    return batch.to_rows() if isinstance(batch, Columns) else batch
+
+
+def to_columns(batch: Batch, schema: Schema) -> Columns:
+    """The batch as columns of `schema`.
+
+    Raises:
+        BadRecordError: a record lacks a field or has a value of another type; names the record and field.
+    """
+    if isinstance(batch, Columns):
+        return batch
+    values = _field_values(batch, schema)
+    return Columns(schema, {f.name: _column(values[i], f, batch) for i, f in enumerate(schema.fields)})
+
+
+def concat(parts: Sequence[Batch]) -> Batch:
+    """All records of the parts in order; the parts have one form."""
+    if len(parts) == 1:
+        return parts[0]
+    if isinstance(parts[0], Columns):
+        return concat_columns(parts)  # type: ignore[arg-type]
+    rows: list[Any] = []
+    for part in parts:
+        rows.extend(to_rows(part))
+    return rows
+
+
+def take(batch: Batch, indices: Any) -> Batch:
+    """The records at `indices` (int64 positions), in that order."""
+    if isinstance(batch, Columns):
+        return batch.take(indices)
+    return [batch[i] for i in indices.tolist()]
+
+
+def slice_batch(batch: Batch, start: int, stop: int) -> Batch:
+    """The records from `start` up to, not including, `stop`."""
+    return batch.slice(start, stop) if isinstance(batch, Columns) else batch[start:stop]
+
+
+def _field_values(rows: list[Any], schema: Schema) -> list[Sequence[Any]]:
+    width = len(schema.fields)
+    if not rows:
+        return [()] * width
+    if isinstance(rows[0], tuple):
+        try:
+            return list(zip(*rows, strict=True))
+        except ValueError:
+            bad = next(row for row in rows if not isinstance(row, tuple) or len(row) != width)
+            raise BadRecordError(f"record {_short(bad)} doesn't have the {width} fields of {schema}") from None
+    by_key = isinstance(rows[0], dict)
+    columns: list[Sequence[Any]] = []
+    for name in schema.names:
+        get = operator.itemgetter(name) if by_key else operator.attrgetter(name)
+        try:
+            columns.append([get(row) for row in rows])
+        except (AttributeError, KeyError, TypeError):
+            bad = next(row for row in rows if not (name in row if by_key else hasattr(row, name)))
+            raise BadRecordError(f"record {_short(bad)} has no field {name!r}", hint=f"the stream's type is {schema}") from None
+    return columns
+
+
+def _column(values: Sequence[Any], field: Field, rows: list[Any]) -> Any:
+    try:
+        if field.dtype is None:
+            return pa.array(values, type=field.type)
+        if field.width:
+            return np.array(values, dtype=field.dtype).reshape(len(values), field.width)
+        return pa.array(values, type=field.type).to_numpy(zero_copy_only=False).astype(field.dtype, copy=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError, OverflowError) as error:
+        for value, row in zip(values, rows, strict=False):
+            if value is None or not _fits(value, field):
+                raise BadRecordError(
+                    f"record {_short(row)}: field {field.name!r} is {_short(value)}, not {field.type}"
+                ) from None
+        raise BadRecordError(f"field {field.name!r} can't be made {field.type}: {error}") from None
+
+
+def _fits(value: Any, field: Field) -> bool:
+    try:
+        pa.array([value], type=field.type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _short(value: Any, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

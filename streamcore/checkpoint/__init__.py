@@ -1,0 +1,1 @@
+"""Snapshots: the pure protocol, their storage, their format, and what to restore."""

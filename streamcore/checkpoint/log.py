@@ -1,0 +1,204 @@
+"""The checkpoint log: which checkpoints are complete, and which run of the job may add to them.
+
+::
+
+    DIR/log/00000001.json     a fence: run 1 started afresh
+    DIR/log/00000002.json     the manifest of checkpoint 1
+    DIR/log/00000003.json     a fence: run 2 goes on from checkpoint 1
+    DIR/chk-00000001/*.state  what the subtasks wrote for checkpoint 1
+
+Entries are numbered without gaps and each is created exactly once (`Storage.create`), so the log is also the
+fence between runs: a run appends at the number after the newest entry it knows, and if that name is taken,
+another run has taken over and this one must stop. A checkpoint is complete when its manifest is in the log;
+a file that no manifest names is never read. Fences are kept for ever: they are what stops a late survivor.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+from streamcore.checkpoint.storage import FileRef, Storage
+from streamcore.errors import CheckpointError, DamagedCheckpointError, FencedError, NoCheckpointError
+
+FORMAT = 1
+_ENTRY = re.compile(r"(\d{8})\.json")
+_CHECKPOINT = re.compile(r"chk-(\d{8})")
+_FINISHED = "finished"
+_FINISHED_FILE = re.compile(r"v\d+-\d+\.e(\d+)\.state")
+
+
+class OperatorEntry(msgspec.Struct, frozen=True):
+    """An operator of the topology that took the snapshot."""
+
+    name: str
+    parallelism: int
+    max_parallelism: int
+
+
+class SubtaskEntry(msgspec.Struct, frozen=True):
+    """One subtask's part of a snapshot. `finished`: its input had ended and it had emitted its last."""
+
+    vertex: int
+    index: int
+    parallelism: int
+    operators: list[str]
+    finished: bool
+    file: FileRef
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One entry of the log: the manifest of a complete checkpoint, or a fence.
+
+    Attributes:
+        epoch: the attempt that wrote it.
+        run: the run of the job (one start of the coordinator).
+        checkpoint_id: of a manifest; of a fence, the checkpoint that the run goes on from (0: none).
+    """
+
+    kind: Literal["checkpoint", "fence"]
+    job: str
+    run: int
+    epoch: int
+    checkpoint_id: int
+    created_ms: int
+    format: int = FORMAT
+    operators: dict[str, OperatorEntry] = {}
+    subtasks: list[SubtaskEntry] = []
+
+    @property
+    def size_bytes(self) -> int:
+        """What the snapshot's files take."""
+        return sum(subtask.file.size_bytes for subtask in self.subtasks)
+
+
+def directory_of(checkpoint_id: int) -> str:
+    """Where the subtasks put their parts of a checkpoint."""
+    return f"chk-{checkpoint_id:08d}"
+
+
+def state_path(checkpoint_id: int, vertex: int, index: int, epoch: int) -> str:
+    """The file of one subtask; the epoch in it keeps a late survivor from writing over a newer attempt's."""
+    return f"{directory_of(checkpoint_id)}/v{vertex}-{index}.e{epoch}.state"
+
+
+def finished_path(vertex: int, index: int, epoch: int) -> str:
+    """The last file of a subtask that has finished; every later checkpoint refers to it."""
+    return f"{_FINISHED}/v{vertex}-{index}.e{epoch}.state"
+
+
+class CheckpointLog:
+    """The log of one storage, as one run sees it."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self._entries: dict[int, Entry] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Reads entries that were added since."""
+        for name in self.storage.names("log"):
+            match = _ENTRY.fullmatch(name)
+            if match and int(match[1]) not in self._entries:
+                self._entries[int(match[1])] = self._read(name)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was ever logged here."""
+        return not self._entries
+
+    @property
+    def last_run(self) -> int:
+        """The newest run that has started here; 0 when there was none."""
+        return max((entry.run for entry in self._entries.values()), default=0)
+
+    @property
+    def last_checkpoint_id(self) -> int:
+        """The highest checkpoint id in use, complete or not."""
+        begun = [int(match[1]) for name in self.storage.names("") if (match := _CHECKPOINT.fullmatch(name))]
+        return max([*begun, *(entry.checkpoint_id for entry in self._entries.values())], default=0)
+
+    def checkpoints(self) -> list[Entry]:
+        """The complete checkpoints, oldest first."""
+        return [entry for _, entry in sorted(self._entries.items()) if entry.kind == "checkpoint"]
+
+    def latest(self) -> Entry:
+        """The checkpoint that the job's newest run would go on from.
+
+        Raises:
+            NoCheckpointError: there is none, or the newest run started afresh and completed none.
+        """
+        for _, entry in sorted(self._entries.items(), reverse=True):
+            if entry.kind == "checkpoint":
+                return entry
+            if entry.checkpoint_id == 0:
+                raise NoCheckpointError(
+                    f"the last run in {self.storage.url} completed no checkpoint",
+                    hint="start it again without --restore, or name an older checkpoint: --restore DIR/chk-NNNNNNNN",
+                )
+            return self.find(entry.checkpoint_id)
+        raise NoCheckpointError(
+            f"there is no checkpoint in {self.storage.url}",
+            hint="start without --restore, or check --checkpoint-dir",
+        )
+
+    def find(self, checkpoint_id: int) -> Entry:
+        """The manifest of one checkpoint.
+
+        Raises:
+            NoCheckpointError: it isn't there or isn't complete.
+        """
+        for entry in self._entries.values():
+            if entry.kind == "checkpoint" and entry.checkpoint_id == checkpoint_id:
+                return entry
+        there = ", ".join(directory_of(entry.checkpoint_id) for entry in self.checkpoints())
+        raise NoCheckpointError(
+            f"{self.storage.url}/{directory_of(checkpoint_id)} is not a complete checkpoint",
+            hint=f"complete ones: {there}" if there else "there is no complete checkpoint in this directory",
+        )
+
+    def append(self, entry: Entry) -> None:
+        """Adds an entry after the newest known one.
+
+        Raises:
+            FencedError: another run has added one.
+        """
+        number = max(self._entries, default=0) + 1
+        if not self.storage.create(f"log/{number:08d}.json", msgspec.json.format(msgspec.json.encode(entry), indent=1)):
+            raise FencedError(
+                f"another run of the job has taken over {self.storage.url}; this one stops",
+                hint="run one job per checkpoint directory",
+            )
+        self._entries[number] = entry
+
+    def retain(self, count: int, epoch: int) -> None:
+        """Deletes all but the newest `count` checkpoints, and what unfinished ones and attempts before `epoch` left."""
+        manifests = [(number, entry) for number, entry in sorted(self._entries.items()) if entry.kind == "checkpoint"]
+        for number, _ in manifests[:-count]:
+            self.storage.delete(f"log/{number:08d}.json")
+            del self._entries[number]
+        kept = {entry.checkpoint_id for _, entry in manifests[-count:]}
+        if kept:
+            for name in self.storage.names(""):
+                match = _CHECKPOINT.fullmatch(name)
+                if match and int(match[1]) not in kept and int(match[1]) < max(kept):
+                    self.storage.delete(name)
+        referenced = {subtask.file.path for _, entry in manifests[-count:] for subtask in entry.subtasks}
+        for name in self.storage.names(_FINISHED):
+            match = _FINISHED_FILE.fullmatch(name)
+            if match and int(match[1]) < epoch and f"{_FINISHED}/{name}" not in referenced:
+                self.storage.delete(f"{_FINISHED}/{name}")
+
+    def _read(self, name: str) -> Entry:
+        try:
+            entry = msgspec.json.decode(self.storage.read(f"log/{name}"), type=Entry)
+        except msgspec.DecodeError as error:
+            raise DamagedCheckpointError(f"{self.storage.url}/log/{name} is damaged: {error}") from error
+        if entry.format > FORMAT:
+            raise CheckpointError(
+                f"{self.storage.url}/log/{name} has format {entry.format}, this version reads up to {FORMAT}",
+                hint="restore with the version that wrote it, or a newer one",
+            )
+        return entry

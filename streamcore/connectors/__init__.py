@@ -1,0 +1,1 @@
+"""Connectors: sources and sinks on the interfaces of `streamcore.connectors.base`."""

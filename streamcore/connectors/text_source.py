@@ -1,0 +1,73 @@
+"""The lines of text files as a source of `str` rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamcore.connectors.base import ReaderContext, Split, SplitReader
+from streamcore.connectors.blocks import BLOCK_BYTES, Block, BlockReader, Malformed, Parsed, ReadSettings, lines_end
+from streamcore.connectors.paths import FileSource, PathsLike, check_on_error
+from streamcore.errors import UsageError
+
+
+class TextSource(FileSource[str]):
+    """The lines of text files without their ends (LF or CRLF), blank ones too; one split per file.
+
+    Args:
+        paths: a path, a glob, a directory, or several of them; plain or gzip files.
+        encoding: of the files; one in which a line feed is the byte 10, as in all but UTF-16 and UTF-32.
+        on_error: what becomes of a line that isn't in the encoding: `fail`, `skip` (counted) or `side_output`.
+
+    Raises:
+        UsageError: the encoding is unknown or can't be cut at line ends, or an option is wrong.
+    """
+
+    def __init__(
+        self, paths: PathsLike, encoding: str = "utf-8", *, on_error: str = "fail", block_bytes: int = BLOCK_BYTES
+    ) -> None:
+        super().__init__(paths)
+        try:
+            usable = "a\n".encode(encoding)[-2:] == b"a\n"
+        except LookupError:
+            raise UsageError(f"the encoding {encoding!r} is unknown") from None
+        if not usable:
+            raise UsageError(f"lines can't be read in {encoding}", hint="convert the files to UTF-8")
+        self.encoding = encoding
+        self.on_error = check_on_error(on_error)
+        self.block_bytes = block_bytes
+
+    def reader(self, split: Split, offset: Any, context: ReaderContext) -> SplitReader:
+        """A reader of one file; its offset is `[block position, lines done, line]`.
+
+        Raises:
+            ConnectorError: the file can't be read.
+        """
+        settings = ReadSettings(lines_end, self.on_error, self.block_bytes)
+        return _TextReader(self.encoding, split.id, offset, context, settings)
+
+
+class _TextReader(BlockReader):
+    def __init__(self, encoding: str, *args: Any) -> None:
+        super().__init__(*args)
+        self._encoding = encoding
+
+    def parse(self, block: Block) -> Parsed:
+        data = block.data if block.is_tail else block.data[:-1]
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n")
+            # of the last line the line feed is gone already
+            data = data if block.is_tail else data.removesuffix(b"\r")
+        try:
+            return Parsed(data.decode(self._encoding).split("\n"))
+        except UnicodeDecodeError:
+            return self._parse_each(data.split(b"\n"), block.line)
+
+    def _parse_each(self, lines: list[bytes], first_line: int) -> Parsed:
+        rows: list[Any] = []
+        bad: list[Malformed] = []
+        for index, line in enumerate(lines):
+            try:
+                rows.append(line.decode(self._encoding))
+            except UnicodeDecodeError:
+                bad.append(Malformed(index, first_line + index, f"not {self._encoding}", line))
+        return Parsed(rows, bad)

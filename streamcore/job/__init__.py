@@ -1,0 +1,1 @@
+"""The control plane: deploys attempts, triggers checkpoints, watches workers, restarts."""

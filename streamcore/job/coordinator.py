@@ -1,0 +1,415 @@
+"""The coordinator: runs one job to its end.
+
+One task takes every event from one queue - messages of workers, lost workers, ticks of its own, requests to
+stop - and acts on it, so nothing here needs a lock. A run is a sequence of attempts::
+
+    take over (fence) -> [ deploy -> connect -> start -> events ... ] -> finished | stopped
+                           ^                                  | failure
+                           +------- restart policy: wait <----+
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from streamcore.errors import CheckpointError, FencedError, JobFailedError, StreamcoreError
+from streamcore.job.checkpoints import Checkpoints
+from streamcore.job.config import RunConfig, StopMode
+from streamcore.job.links import Link, Workers, WorkerLost
+from streamcore.job.placement import place
+from streamcore.job.status import JobResult, JobStatus
+from streamcore.job.termination import LoopTermination
+from streamcore.runtime.messages import (
+    Abort,
+    Acknowledge,
+    Cancel,
+    Cancelled,
+    Closed,
+    Complete,
+    Connect,
+    Connected,
+    Decline,
+    Deploy,
+    Deployed,
+    Drain,
+    Failed,
+    Finished,
+    LoopOver,
+    OutsideEnded,
+    Report,
+    Restore,
+    Shutdown,
+    Start,
+    Subtask,
+    ToCoordinator,
+    ToWorker,
+    Trigger,
+    Wave,
+    WaveReply,
+)
+from streamcore.runtime.services import Services
+from streamcore.runtime.spec import JobSpec
+
+CANCEL_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 10.0
+_FIRST_WAVE_PAUSE_S, _LAST_WAVE_PAUSE_S = 0.001, 0.05
+
+logger = logging.getLogger("streamcore.job")
+
+
+@dataclass(frozen=True, slots=True)
+class _Tick:
+    """A moment that the coordinator has set itself."""
+
+    kind: str
+    epoch: int
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _StopRequest:
+    mode: StopMode
+
+
+_Event = ToCoordinator | WorkerLost | _Tick | _StopRequest
+
+
+class _AttemptFailedError(Exception):
+    """An attempt ended early; `error` says why."""
+
+    def __init__(self, error: StreamcoreError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Coordinator:
+    """Runs one job on some workers."""
+
+    def __init__(self, job: JobSpec, config: RunConfig, workers: Workers, services: Services) -> None:
+        self.status = JobStatus(job)
+        self._job = job
+        self._config = config
+        self._workers = workers
+        self._services = services
+        self._clock = services.clock
+        self._events: asyncio.Queue[_Event] = asyncio.Queue()
+        self._links: dict[int, Link] = {}
+        self._last_heard: dict[int, float] = {}
+        self._checkpoints: Checkpoints | None = None
+        self._epoch = 0
+        self._stop: StopMode | None = None
+        self._stopping_id: int | None = None
+        self._open: set[Subtask] = set()
+        self._unfinished: set[Subtask] = set()
+        self._loops: dict[int, LoopTermination] = {}
+        self._wave_pause_s: dict[int, float] = {}
+
+    def request_stop(self, mode: StopMode) -> None:
+        """Asks for a graceful end: `snapshot` stops at a last checkpoint, `drain` ends the input."""
+        self._events.put_nowait(_StopRequest(mode))
+
+    async def run(self) -> JobResult:
+        """Runs the job until its input ends, it is stopped, or it fails for good.
+
+        Raises:
+            JobFailedError: the restart policy gave up; the error of the last attempt.
+            CheckpointError: the snapshot can't be restored, or another run has taken over.
+        """
+        started = self._clock.monotonic()
+        try:
+            self._prepare()
+            await self._attempts()
+        finally:
+            self.status.state = "ended"
+            await self._dismiss_workers()
+        checkpoints = self._checkpoints
+        return JobResult(
+            job=self._job.name,
+            records_read=self.status.records_read,
+            duration_s=self._clock.monotonic() - started,
+            restarts=self.status.restarts,
+            checkpoints=self.status.checkpoints,
+            stopped=self._stop is not None,
+            last_checkpoint=checkpoints.path_of_newest() if checkpoints else None,
+        )
+
+    def _prepare(self) -> None:
+        if self._config.checkpointing is not None:
+            self._checkpoints = Checkpoints(self._job, self._config.checkpointing, self._services, self.status)
+            self._epoch = self._checkpoints.take_over(self._config.restore) - 1
+        for vertex in self._job.vertices:
+            for spec in vertex.operators:
+                if spec.prepare is not None:
+                    spec.prepare(self._restore() is not None)
+
+    def _restore(self) -> Restore | None:
+        return self._checkpoints.newest if self._checkpoints else None
+
+    async def _attempts(self) -> None:
+        policy = self._config.restart_policy()
+        while True:
+            try:
+                await self._attempt()
+                return
+            except _AttemptFailedError as failure:
+                error = failure.error
+                if isinstance(error, FencedError):
+                    raise error from None
+                delay_s = policy.delay_s(self._clock.monotonic())
+                if delay_s is None:
+                    raise error from None
+                self.status.restarts += 1
+                self.status.state = "restarting"
+                where = self._checkpoints.path_of_newest() if self._checkpoints else None
+                logger.warning(
+                    "attempt failed: %s; restarting in %.1f s from %s", error.message, delay_s, where or "the beginning",
+                    extra={"job": self._job.name, "epoch": self._epoch},
+                )  # fmt: skip
+                await self._cancel_attempt()
+                await self._clock.sleep(delay_s)
+
+    async def _attempt(self) -> None:
+        self._epoch += 1
+        self.status.epoch, self.status.state = self._epoch, "deploying"
+        self.status.counters = {}
+        members = self._job.subtasks()
+        self._open, self._unfinished = set(members), set(members)
+        self._stopping_id = None
+        self._make_loops()
+        if self._checkpoints is not None:
+            self._checkpoints.begin_attempt(self._epoch)
+        await self._start_workers()
+        await self._deploy()
+        self.status.state = "running"
+        if self._checkpoints is not None:
+            self._tick_later("checkpoint", self._checkpoints.config.interval)
+        self._tick_later("heartbeat", 1.0)
+        if self._stop is not None:
+            await self._begin_stop()
+        while self._open:
+            await self._act(await self._events.get())
+
+    async def _start_workers(self) -> None:
+        missing = [number for number in range(self._workers.count) if number not in self._links]
+        try:
+            started = await asyncio.gather(*(self._workers.start(n, self._events.put_nowait) for n in missing))
+        except StreamcoreError as error:
+            raise _AttemptFailedError(error) from error
+        self._links.update(zip(missing, started, strict=True))
+        now = self._clock.monotonic()
+        self._last_heard = dict.fromkeys(self._links, now)
+
+    async def _deploy(self) -> None:
+        checkpointing, placement = self._config.checkpointing, place(self._job, len(self._links))
+        storage_url = checkpointing.url if checkpointing else None
+        for number, link in self._links.items():
+            link.send(Deploy(self._epoch, self._job, placement, number, storage_url, self._restore()))
+        await self._await_all(Deployed)
+        addresses = {number: link.data_address for number, link in self._links.items()}
+        self._broadcast(Connect(self._epoch, addresses))
+        await self._await_all(Connected)
+        self._broadcast(Start(self._epoch))
+
+    async def _await_all(self, kind: type[Deployed | Connected]) -> None:
+        waiting = set(self._links)
+        while waiting:
+            event = await self._events.get()
+            if isinstance(event, kind) and event.epoch == self._epoch:
+                waiting.discard(event.worker)
+            else:
+                await self._act(event)
+
+    async def _act(self, event: _Event) -> None:
+        match event:
+            case WorkerLost():
+                self._links.pop(event.worker, None)
+                raise _AttemptFailedError(JobFailedError(f"worker {event.worker} {event.reason}"))
+            case _StopRequest():
+                self._stop = event.mode
+                if self.status.state == "running":
+                    await self._begin_stop()
+            case _ if getattr(event, "epoch", self._epoch) != self._epoch:
+                pass  # of an attempt that is over
+            case Failed():
+                raise _AttemptFailedError(event.error)
+            case Report():
+                self._last_heard[event.worker] = self._clock.monotonic()
+                self.status.counters.update(event.counters)
+            case _Tick():
+                await self._on_tick(event)
+            case Acknowledge() if self._checkpoints is not None:
+                if self._checkpoints.acknowledge(event):
+                    await self._complete_checkpoint()
+            case Decline():
+                self._abort_checkpoint(event.checkpoint_id, event.reason)
+            case Finished():
+                await self._on_finished(event)
+            case OutsideEnded():
+                if self._loops[event.loop].outside_ended(event.subtask):
+                    self._start_wave(event.loop)
+            case WaveReply():
+                self._on_wave_reply(event)
+            case Closed():
+                self._open.discard(event.subtask)
+
+    async def _on_tick(self, tick: _Tick) -> None:
+        checkpoints = self._checkpoints
+        if tick.kind == "heartbeat":
+            self._check_heartbeats()
+        elif tick.kind == "wave":
+            self._start_wave(tick.number)
+        elif tick.kind == "close":
+            await self._force_close()
+        elif tick.kind == "timeout" and checkpoints is not None and checkpoints.pending == tick.number:
+            waiting = ", ".join(self._name(subtask) for subtask in checkpoints.missing()[:5])
+            self._abort_checkpoint(tick.number, f"not complete after {checkpoints.config.timeout:g} s; waiting for {waiting}")
+        elif tick.kind == "checkpoint" and checkpoints is not None:
+            self._tick_later("checkpoint", checkpoints.config.interval)
+            if checkpoints.pending is None and not checkpoints.all_finished and self._stopping_id is None:
+                self._begin_checkpoint()
+
+    def _begin_checkpoint(self, *, pause: bool = False) -> int:
+        checkpoints = self._checkpoints
+        assert checkpoints is not None, "no checkpointing"
+        checkpoint_id = checkpoints.begin()
+        self._broadcast(Trigger(self._epoch, checkpoint_id, pause))
+        self._tick_later("timeout", checkpoints.config.timeout, checkpoint_id)
+        return checkpoint_id
+
+    async def _complete_checkpoint(self) -> None:
+        checkpoints = self._checkpoints
+        assert checkpoints is not None, "no checkpointing"
+        try:
+            checkpoint_id = await checkpoints.complete()
+        except (CheckpointError, OSError) as error:
+            raise _AttemptFailedError(_as_ours(error)) from error
+        final = checkpoint_id == self._stopping_id
+        self._broadcast(Complete(self._epoch, checkpoint_id, final))
+        if final:
+            self._tick_later("close", CLOSE_TIMEOUT_S)
+        await checkpoints.retain()
+        if self._stop == "snapshot" and self._stopping_id is None and not checkpoints.all_finished:
+            self._stopping_id = self._begin_checkpoint(pause=True)
+
+    def _abort_checkpoint(self, checkpoint_id: int, reason: str) -> None:
+        checkpoints = self._checkpoints
+        if checkpoints is None:
+            return
+        tolerated = checkpoints.abort(checkpoint_id, reason)
+        self._broadcast(Abort(self._epoch, checkpoint_id))
+        if not tolerated or checkpoint_id == self._stopping_id:
+            raise _AttemptFailedError(CheckpointError(f"checkpoint {checkpoint_id} failed: {reason}"))
+
+    async def _on_finished(self, finished: Finished) -> None:
+        self._unfinished.discard(finished.subtask)
+        checkpoints = self._checkpoints
+        if checkpoints is None:
+            if not self._unfinished:
+                self._broadcast(Complete(self._epoch, 1 << 62, final=True))
+            return
+        if checkpoints.finish(finished):
+            await self._complete_checkpoint()
+        if checkpoints.all_finished:
+            # what the sinks prepared at their end becomes visible with one last checkpoint
+            self._stopping_id = checkpoints.begin()
+            await self._complete_checkpoint()
+
+    def _make_loops(self) -> None:
+        self._loops = {}
+        for loop in sorted({vertex.loop for vertex in self._job.vertices if vertex.loop is not None}):
+            members = [
+                (vertex.id, index)
+                for vertex in self._job.vertices
+                if vertex.loop == loop
+                for index in range(vertex.parallelism)
+            ]
+            self._loops[loop] = LoopTermination(members)
+            self._wave_pause_s[loop] = _FIRST_WAVE_PAUSE_S
+
+    def _start_wave(self, loop: int) -> None:
+        self._broadcast(Wave(self._epoch, loop, self._loops[loop].start_wave()))
+
+    def _on_wave_reply(self, reply: WaveReply) -> None:
+        detector = self._loops[reply.loop]
+        if not detector.reply(reply.number, reply.subtask, reply.sent, reply.received, passive=reply.passive):
+            return
+        if detector.is_over:
+            self._broadcast(LoopOver(self._epoch, reply.loop))
+            return
+        pause_s = self._wave_pause_s[reply.loop]
+        self._wave_pause_s[reply.loop] = min(2 * pause_s, _LAST_WAVE_PAUSE_S)
+        self._tick_later("wave", pause_s, reply.loop)
+
+    async def _begin_stop(self) -> None:
+        checkpoints = self._checkpoints
+        if self._stop == "drain" or checkpoints is None:
+            logger.info("stopping: the input ends here", extra={"job": self._job.name})
+            self._broadcast(Drain(self._epoch))
+        elif checkpoints.pending is None and self._stopping_id is None and not checkpoints.all_finished:
+            logger.info("stopping with a last checkpoint", extra={"job": self._job.name})
+            self._stopping_id = self._begin_checkpoint(pause=True)
+
+    async def _force_close(self) -> None:
+        """Subtasks that are still busy after the last checkpoint are ended: what they do now counts no more."""
+        await self._cancel_attempt()
+        self._open.clear()
+
+    def _check_heartbeats(self) -> None:
+        self._tick_later("heartbeat", 1.0)
+        silent_since = self._clock.monotonic() - self._config.heartbeat_timeout
+        for number, heard in self._last_heard.items():
+            if heard < silent_since and number in self._links and self._workers.count > 1:
+                raise _AttemptFailedError(
+                    JobFailedError(f"worker {number} has not been heard of for {self._config.heartbeat_timeout:g} s")
+                )
+
+    async def _cancel_attempt(self) -> None:
+        """Stops the attempt on every worker; one that doesn't answer is replaced."""
+        self._broadcast(Cancel(self._epoch))
+        waiting = set(self._links)
+        deadline = self._clock.monotonic() + CANCEL_TIMEOUT_S
+        while waiting:
+            try:
+                async with asyncio.timeout(deadline - self._clock.monotonic()):
+                    event = await self._events.get()
+            except TimeoutError:
+                for number in waiting:
+                    await self._dismiss(number)
+                return
+            if isinstance(event, Cancelled) and event.epoch == self._epoch:
+                waiting.discard(event.worker)
+            elif isinstance(event, WorkerLost):
+                self._links.pop(event.worker, None)
+                waiting.discard(event.worker)
+            elif isinstance(event, _StopRequest):
+                self._stop = event.mode
+
+    async def _dismiss(self, number: int) -> None:
+        link = self._links.pop(number)
+        link.send(Shutdown())
+        await link.close()
+
+    async def _dismiss_workers(self) -> None:
+        for link in self._links.values():
+            link.send(Shutdown())
+        await asyncio.gather(*(link.close() for link in self._links.values()))
+        await self._workers.close()
+
+    def _broadcast(self, message: ToWorker) -> None:
+        for link in self._links.values():
+            link.send(message)
+
+    def _tick_later(self, kind: str, delay_s: float, number: int = 0) -> None:
+        tick = _Tick(kind, self._epoch, number)
+        asyncio.get_running_loop().call_later(delay_s, self._events.put_nowait, tick)
+
+    def _name(self, subtask: Subtask) -> str:
+        names = {vertex.id: vertex.name for vertex in self._job.vertices}
+        return f"{names[subtask[0]]}[{subtask[1]}]"
+
+
+def _as_ours(error: Exception) -> StreamcoreError:
+    return error if isinstance(error, StreamcoreError) else CheckpointError(f"a checkpoint can't be written: {error}")
+

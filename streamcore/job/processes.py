@@ -1,0 +1,152 @@
+"""Worker processes on this machine: started, greeted with the job's secret, watched, killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import pickle
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from streamcore.errors import MachineError
+from streamcore.job.links import Link, Post, WorkerLost, send_message
+from streamcore.runtime.connection import ChannelKey, Connection, listen
+from streamcore.runtime.messages import Hello, ToWorker
+
+START_TIMEOUT_S = 60.0
+LEAVE_TIMEOUT_S = 5.0
+
+logger = logging.getLogger("streamcore.job")
+
+
+class ProcessLink:
+    """A worker process."""
+
+    def __init__(self, number: int, process: asyncio.subprocess.Process, post: Post) -> None:
+        self._number = number
+        self._process = process
+        self._post = post
+        self._connection: Connection | None = None
+        self._lost = False
+        self.data_address = ""
+        self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watch = asyncio.create_task(self._wait_for_exit())
+
+    def attach(self, connection: Connection, hello: Hello) -> None:
+        """The process has connected and proved the secret."""
+        self._connection = connection
+        connection.peer = self
+        self.data_address = hello.data_address
+        if not self.greeted.done():
+            self.greeted.set_result(None)
+
+    def receive(self, message: Any) -> None:
+        """Passes a message of the process on to the coordinator."""
+        if not self._lost:
+            self._post(message)
+
+    def send(self, message: ToWorker) -> None:
+        if self._connection is not None and not self._lost:
+            send_message(self._connection, message)
+
+    def lose(self, reason: str) -> None:
+        """The process is gone or can't be reached: makes sure that it is, and reports it once."""
+        if self._lost:
+            return
+        self._lost = True
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        if not self.greeted.done():
+            self.greeted.set_exception(MachineError(f"worker {self._number} {reason} before it was ready"))
+        else:
+            self._post(WorkerLost(self._number, reason))
+
+    async def close(self) -> None:
+        try:
+            await asyncio.wait_for(asyncio.shield(self._watch), LEAVE_TIMEOUT_S)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._watch
+
+    async def _wait_for_exit(self) -> None:
+        code = await self._process.wait()
+        self.lose(f"was killed by signal {-code}" if code < 0 else f"left with exit code {code}")
+
+
+class ProcessWorkers:
+    """Worker processes that connect back over Unix sockets in a private directory."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._secret = secrets.token_bytes(32)
+        self._directory = Path(tempfile.mkdtemp(prefix="streamcore-"))
+        self._server: asyncio.Server | None = None
+        self._links: dict[int, ProcessLink] = {}
+        self._starts = 0
+
+    async def start(self, number: int, post: Post) -> Link:
+        if self._server is None:
+            await self._listen()
+        self._starts += 1
+        config = {
+            "worker": number,
+            "control": str(self._directory / "control"),
+            "data": str(self._directory / f"data-{number}-{self._starts}"),
+            "secret": self._secret.hex(),
+            "path": sys.path,
+            "log": _log_config(),
+        }
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "streamcore.job.worker_main", stdin=subprocess.PIPE
+        )
+        link = self._links[number] = ProcessLink(number, process, post)
+        assert process.stdin is not None, "the process was started with a pipe"
+        process.stdin.write(json.dumps(config).encode())
+        process.stdin.close()
+        try:
+            await asyncio.wait_for(asyncio.shield(link.greeted), START_TIMEOUT_S)
+        except TimeoutError:
+            link.lose(f"did not connect within {START_TIMEOUT_S:.0f} s")
+            await link.greeted
+        return link
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    async def _listen(self) -> None:
+        address = str(self._directory / "control")
+        try:
+            self._server = await listen(address, self._secret, self._receive, self._closed)
+        except OSError as error:
+            raise MachineError(
+                f"can't listen for workers on {address}: {error.strerror or error}",
+                hint="set TMPDIR to a directory that this user may write to, with a short path",
+            ) from error
+
+    def _receive(self, connection: Connection, kind: int, detail: int, key: ChannelKey, body: memoryview) -> None:
+        message = pickle.loads(body)  # noqa: S301 - the peer proved the job's secret
+        if isinstance(message, Hello):
+            self._links[message.worker].attach(connection, message)
+        else:
+            connection.peer.receive(message)
+
+    def _closed(self, connection: Connection) -> None:
+        if isinstance(connection.peer, ProcessLink):
+            connection.peer.lose("closed its connection")
+        elif not connection.is_trusted:
+            logger.warning("refused a connection that did not prove the job's secret")
+
+
+def _log_config() -> dict[str, Any]:
+    root = logging.getLogger("streamcore")
+    return {"level": root.getEffectiveLevel(), "json": bool(root.handlers and getattr(root.handlers[0].formatter, "is_json", False))}

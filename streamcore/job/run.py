@@ -1,0 +1,67 @@
+"""Runs a job from the outside: an event loop, signals, and the way its status gets out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+
+from streamcore.job.config import RunConfig
+from streamcore.job.coordinator import Coordinator
+from streamcore.job.links import LocalWorkers, Workers
+from streamcore.job.processes import ProcessWorkers
+from streamcore.job.status import JobResult, JobStatus
+from streamcore.runtime.services import Services
+from streamcore.runtime.spec import JobSpec
+
+Observer = Callable[[JobStatus], Awaitable[None]]
+"""Runs beside the job until it ends, and is cancelled then: a progress line, a metrics server."""
+
+
+def run_job(job: JobSpec, config: RunConfig, observers: tuple[Observer, ...] = ()) -> JobResult:
+    """Runs a job to its end. The first SIGTERM or SIGINT stops it gracefully, the second at once.
+
+    Raises:
+        StreamcoreError: the job failed; see `Coordinator.run`.
+    """
+    return asyncio.run(run_job_async(job, config, observers))
+
+
+async def run_job_async(job: JobSpec, config: RunConfig, observers: tuple[Observer, ...] = ()) -> JobResult:
+    """The same inside a running event loop; signals are taken over only in the main thread."""
+    services = Services()
+    workers: Workers = ProcessWorkers(config.workers) if config.workers > 1 else LocalWorkers(services)
+    coordinator = Coordinator(job, config, workers, services)
+    with _signals(coordinator, config):
+        watching = [asyncio.ensure_future(observe(coordinator.status)) for observe in observers]
+        try:
+            return await coordinator.run()
+        finally:
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def _signals(coordinator: Coordinator, config: RunConfig) -> Iterator[None]:
+    loop, asked = asyncio.get_running_loop(), False
+
+    def stop() -> None:
+        nonlocal asked
+        if asked:
+            os._exit(130)
+        asked = True
+        coordinator.request_stop(config.on_stop)
+
+    taken: list[signal.Signals] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: the host handles signals
+            loop.add_signal_handler(number, stop)
+            taken.append(number)
+    try:
+        yield
+    finally:
+        for number in taken:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,69 @@
+"""The entry of a worker process: reads its configuration from stdin, connects to the coordinator, works.
+
+Exit codes: 0 told to leave, 5 the coordinator can't be reached or the secret is wrong, 6 the coordinator is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pickle
+import signal
+import sys
+from typing import Any
+
+from streamcore.errors import HandshakeError
+from streamcore.job.links import send_message
+from streamcore.logs import configure_logging
+from streamcore.runtime.connection import ChannelKey, Connection, connect
+from streamcore.runtime.data_plane import DataPlane
+from streamcore.runtime.messages import Hello, ToCoordinator
+from streamcore.runtime.services import Services
+from streamcore.runtime.worker import Worker
+
+EXIT_UNREACHABLE = 5
+EXIT_ORPHANED = 6
+
+
+async def serve(config: dict[str, Any]) -> int:
+    """Works for one coordinator until it shuts the worker down; returns the exit code."""
+    number, secret = config["worker"], bytes.fromhex(config["secret"])
+    worker: Worker
+
+    def receive(connection: Connection, kind: int, detail: int, key: ChannelKey, body: memoryview) -> None:
+        worker.post(pickle.loads(body))  # noqa: S301 - the coordinator proved the job's secret
+
+    def orphaned(connection: Connection) -> None:
+        if connection.is_trusted and not worker.done.is_set():
+            os._exit(EXIT_ORPHANED)  # at once: a survivor must not write on behalf of a job that has moved on
+
+    try:
+        control = await connect(config["control"], secret, receive, orphaned)
+    except (HandshakeError, OSError) as error:
+        print(f"worker {number}: can't join the job at {config['control']}: {error}", file=sys.stderr)
+        return EXIT_UNREACHABLE
+
+    def send(message: ToCoordinator) -> None:
+        send_message(control, message)
+
+    data_plane = DataPlane(config["data"], secret, number, lambda peer: worker.peer_lost(peer))
+    worker = Worker(number, send, Services(), data_plane)
+    await data_plane.listen()
+    send(Hello(number, os.getpid(), config["data"]))
+    await worker.run()
+    control.close()
+    return 0
+
+
+def main() -> int:
+    """Runs a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's to handle
+    config = json.load(sys.stdin)
+    sys.path[:] = config["path"]
+    configure_logging(level=config["log"]["level"], as_json=config["log"]["json"])
+    return asyncio.run(serve(config))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

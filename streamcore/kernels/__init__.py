@@ -1,0 +1,1 @@
+"""Compiled kernels (numba): stable hashes, the key index, partitioning."""

@@ -1,0 +1,181 @@
+"""A chain: operators that call each other directly inside one subtask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from streamcore.batch import Batch, to_columns, to_rows
+from streamcore.checkpoint.snapshot_file import OperatorSnapshot
+from streamcore.runtime.counters import Counters
+from streamcore.runtime.failures import describe_failure
+from streamcore.runtime.operator import Operator, OperatorContext, Output, Receiver, SavedOperator
+from streamcore.runtime.output import EdgeOutput
+from streamcore.runtime.services import Services
+from streamcore.runtime.spec import EdgeSpec, Form, OperatorSpec, VertexSpec
+from streamcore.runtime.wakeup import Wakeup
+from streamcore.state.key_groups import group_range
+from streamcore.state.store import KeyedStore
+
+
+@dataclass(slots=True)
+class RestoredOperator:
+    """What the snapshot has of one operator: the parts of its old subtasks."""
+
+    parts: list[tuple[int, int, OperatorSnapshot]]
+    """(old subtask, old parallelism, its part)."""
+
+
+class Chain:
+    """The operators of one subtask, wired: parents call children, leaves write to out-edges."""
+
+    def __init__(
+        self,
+        vertex: VertexSpec,
+        subtask: int,
+        epoch: int,
+        outputs: Sequence[tuple[EdgeSpec, EdgeOutput]],
+        services: Services,
+        wakeup: Wakeup,
+        counters: Counters,
+        *,
+        allow_pickle: bool,
+    ) -> None:
+        self.vertex = vertex
+        self._subtask = subtask
+        self._epoch = epoch
+        self._services = services
+        self._wakeup = wakeup
+        self._counters = counters
+        self._allow_pickle = allow_pickle
+        self._outputs = [Output() for _ in vertex.operators]
+        self.operators: list[Operator] = [spec.make() for spec in vertex.operators]
+        self._stores: list[KeyedStore] = []
+        self._link(outputs)
+        head = vertex.operators[0]
+        self._head = [self._receiver(0, port) for port in range(len(head.forms))]
+
+    @property
+    def head(self) -> Operator:
+        """The operator that reads the subtask's inputs."""
+        return self.operators[0]
+
+    def receive(self, batch: Batch, port: int) -> None:
+        """Sends a batch through the chain."""
+        self._counters.records_in += len(batch)
+        self._head[port](batch)
+
+    def open(self, restored: dict[str, RestoredOperator]) -> None:
+        """Gives every operator its surroundings and what the snapshot has of it, and opens it, leaves first."""
+        groups = group_range(self._subtask, self.vertex.parallelism, self.vertex.max_parallelism)
+        for spec, operator, output in zip(self.vertex.operators, self.operators, self._outputs, strict=True):
+            parts = restored[spec.uid].parts if spec.uid in restored else []
+            store = KeyedStore(
+                self.vertex.max_parallelism, groups, [part.keyed for _, _, part in parts], allow_pickle=self._allow_pickle
+            )
+            self._stores.append(store)
+            saved = [SavedOperator(old, count, part.own) for old, count, part in parts if part.own is not None]
+            context = OperatorContext(
+                name=spec.name,
+                subtask=self._subtask,
+                parallelism=self.vertex.parallelism,
+                max_parallelism=self.vertex.max_parallelism,
+                epoch=self._epoch,
+                store=store,
+                saved=saved,
+                clock=self._services.clock,
+                wakeup=self._wakeup,
+                counters=self._counters,
+            )
+            operator.setup(context, output)
+        for spec, operator in reversed(list(zip(self.vertex.operators, self.operators, strict=True))):
+            guard(spec, operator.open)
+            operator.context.store.check_all_claimed(spec.name)
+
+    @property
+    def next_timer_ms(self) -> int | None:
+        """When the earliest timer of any operator is due."""
+        return min((t for store in self._stores if (t := store.timers.next_ms) is not None), default=None)
+
+    def fire_timers(self, now_ms: int) -> None:
+        """Runs the timers that are due."""
+        for spec, operator, store in zip(self.vertex.operators, self.operators, self._stores, strict=True):
+            due = store.timers.next_ms
+            if due is not None and due <= now_ms:
+                guard(spec, lambda operator=operator: operator.fire_timers(now_ms))  # type: ignore[misc]
+
+    def finish(self) -> None:
+        """Ends the operators, parents first: timers that wait fire at once, then each emits what is left."""
+        for spec, operator, store in zip(self.vertex.operators, self.operators, self._stores, strict=True):
+            while (last := store.timers.next_ms) is not None:
+                guard(spec, lambda operator=operator, last=last: operator.fire_timers(last))  # type: ignore[misc]
+            guard(spec, operator.finish)
+
+    def capture(self, checkpoint_id: int) -> dict[str, OperatorSnapshot]:
+        """The state of all operators, by uid."""
+        return {
+            spec.uid: OperatorSnapshot(store.capture(), operator.capture(checkpoint_id))
+            for spec, operator, store in zip(self.vertex.operators, self.operators, self._stores, strict=True)
+        }
+
+    def notify_complete(self, checkpoint_id: int) -> None:
+        """Tells every operator that a checkpoint is complete."""
+        for spec, operator in zip(self.vertex.operators, self.operators, strict=True):
+            guard(spec, lambda operator=operator: operator.notify_complete(checkpoint_id))  # type: ignore[misc]
+
+    def close(self) -> list[Exception]:
+        """Closes every operator, whatever the others do; returns what they raised."""
+        errors: list[Exception] = []
+        for operator in self.operators:
+            try:
+                operator.close()
+            except Exception as error:  # noqa: BLE001 - reported by the caller; the others must be closed too
+                errors.append(error)
+        return errors
+
+    def _link(self, outputs: Sequence[tuple[EdgeSpec, EdgeOutput]]) -> None:
+        for index, spec in enumerate(self.vertex.operators):
+            if spec.parent >= 0:
+                self._attach(spec.parent, spec.tag, self._receiver(index, 0))
+        for edge, output in outputs:
+            self._attach(edge.operator, edge.tag, self._edge_writer(output))
+
+    def _edge_writer(self, output: EdgeOutput) -> Receiver:
+        counters, write = self._counters, output.write
+
+        def send(batch: Batch) -> None:
+            counters.records_out += len(batch)
+            write(batch)
+
+        return send
+
+    def _attach(self, parent: int, tag: str | None, receive: Receiver) -> None:
+        output = self._outputs[parent]
+        if tag is None:
+            output.main.append(receive)
+        else:
+            output.side.setdefault(tag, []).append(receive)
+
+    def _receiver(self, index: int, port: int) -> Receiver:
+        spec, operator = self.vertex.operators[index], self.operators[index]
+        process, form, schema = operator.process, spec.forms[port], spec.schemas[port]
+
+        def receive(batch: Batch) -> None:
+            try:
+                if form is Form.ROWS:
+                    batch = to_rows(batch)
+                elif form is Form.COLUMNS and schema is not None:
+                    batch = to_columns(batch, schema)
+                process(batch, port)
+            except Exception as error:
+                raise describe_failure(spec, error) from error
+
+        return receive
+
+
+def guard(spec: OperatorSpec, call: Callable[[], None]) -> None:
+    """Runs a call into an operator; what it raises names the operator."""
+    try:
+        call()
+    except Exception as error:
+        raise describe_failure(spec, error) from error

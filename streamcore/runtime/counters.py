@@ -1,0 +1,24 @@
+"""What a subtask counts while it works; plain numbers, read by `streamcore.metrics`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals of one subtask in one attempt; times in seconds."""
+
+    records_in: int = 0
+    records_out: int = 0
+    bad_records: int = 0
+    idle_s: float = 0.0
+    backpressured_s: float = 0.0
+    running_s: float = 0.0
+    queued: int = 0
+    feedback_queued: int = 0
+
+    @property
+    def busy_s(self) -> float:
+        """Time spent neither waiting for input nor for credit."""
+        return max(0.0, self.running_s - self.idle_s - self.backpressured_s)

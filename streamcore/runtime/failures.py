@@ -1,0 +1,58 @@
+"""Turns an exception inside a subtask into the one error that the user sees."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import streamcore
+from streamcore.errors import StreamcoreError, UserFunctionError
+from streamcore.runtime.spec import OperatorSpec
+
+_ENGINE = Path(streamcore.__file__).parent
+_RECORD_VARIABLE = "record"  # the loops over rows in runtime.operators use this name
+
+
+def is_engine_file(filename: str) -> bool:
+    """Whether a source file is part of the engine (apps and reusable operators are users of it)."""
+    path = Path(filename)
+    if not path.is_relative_to(_ENGINE):
+        return False
+    return path.relative_to(_ENGINE).parts[0] not in ("apps", "operators")
+
+
+def describe_failure(spec: OperatorSpec, error: Exception) -> StreamcoreError:
+    """The error to raise for an exception that passed through an operator.
+
+    An error of the engine's own gets the operator's name and the user's line; anything else came from the
+    user's function and becomes a UserFunctionError with the traceback of the user's frames and the record.
+    """
+    place = f"operator {spec.name!r} ({spec.location})"
+    if isinstance(error, StreamcoreError):
+        if not hasattr(error, "operator"):
+            error.operator = place  # type: ignore[attr-defined]
+            error.message = f"{place}: {error.message}"
+        return error
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not is_engine_file(frame.filename)]
+    text = "".join([*traceback.format_list(own), *traceback.format_exception_only(error)])
+    record = _record_at_fault(error.__traceback__)
+    shown = f" on record {record}" if record else ""
+    wrapped = UserFunctionError(
+        f"{place}: {type(error).__name__}: {error}{shown}", hint="", traceback_text=text
+    )
+    wrapped.operator = place  # type: ignore[attr-defined]
+    return wrapped
+
+
+def _record_at_fault(tb: TracebackType | None) -> str:
+    found: Any = None
+    while tb is not None:
+        if is_engine_file(tb.tb_frame.f_code.co_filename) and _RECORD_VARIABLE in tb.tb_frame.f_locals:
+            found = repr(tb.tb_frame.f_locals[_RECORD_VARIABLE])
+        tb = tb.tb_next
+    if found is None:
+        return ""
+    return found if len(found) <= 200 else found[:199] + "…"

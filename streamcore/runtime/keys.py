@@ -1,0 +1,72 @@
+"""Key selectors: the key of each record of a batch, in either form, and its stable hash."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from streamcore.batch import Batch, Columns
+from streamcore.errors import TopologyError
+from streamcore.kernels.hashing import fold_hashes, hash_keys
+
+
+class KeySelector:
+    """Finds keys by field name(s) or with the user's function. A tuple of names gives tuple keys."""
+
+    def __init__(self, by: str | tuple[str, ...] | Callable[[Any], Any]) -> None:
+        self.by = by
+        self.fields: tuple[str, ...] = (by,) if isinstance(by, str) else by if isinstance(by, tuple) else ()
+        self.single = isinstance(by, str)
+
+    def __str__(self) -> str:
+        if callable(self.by):
+            return getattr(self.by, "__name__", "function")
+        return self.by if isinstance(self.by, str) else "(" + ", ".join(self.by) + ")"
+
+    def row_getter(self, sample: Any) -> Callable[[Any], Any]:
+        """A function from record to key for rows that look like `sample`."""
+        if callable(self.by):
+            return self.by
+        if isinstance(sample, dict):
+            return operator.itemgetter(*self.fields)
+        return operator.attrgetter(*self.fields)
+
+    def keys(self, batch: Batch) -> Any:
+        """The keys: a list, or the array of a single key column.
+
+        Raises:
+            TopologyError: a record doesn't have the key's field.
+        """
+        if isinstance(batch, Columns):
+            if self.single:
+                return batch[self.fields[0]]
+            if self.fields:
+                parts = [_as_list(batch[name]) for name in self.fields]
+                return list(zip(*parts, strict=True))
+            batch = batch.to_rows()
+        if not batch:
+            return []
+        get = self.row_getter(batch[0])
+        if callable(self.by):
+            return [get(record) for record in batch]
+        try:
+            return list(map(get, batch))
+        except (AttributeError, KeyError, TypeError) as error:
+            raise TopologyError(
+                f"key_by({self}): a record of type {type(batch[0]).__name__} has no such field ({error})",
+                hint="name a field that every record has, or give key_by a function of the record",
+            ) from error
+
+    def hashes(self, batch: Batch) -> np.ndarray[Any, np.dtype[np.uint64]]:
+        """The stable hash of each record's key; uint64 (n,)."""
+        if isinstance(batch, Columns) and self.fields and not self.single:
+            return fold_hashes([hash_keys(batch[name]) for name in self.fields])
+        return hash_keys(self.keys(batch))
+
+
+def _as_list(array: Any) -> list[Any]:
+    values: list[Any] = array.tolist() if isinstance(array, np.ndarray) else array.to_pylist()
+    return values

@@ -1,0 +1,104 @@
+"""The operator interface, what an operator is given, and where it puts its results."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamcore.batch import Batch
+from streamcore.runtime.counters import Counters
+from streamcore.runtime.wakeup import Wakeup
+from streamcore.state.store import KeyedStore
+from streamcore.time import Clock
+
+Receiver = Callable[[Batch], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedOperator:
+    """What one old subtask of an operator had in the snapshot outside of keyed state."""
+
+    subtask: int
+    parallelism: int
+    state: Any
+
+
+@dataclass(slots=True)
+class OperatorContext:
+    """The surroundings of one operator in one subtask."""
+
+    name: str
+    subtask: int
+    parallelism: int
+    max_parallelism: int
+    epoch: int
+    store: KeyedStore
+    saved: list[SavedOperator]
+    clock: Clock
+    wakeup: Wakeup
+    counters: Counters
+
+    def own_share(self) -> list[Any]:
+        """The states of the old subtasks that this one takes over; every old subtask is somebody's."""
+        return [saved.state for saved in self.saved if saved.subtask % self.parallelism == self.subtask]
+
+
+@dataclass(slots=True)
+class Output:
+    """The receivers of an operator's main output and of its side outputs, by tag."""
+
+    main: list[Receiver] = field(default_factory=list)
+    side: dict[str, list[Receiver]] = field(default_factory=dict)
+
+    def emit(self, batch: Batch) -> None:
+        """Sends a batch down the chain; an empty one goes nowhere."""
+        if len(batch):
+            for receive in self.main:
+                receive(batch)
+
+    def emit_side(self, tag: str, batch: Batch) -> None:
+        """Sends a batch to a side output; without a reader it is dropped, as the user chose not to read it."""
+        if len(batch):
+            for receive in self.side.get(tag, ()):
+                receive(batch)
+
+
+class Operator(ABC):
+    """A synchronous, stateful function of batches. Runs in the one task of its subtask: no locks, no awaits.
+
+    Calls come in this order: `open`; then `process`, `fire_timers`, `capture`, `notify_complete` in any; then
+    `finish` when all input has ended (not after a failure, and not again in a subtask restored as finished); `close`.
+    """
+
+    context: OperatorContext
+    output: Output
+
+    def setup(self, context: OperatorContext, output: Output) -> None:
+        """Hands over the surroundings; called before `open`."""
+        self.context = context
+        self.output = output
+
+    def open(self) -> None:  # noqa: B027 - optional
+        """Declares state, restores, opens connections."""
+
+    @abstractmethod
+    def process(self, batch: Batch, port: int) -> None:
+        """Takes a batch that came in on input `port`, in the form that the operator's spec asks for."""
+
+    def fire_timers(self, now_ms: int) -> None:  # noqa: B027 - optional
+        """Runs the timers that are due."""
+
+    def finish(self) -> None:  # noqa: B027 - optional
+        """Emits what is left; all input has ended."""
+
+    def capture(self, checkpoint_id: int) -> Any:  # noqa: ARG002
+        """Plain data outside of keyed state that belongs to the snapshot; must not change afterwards."""
+        return None
+
+    def notify_complete(self, checkpoint_id: int) -> None:  # noqa: B027 - optional
+        """The checkpoint, and so every earlier one, is complete."""
+
+    def close(self) -> None:  # noqa: B027 - optional
+        """Frees what `open` took; called after failures too."""

@@ -1,0 +1,160 @@
+"""A subtask with inputs: reads its gate, aligns barriers, logs feedback, answers termination waves.
+
+One turn of the main loop: mail, timers, one element of the gate, sending. The rules of alignment are in
+`runtime.alignment`; this is the shell that performs what they decide.
+"""
+
+from __future__ import annotations
+
+from streamcore.batch import Batch, Columns
+from streamcore.checkpoint.snapshot_file import OperatorSnapshot
+from streamcore.runtime.alignment import Step
+from streamcore.runtime.channel import InputChannel
+from streamcore.runtime.counters import Counters
+from streamcore.runtime.elements import Barrier, EndOfInput
+from streamcore.runtime.gate import Gate
+from streamcore.runtime.messages import Abort, LoopOver, OutsideEnded, Trigger, Wave, WaveReply
+from streamcore.runtime.spec import EdgeSpec
+from streamcore.runtime.subtask import Mail, RestoredSubtask, SubtaskTask, SubtaskWiring
+
+
+class OperatorTask(SubtaskTask):
+    """A subtask that is fed by channels. `feedback_edges`: the back edge of each feedback channel."""
+
+    def __init__(self, wiring: SubtaskWiring, gate: Gate, feedback_edges: dict[int, EdgeSpec]) -> None:
+        super().__init__(wiring)
+        self._gate = gate
+        self._alignment = gate.alignment
+        self._feedback_edges = feedback_edges
+        self._loop = wiring.vertex.loop
+        self._told_outside_ended = False
+        self._ready = False
+        self._log: dict[str, list[Batch]] = {}
+        self._captured: dict[str, OperatorSnapshot] | None = None
+        self._aligning_since = 0.0
+        self._alignment_s = 0.0
+        self._pause_s = 0.0
+
+    async def _work(self, restored: RestoredSubtask) -> None:
+        for port, batch in restored.feedback:
+            await self._process(batch, port)
+        self._ready = True
+        while not self._alignment.all_ended:
+            await self._read_mail()
+            if self._closed:
+                return
+            self._fire_timers()
+            polled = self._gate.poll()
+            if polled is None:
+                await self._rest()
+                continue
+            channel, element = polled
+            if isinstance(element, list | Columns):
+                if self._alignment.logs(channel.number):
+                    self._log.setdefault(edge_name(self._feedback_edges[channel.number]), []).append(element)
+                await self._process(element, channel.port)
+            else:
+                await self._control(channel, element)
+
+    async def _end(self, *, run_finish: bool) -> None:
+        await super()._end(run_finish=run_finish)
+        self._tell_outside_ended()
+
+    async def _process(self, batch: Batch, port: int) -> None:
+        self.chain.receive(batch, port)
+        self.outputs.settle()
+        await self.outputs.drain()
+        await self._take_turns(len(batch))
+
+    async def _control(self, channel: InputChannel, element: Barrier | EndOfInput) -> None:
+        if self._alignment.has_ended(channel.number):
+            return  # a barrier or end that went round a loop which is over
+        if isinstance(element, EndOfInput):
+            await self._perform(self._alignment.end(channel.number))
+            self._tell_outside_ended()
+        else:
+            if self._alignment.current != element.checkpoint_id:
+                self._aligning_since = self._clock.monotonic()
+            await self._perform(self._alignment.barrier(channel.number, element.checkpoint_id))
+
+    async def _perform(self, step: Step) -> None:
+        if step.capture is not None:
+            self._alignment_s = self._clock.monotonic() - self._aligning_since
+            self._log = {}
+            self._captured, self._pause_s = await self._capture(step.capture)
+        if step.log_complete is not None:
+            assert self._captured is not None, "a log was completed before the state was captured"
+            self._write_snapshot(step.log_complete, self._captured, self._log, self._alignment_s, self._pause_s)
+            self._captured, self._log = None, {}
+        self._gate.refresh()
+
+    async def _handle(self, mail: Mail) -> None:
+        match mail:
+            case Trigger():
+                if self._alignment.current is None:
+                    self._aligning_since = self._clock.monotonic()
+                await self._perform(self._alignment.trigger(mail.checkpoint_id))
+            case Abort():
+                self._alignment.abort(mail.checkpoint_id)
+                if self._alignment.current is None:
+                    self._captured, self._log = None, {}
+                self._gate.refresh()
+            case Wave():
+                self._reply(mail)
+            case LoopOver():
+                for channel in self._gate.channels:
+                    if channel.feedback and not self._alignment.has_ended(channel.number):
+                        assert not channel.queued_records, "a loop was declared over with records in flight"
+                        await self._perform(self._alignment.end(channel.number))
+
+    def _reply(self, wave: Wave) -> None:
+        passive = self._ended or (
+            self._ready
+            and self._gate.loop_inputs_empty
+            and self.outputs.loop_edges_empty
+            and self.chain.next_timer_ms is None
+            and self._gate.outside_ended
+        )
+        received = sum(channel.received for channel in self._gate.channels if channel.from_loop)
+        sent = self.outputs.loop_batches_sent()
+        self._send(WaveReply(self.epoch, wave.loop, wave.number, self.id, sent, received, passive))
+
+    def _tell_outside_ended(self) -> None:
+        if self._loop is not None and not self._told_outside_ended and (self._ended or self._gate.outside_ended):
+            self._told_outside_ended = True
+            self._send(OutsideEnded(self.epoch, self._loop, self.id))
+
+    def _fire_timers(self) -> None:
+        due = self.chain.next_timer_ms
+        if due is not None:
+            now_ms = self._clock.now_ms()
+            if due <= now_ms:
+                self.chain.fire_timers(now_ms)
+                self.outputs.settle()
+
+    async def _rest(self) -> None:
+        self.outputs.flush_loop()
+        await self.outputs.drain()
+        self._tell_outside_ended()
+        deadline = self.outputs.deadline
+        if deadline is not None and deadline <= self._clock.monotonic():
+            self.outputs.flush()
+            await self.outputs.drain()
+            deadline = None
+        timer_ms = self.chain.next_timer_ms
+        if timer_ms is not None:
+            at = self._clock.monotonic() + max(0, timer_ms - self._clock.now_ms()) / 1000
+            deadline = at if deadline is None else min(deadline, at)
+        await self._idle(deadline)
+
+    def measure(self) -> Counters:
+        """The counters, with times and queue depths as of now."""
+        channels = self._gate.channels
+        self.counters.queued = sum(channel.queued_records for channel in channels if not channel.feedback)
+        self.counters.feedback_queued = sum(channel.queued_records for channel in channels if channel.feedback)
+        return super().measure()
+
+
+def edge_name(edge: EdgeSpec) -> str:
+    """The name of a back edge in snapshots: stable as long as the topology is."""
+    return f"{edge.source}.{edge.operator}.{edge.tag or ''}>{edge.target}.{edge.port}"

@@ -1,0 +1,147 @@
+"""scan, reduce and count on keyed streams: per-key state with one result a record, or one a key at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from streamcore.batch import Batch, Columns, Schema, to_rows
+from streamcore.kernels.compile import kernel
+from streamcore.runtime.keys import KeySelector
+from streamcore.runtime.operator import Operator
+from streamcore.state.columnar import ColumnarTable
+from streamcore.state.descriptors import ColumnarState
+
+_COUNT = Schema.of(count=np.int64)
+
+
+class Scan(Operator):
+    """`function(state, record) -> (state, result)` along the records of each key."""
+
+    def __init__(self, key: KeySelector, initial: Any, function: Callable[[Any, Any], tuple[Any, Any]]) -> None:
+        self._key = key
+        self._initial = initial
+        self._function = function
+
+    def open(self) -> None:
+        self._table = self.context.store.table("scan")
+
+    def process(self, batch: Batch, port: int) -> None:
+        table, function, initial = self._table, self._function, self._initial
+        results = []
+        for key, record in zip(as_key_list(self._key.keys(batch)), to_rows(batch), strict=True):
+            table[key], result = function(table.get(key, initial), record)
+            results.append(result)
+        self.output.emit(results)
+
+
+class Reduce(Operator):
+    """Folds the records of each key; emits the folded value after each record, or once a key at the end."""
+
+    def __init__(self, key: KeySelector, function: Callable[[Any, Any], Any], *, only_final: bool) -> None:
+        self._key = key
+        self._function = function
+        self._only_final = only_final
+
+    def open(self) -> None:
+        self._table = self.context.store.table("reduce")
+
+    def process(self, batch: Batch, port: int) -> None:
+        table, function = self._table, self._function
+        results = []
+        for key, record in zip(as_key_list(self._key.keys(batch)), to_rows(batch), strict=True):
+            table[key] = result = function(table[key], record) if key in table else record
+            results.append(result)
+        if not self._only_final:
+            self.output.emit(results)
+
+    def finish(self) -> None:
+        if self._only_final:
+            self.output.emit(list(self._table.values()))
+
+
+class CountRows(Operator):
+    """Counts the records of each key; emits (key, count) tuples."""
+
+    def __init__(self, key: KeySelector, *, only_final: bool) -> None:
+        self._key = key
+        self._only_final = only_final
+
+    def open(self) -> None:
+        self._table = self.context.store.table("count")
+
+    def process(self, batch: Batch, port: int) -> None:
+        table = self._table
+        results = []
+        for key in as_key_list(self._key.keys(batch)):
+            table[key] = count = table.get(key, 0) + 1
+            results.append((key, count))
+        if not self._only_final:
+            self.output.emit(results)
+
+    def finish(self) -> None:
+        if self._only_final:
+            self.output.emit(list(self._table.items()))
+
+
+class CountColumns(Operator):
+    """Counts the records of each key of a typed stream; emits columns: the key's field and `count`."""
+
+    def __init__(self, key: KeySelector, schema: Schema, *, only_final: bool) -> None:
+        self._key = key
+        self._schema = schema  # the key's fields, then count
+        self._only_final = only_final
+        self._table: ColumnarTable
+
+    def open(self) -> None:
+        self._table = self.context.store.declare(ColumnarState("count", _COUNT))
+
+    def process(self, batch: Batch, port: int) -> None:
+        assert isinstance(batch, Columns), "a columnar count got rows"
+        slots = self._table.slots(self._key.keys(batch))
+        if self._only_final:
+            _add_ones(slots, self._table["count"])
+            return
+        counts = _running_count(slots, self._table["count"])
+        keys = {name: batch[name] for name in self._key.fields}
+        self.output.emit(Columns(self._schema, {**keys, "count": counts}))
+
+    def finish(self) -> None:
+        if self._only_final and len(self._table):
+            self.output.emit(Columns(self._schema, {**self._key_columns(), "count": self._table["count"].copy()}))
+
+    def _key_columns(self) -> dict[str, Any]:
+        import pyarrow as pa
+
+        keys = self._table.keys
+        parts = [keys] if self._key.single else list(zip(*keys, strict=True))
+        columns: dict[str, Any] = {}
+        for name, values in zip(self._key.fields, parts, strict=True):
+            field = self._schema.by_name[name]
+            columns[name] = pa.array(values, field.type) if field.dtype is None else np.asarray(values, field.dtype)
+        return columns
+
+
+def as_key_list(keys: Any) -> list[Any]:
+    """Keys as Python objects, which dictionaries can hold."""
+    if isinstance(keys, list):
+        return keys
+    values: list[Any] = keys.tolist() if isinstance(keys, np.ndarray) else keys.to_pylist()
+    return values
+
+
+@kernel
+def _running_count(slots, counts):  # type: ignore[no-untyped-def]
+    out = np.empty(len(slots), np.int64)
+    for i in range(len(slots)):
+        counts[slots[i]] += 1
+        out[i] = counts[slots[i]]
+    return out
+
+
+@kernel
+def _add_ones(slots, counts):  # type: ignore[no-untyped-def]
+    for i in range(len(slots)):
+        counts[slots[i]] += 1

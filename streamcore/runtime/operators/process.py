@@ -1,0 +1,70 @@
+"""Runs the users' process functions: over rows or columns, keyed or not, on one or two inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from streamcore.batch import Batch, Columns, to_rows
+from streamcore.runtime.functions import BatchFunction, CoBatchFunction, Context, CoProcessFunction, ProcessFunction
+from streamcore.runtime.keys import KeySelector
+from streamcore.runtime.operator import Operator
+from streamcore.runtime.operators.keyed import as_key_list
+
+RowFunction = ProcessFunction[Any, Any] | CoProcessFunction[Any, Any, Any]
+ColumnFunction = BatchFunction[Any] | CoBatchFunction[Any]
+
+
+class _Process(Operator):
+    def __init__(self, function: RowFunction | ColumnFunction, keys: Sequence[KeySelector | None]) -> None:
+        self._function = function
+        self._keys = keys
+        self._by_port: list[Callable[..., None]] = (
+            [function.process_first, function.process_second]
+            if isinstance(function, CoProcessFunction | CoBatchFunction)
+            else [function.process]
+        )
+
+    def open(self) -> None:
+        self._ctx: Context[Any] = Context(self.context, self.output)
+        self._function.open(self._ctx)
+        self._ctx.flush()
+
+    def fire_timers(self, now_ms: int) -> None:
+        timers, current = self.context.store.timers, self.context.store.current
+        while (due := timers.pop_due(now_ms)) is not None:
+            time_ms, current.key = due
+            self._function.on_timer(time_ms, self._ctx)
+        self._ctx.flush()
+
+    def finish(self) -> None:
+        self._function.finish(self._ctx)
+        self._ctx.flush()
+
+    def close(self) -> None:
+        self._function.close()
+
+
+class ProcessRows(_Process):
+    """A ProcessFunction or CoProcessFunction."""
+
+    def process(self, batch: Batch, port: int) -> None:
+        process, ctx, selector = self._by_port[port], self._ctx, self._keys[port]
+        rows = to_rows(batch)
+        if selector is None:
+            for record in rows:
+                process(record, ctx)
+        else:
+            current = self.context.store.current
+            for current.key, record in zip(as_key_list(selector.keys(batch)), rows, strict=True):
+                process(record, ctx)
+        ctx.flush()
+
+
+class ProcessColumns(_Process):
+    """A BatchFunction or CoBatchFunction."""
+
+    def process(self, batch: Batch, port: int) -> None:
+        assert isinstance(batch, Columns), "a batch function got rows"
+        self._by_port[port](batch, self._ctx)
+        self._ctx.flush()

@@ -1,0 +1,104 @@
+"""Runs a source: reads this subtask's splits in turn and knows where each stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamcore.batch import Batch
+from streamcore.connectors.base import BadRecord, ReaderContext, Source, Split, SplitReader
+from streamcore.errors import IncompatibleSnapshotError
+from streamcore.runtime.operator import Operator
+
+BAD_RECORDS = "bad-records"
+"""The tag of a source's side output for malformed records."""
+
+
+class SourceOperator(Operator):
+    """The head of a source chain. The runtime calls `poll` instead of `process`.
+
+    Splits are dealt out by position in the sorted list of ids, so that every subtask finds its share alone;
+    offsets come from the snapshots of all old subtasks, whoever had the split then.
+    """
+
+    def __init__(self, source: Source[Any], splits: tuple[Split, ...]) -> None:
+        self._source = source
+        self._splits = splits
+        self._readers: dict[str, SplitReader] = {}
+        self._turn: list[str] = []
+        self._done: dict[str, Any] = {}
+        self._bad: list[BadRecord] = []
+
+    def open(self) -> None:
+        context = self.context
+        offsets: dict[str, Any] = {}
+        for saved in context.saved:
+            offsets.update(saved.state["offsets"])
+        self._refuse_lost(offsets)
+        reader_context = ReaderContext(context.wakeup.notify, context.clock.monotonic, self._report_bad)
+        for split in sorted(self._splits, key=lambda split: split.id)[context.subtask :: context.parallelism]:
+            offset, exhausted = offsets.get(split.id, (None, False))
+            if exhausted:
+                self._done[split.id] = offset
+            else:
+                self._readers[split.id] = self._source.reader(split, offset, reader_context)
+        self._turn = list(self._readers)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all splits have ended."""
+        return not self._readers
+
+    @property
+    def wake_at(self) -> float | None:
+        """When to poll again after nothing came, if a reader knows."""
+        times = [reader.wake_at for reader in self._readers.values() if reader.wake_at is not None]
+        return min(times, default=None)
+
+    def poll(self, limit: int) -> bool:
+        """Emits the next batch of up to `limit` records; false when no reader has any now."""
+        for _ in range(len(self._turn)):
+            split_id = self._turn.pop(0)
+            reader = self._readers[split_id]
+            batch = reader.poll(limit)
+            if reader.exhausted:
+                self._done[split_id] = reader.offset
+                del self._readers[split_id]
+                reader.close()
+            else:
+                self._turn.append(split_id)
+            self._emit_bad()
+            if batch is not None and len(batch):
+                self.context.counters.records_in += len(batch)
+                self.output.emit(batch)
+                return True
+        return False
+
+    def process(self, batch: Batch, port: int) -> None:
+        raise AssertionError("a source has no input")
+
+    def capture(self, checkpoint_id: int) -> Any:
+        offsets = {split_id: (offset, True) for split_id, offset in self._done.items()}
+        offsets.update({split_id: (reader.offset, False) for split_id, reader in self._readers.items()})
+        return {"offsets": offsets}
+
+    def close(self) -> None:
+        for reader in self._readers.values():
+            reader.close()
+
+    def _report_bad(self, bad: BadRecord) -> None:
+        self.context.counters.bad_records += 1
+        self._bad.append(bad)
+
+    def _emit_bad(self) -> None:
+        if self._bad:
+            bad, self._bad = self._bad, []
+            self.output.emit_side(BAD_RECORDS, list(bad))
+
+    def _refuse_lost(self, offsets: dict[str, Any]) -> None:
+        known = {split.id for split in self._splits}
+        lost = sorted(split_id for split_id, (_, exhausted) in offsets.items() if split_id not in known and not exhausted)
+        if lost:
+            raise IncompatibleSnapshotError(
+                f"the snapshot was still reading {', '.join(lost)}, which the source no longer has",
+                hint="bring the input back, or start without --restore",
+            )

@@ -1,0 +1,137 @@
+"""A subtask's outputs: partitioning, gathering to batches, sending within credit."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from streamcore.batch import Batch, Columns, concat
+from streamcore.runtime.channel import OutputChannel
+from streamcore.runtime.elements import Element
+from streamcore.runtime.partition import Partitioner
+from streamcore.runtime.services import Services
+from streamcore.runtime.wakeup import Wakeup
+
+
+class _Target:
+    """What waits for one channel: parts that are being gathered, then batches ready to go."""
+
+    __slots__ = ("channel", "gathered", "parts", "ready")
+
+    def __init__(self, channel: OutputChannel) -> None:
+        self.channel = channel
+        self.parts: list[Batch] = []
+        self.gathered = 0
+        self.ready: deque[Batch] = deque()
+
+    def add(self, batch: Batch, limit: int) -> None:
+        if self.parts and isinstance(batch, Columns) is not isinstance(self.parts[0], Columns):
+            self.flush()
+        self.parts.append(batch)
+        self.gathered += len(batch)
+        if self.gathered >= limit:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.parts:
+            self.ready.append(concat(self.parts))
+            self.parts = []
+            self.gathered = 0
+
+
+class EdgeOutput:
+    """One out-edge of a subtask."""
+
+    def __init__(self, channels: Sequence[OutputChannel], partition: Partitioner, batch_size: int, *, in_loop: bool) -> None:
+        self.targets = [_Target(channel) for channel in channels]
+        self.in_loop = in_loop
+        self._partition = partition
+        # a batch that was cut for several targets is sent on as it is, not gathered up to full size again
+        self._limit = max(1, batch_size // (2 * len(channels)))
+        self.gathering = False
+
+    def write(self, batch: Batch) -> None:
+        """Takes a batch from the chain."""
+        for target, records in self._partition(batch):
+            self.targets[target].add(records, self._limit)
+        self.gathering = True
+
+    def flush(self) -> None:
+        """Makes everything gathered ready to go."""
+        for target in self.targets:
+            target.flush()
+        self.gathering = False
+
+
+class Outputs:
+    """All out-edges of a subtask.
+
+    Records are gathered until a batch is full, `buffer_timeout_s` has passed, or a control element follows;
+    edges inside a loop are flushed whenever the subtask runs out of input, so that a turn of the loop
+    never waits for a clock.
+    """
+
+    def __init__(self, edges: Sequence[EdgeOutput], wakeup: Wakeup, services: Services, buffer_timeout_s: float) -> None:
+        self.edges = edges
+        self.waited_s = 0.0
+        self._targets = [target for edge in edges for target in edge.targets]
+        self._wakeup = wakeup
+        self._clock = services.clock
+        self._timeout_s = buffer_timeout_s
+        self.deadline: float | None = None
+
+    def settle(self) -> None:
+        """After a batch went through the chain: starts or meets the buffer time-out."""
+        if self.deadline is None:
+            if any(edge.gathering for edge in self.edges):
+                if self._timeout_s <= 0:
+                    self.flush()
+                else:
+                    self.deadline = self._clock.monotonic() + self._timeout_s
+        elif self._clock.monotonic() >= self.deadline:
+            self.flush()
+
+    def flush(self) -> None:
+        """Makes everything gathered ready to go."""
+        for edge in self.edges:
+            edge.flush()
+        self.deadline = None
+
+    def flush_loop(self) -> None:
+        """The same for the edges inside a loop."""
+        for edge in self.edges:
+            if edge.in_loop:
+                edge.flush()
+
+    @property
+    def loop_edges_empty(self) -> bool:
+        """Whether nothing waits to be sent inside the loop."""
+        return not any(target.parts or target.ready for edge in self.edges if edge.in_loop for target in edge.targets)
+
+    async def drain(self) -> None:
+        """Sends all that is ready, waiting for credit where there is none: this is backpressure."""
+        while not self._send_ready():
+            started = self._clock.monotonic()
+            await self._wakeup.wait()
+            self.waited_s += self._clock.monotonic() - started
+
+    async def send_all(self, element: Element) -> None:
+        """Sends a control element on every channel, behind everything written before."""
+        self.flush()
+        await self.drain()
+        for target in self._targets:
+            target.channel.send(element)
+
+    def loop_batches_sent(self) -> int:
+        """Batches sent inside the loop in this attempt."""
+        return sum(target.channel.sent for edge in self.edges if edge.in_loop for target in edge.targets)
+
+    def _send_ready(self) -> bool:
+        done = True
+        for target in self._targets:
+            ready, channel = target.ready, target.channel
+            while ready and channel.credits > 0:
+                channel.send(ready.popleft())
+            if ready:
+                done = False
+        return done

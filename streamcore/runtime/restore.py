@@ -1,0 +1,100 @@
+"""What one subtask takes from a snapshot: its operators' state, its records in flight, at any parallelism."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamcore.batch import Batch, take
+from streamcore.batch.codec import decode_saved
+from streamcore.checkpoint.log import SubtaskEntry
+from streamcore.checkpoint.snapshot_file import SubtaskSnapshot
+from streamcore.checkpoint.storage import Storage
+from streamcore.errors import IncompatibleSnapshotError
+from streamcore.runtime.chain import RestoredOperator
+from streamcore.runtime.messages import Restore
+from streamcore.runtime.operator_task import edge_name
+from streamcore.runtime.spec import EdgeSpec, JobSpec, Route, VertexSpec
+from streamcore.runtime.subtask import RestoredSubtask
+from streamcore.state.key_groups import subtasks_of
+
+NOTHING_RESTORED = RestoredSubtask({}, [], finished=False)
+
+
+def check_compatible(job: JobSpec, restore: Restore) -> None:
+    """Refuses a snapshot that this topology can't take over.
+
+    Raises:
+        IncompatibleSnapshotError: another job's, or with operators that the topology doesn't have, or with
+            another number of key groups.
+    """
+    manifest = restore.manifest
+    place = f"checkpoint {manifest.checkpoint_id} in {restore.storage_url}"
+    known = {spec.uid: vertex for vertex in job.vertices for spec in vertex.operators}
+    unknown = sorted(set(manifest.operators) - set(known))
+    if manifest.job != job.name or unknown:
+        what = f"has operators {', '.join(unknown)}, which it does not have" if unknown else "is of another job"
+        raise IncompatibleSnapshotError(
+            f"{place} was taken by job {manifest.job!r}; it doesn't fit the topology of {job.name!r}: it {what}",
+            hint="restore with the topology that wrote it; give operators a uid so that they keep it when others change",
+        )
+    for uid, old in manifest.operators.items():
+        if old.max_parallelism != known[uid].max_parallelism:
+            raise IncompatibleSnapshotError(
+                f"{place}: operator {uid!r} has max_parallelism {old.max_parallelism} there and "
+                f"{known[uid].max_parallelism} here",
+                hint=f"set max_parallelism={old.max_parallelism}: it is fixed for the life of the state",
+            )
+
+
+def read_subtask(restore: Restore, storage: Storage, job: JobSpec, vertex: VertexSpec, index: int) -> RestoredSubtask:
+    """Reads what the subtask needs; blocking.
+
+    Raises:
+        DamagedCheckpointError: a file is missing or damaged.
+        IncompatibleSnapshotError: the subtasks had finished in part, and the parallelism has changed.
+    """
+    uids = {spec.uid for spec in vertex.operators}
+    entries = [entry for entry in restore.manifest.subtasks if uids & set(entry.operators)]
+    if not entries:
+        return NOTHING_RESTORED
+    same = all(entry.parallelism == vertex.parallelism for entry in entries)
+    if same and not vertex.is_source:  # a source looks its splits up wherever they were
+        entries = [entry for entry in entries if entry.index == index]
+    operators: dict[str, RestoredOperator] = {uid: RestoredOperator([]) for uid in uids}
+    logged: list[tuple[SubtaskEntry, dict[str, list[tuple[int, bytes]]]]] = []
+    for entry in entries:
+        snapshot = SubtaskSnapshot.decode(storage.get(entry.file), allow_pickle=job.settings.allow_pickle)
+        for uid, part in snapshot.operators.items():
+            if uid in operators:
+                operators[uid].parts.append((entry.index, entry.parallelism, part))
+        logged.append((entry, snapshot.feedback))
+    feedback: list[tuple[int, Batch]] = []
+    for edge in job.edges:
+        if edge.feedback and edge.target == vertex.id:
+            for entry, log in logged:
+                for form, body in log.get(edge_name(edge), ()):
+                    batch = decode_saved(form, body, allow_pickle=job.settings.allow_pickle)
+                    own = batch if same else _own_records(edge, batch, entry, vertex, index)
+                    if len(own):
+                        feedback.append((edge.port, own))
+    return RestoredSubtask(operators, feedback, _has_finished(entries, vertex, index, same=same))
+
+
+def _own_records(edge: EdgeSpec, batch: Batch, entry: SubtaskEntry, vertex: VertexSpec, index: int) -> Batch:
+    key = edge.partitioning.key
+    if edge.partitioning.route is Route.HASH and key is not None:
+        targets = subtasks_of(key.hashes(batch), vertex.max_parallelism, vertex.parallelism)
+        return take(batch, np.flatnonzero(targets == index))
+    return batch if entry.index % vertex.parallelism == index else []
+
+
+def _has_finished(entries: list[SubtaskEntry], vertex: VertexSpec, index: int, *, same: bool) -> bool:
+    if same:
+        return all(entry.finished for entry in entries if entry.index == index)
+    finished = [entry.finished for entry in entries]
+    if any(finished) and not all(finished):
+        raise IncompatibleSnapshotError(
+            f"{vertex.name}: some of its subtasks had finished in the snapshot, so its parallelism can't change now",
+            hint=f"restore with parallelism {entries[0].parallelism}",
+        )
+    return all(finished)

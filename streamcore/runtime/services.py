@@ -1,0 +1,37 @@
+"""What the runtime needs of the outside world, in one place that a test or a simulation can replace."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+from collections.abc import Callable
+from typing import BinaryIO, TypeVar, cast
+
+from streamcore.time import Clock
+
+T = TypeVar("T")
+
+
+class Services:
+    """Time, chance, background work and scratch space of a real process."""
+
+    work_per_turn = 16
+    """How much a subtask does before it lets others run: one per batch and one per 1,024 records of it."""
+
+    def __init__(self, scratch_directory: str | None = None) -> None:
+        self.clock = Clock()
+        self.random = random.Random()  # noqa: S311 - jitter, not secrets
+        self._scratch_directory = scratch_directory
+
+    async def in_background(self, work: Callable[[], T]) -> T:
+        """Runs blocking work (encoding, hashing, writing) beside the event loop."""
+        return await asyncio.to_thread(work)
+
+    def scratch_file(self) -> BinaryIO:
+        """A nameless file for spilled records; gone when closed."""
+        return cast(BinaryIO, tempfile.TemporaryFile(dir=self._scratch_directory, prefix="streamcore-spill-"))
+
+    def first_channel(self, count: int, turn: int) -> int:
+        """Which of `count` input channels a gate looks at first in its `turn`-th look: round robin."""
+        return turn % count

@@ -1,0 +1,61 @@
+"""A subtask that reads a source: polls, captures offsets when it is told to, ends when its splits have ended."""
+
+from __future__ import annotations
+
+from streamcore.runtime.chain import guard
+from streamcore.runtime.messages import Drain, Trigger
+from streamcore.runtime.operators.source import SourceOperator
+from streamcore.runtime.subtask import Mail, RestoredSubtask, SubtaskTask
+
+
+class SourceTask(SubtaskTask):
+    """The subtask at the beginning of a stream. Its offsets are captured between two batches, so they are exact."""
+
+    async def _work(self, restored: RestoredSubtask) -> None:
+        source = self.chain.head
+        assert isinstance(source, SourceOperator), "the head of a source chain is no source"
+        limit = self.wiring.job.settings.batch_size
+        self._ending = self._paused = False
+        while not (self._ending or source.exhausted):
+            await self._read_mail()
+            if self._ending or self._closed:
+                return
+            before = self.counters.records_in
+            if not self._paused and self._poll(source, limit):
+                self.outputs.settle()
+                await self.outputs.drain()
+                await self._take_turns(self.counters.records_in - before)
+            elif not source.exhausted or self._paused:
+                await self._rest(source)
+
+    def _poll(self, source: SourceOperator, limit: int) -> bool:
+        spec = self.wiring.vertex.operators[0]
+        found = False
+
+        def poll() -> None:
+            nonlocal found
+            found = source.poll(limit)
+
+        guard(spec, poll)
+        return found
+
+    async def _rest(self, source: SourceOperator) -> None:
+        deadline = None if self._paused else source.wake_at
+        flush_at = self.outputs.deadline
+        if flush_at is not None and flush_at <= self._clock.monotonic():
+            self.outputs.flush()
+            await self.outputs.drain()
+        elif flush_at is not None:
+            deadline = flush_at if deadline is None else min(deadline, flush_at)
+        await self._idle(deadline)
+
+    async def _handle(self, mail: Mail) -> None:
+        match mail:
+            case Trigger():
+                if mail.checkpoint_id <= self._last_captured:
+                    return
+                captured, pause_s = await self._capture(mail.checkpoint_id)
+                self._write_snapshot(mail.checkpoint_id, captured, {}, 0.0, pause_s)
+                self._paused = mail.pause
+            case Drain():
+                self._ending = True

@@ -1,0 +1,237 @@
+"""What source subtasks and operator subtasks share: the mailbox, the snapshot's way out, the end.
+
+The mailbox rule: everything that touches a subtask's state runs in its one asyncio task. Messages of the
+coordinator wait in the mailbox until the task looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from streamcore.batch import Batch
+from streamcore.batch.codec import encode_saved
+from streamcore.checkpoint.log import SubtaskEntry, finished_path, state_path
+from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
+from streamcore.checkpoint.storage import FileRef, Storage
+from streamcore.errors import StreamcoreError
+from streamcore.runtime.chain import Chain, RestoredOperator
+from streamcore.runtime.counters import Counters
+from streamcore.runtime.elements import END_OF_INPUT, Barrier
+from streamcore.runtime.messages import (
+    Abort,
+    Acknowledge,
+    Complete,
+    Decline,
+    Drain,
+    Finished,
+    LoopOver,
+    Subtask,
+    ToCoordinator,
+    Trigger,
+    Wave,
+)
+from streamcore.runtime.output import Outputs
+from streamcore.runtime.services import Services
+from streamcore.runtime.spec import JobSpec, VertexSpec
+from streamcore.runtime.wakeup import Wakeup
+
+Mail = Trigger | Complete | Abort | Wave | LoopOver | Drain
+
+
+@dataclass(slots=True)
+class RestoredSubtask:
+    """What a subtask starts from."""
+
+    operators: dict[str, RestoredOperator]
+    feedback: list[tuple[int, Batch]]
+    """Logged records of back edges that belong to this subtask: (port, batch), in order."""
+    finished: bool
+
+
+@dataclass(slots=True)
+class SubtaskWiring:
+    """A subtask's connections, made by the worker."""
+
+    vertex: VertexSpec
+    index: int
+    epoch: int
+    job: JobSpec
+    chain: Chain
+    outputs: Outputs
+    wakeup: Wakeup
+    counters: Counters
+    services: Services
+    storage: Storage | None
+    send: Callable[[ToCoordinator], None]
+
+
+class SubtaskTask(ABC):
+    """One subtask of one attempt."""
+
+    def __init__(self, wiring: SubtaskWiring) -> None:
+        self.wiring = wiring
+        self.id: Subtask = (wiring.vertex.id, wiring.index)
+        self.epoch = wiring.epoch
+        self.chain = wiring.chain
+        self.outputs = wiring.outputs
+        self.counters = wiring.counters
+        self._wakeup = wiring.wakeup
+        self._services = wiring.services
+        self._clock = wiring.services.clock
+        self._send = wiring.send
+        self._mail: deque[Mail] = deque()
+        self._writes: set[asyncio.Task[None]] = set()
+        self._last_captured = 0
+        self._done_work = 0
+        self._started = 0.0
+        self._ended = False
+        self._closed = False
+
+    def post(self, mail: Mail) -> None:
+        """Puts a message of the coordinator into the mailbox."""
+        self._mail.append(mail)
+        self._wakeup.notify()
+
+    async def run(self, restored: RestoredSubtask) -> None:
+        """The whole life of the subtask.
+
+        Raises:
+            StreamcoreError: it failed.
+        """
+        self._started = self._clock.monotonic()
+        try:
+            self.chain.open(restored.operators)
+            if restored.finished:
+                await self._end(run_finish=False)
+            else:
+                await self._work(restored)
+                if not self._closed:
+                    await self._end(run_finish=True)
+            while not self._closed:
+                await self._read_mail()
+                if not self._closed:
+                    await self._idle(None)
+        except BaseException:
+            self.chain.close()
+            raise
+        else:
+            errors = self.chain.close()
+            if errors:
+                raise errors[0]
+        finally:
+            for write in self._writes:
+                write.cancel()
+
+    def measure(self) -> Counters:
+        """The counters, with times up to now."""
+        self.counters.running_s = self._clock.monotonic() - self._started if self._started else 0.0
+        self.counters.backpressured_s = self.outputs.waited_s
+        return self.counters
+
+    @abstractmethod
+    async def _work(self, restored: RestoredSubtask) -> None:
+        """Runs until all input has ended and been processed."""
+
+    @abstractmethod
+    async def _handle(self, mail: Mail) -> None:
+        """Acts on mail other than completed checkpoints."""
+
+    async def _read_mail(self) -> None:
+        while self._mail:
+            mail = self._mail.popleft()
+            if isinstance(mail, Complete):
+                self.chain.notify_complete(mail.checkpoint_id)
+                if mail.final:
+                    self._closed = True
+            elif not self._ended or isinstance(mail, Wave):
+                await self._handle(mail)
+
+    async def _idle(self, deadline: float | None) -> None:
+        started = self._clock.monotonic()
+        await self._wakeup.wait(deadline)
+        self.counters.idle_s += self._clock.monotonic() - started
+
+    async def _take_turns(self, work: int) -> None:
+        """Lets the other subtasks run after a fair share of work."""
+        self._done_work += 1 + (work >> 10)
+        if self._done_work >= self._services.work_per_turn:
+            self._done_work = 0
+            await asyncio.sleep(0)
+
+    async def _capture(self, checkpoint_id: int) -> tuple[dict[str, OperatorSnapshot], float]:
+        """Captures the chain's state and sends the barrier; returns the state and the pause in seconds."""
+        self.outputs.flush()
+        await self.outputs.drain()
+        started = self._clock.monotonic()
+        captured = self.chain.capture(checkpoint_id)
+        self._last_captured = checkpoint_id
+        pause_s = self._clock.monotonic() - started
+        await self.outputs.send_all(Barrier(checkpoint_id))
+        return captured, pause_s
+
+    def _write_snapshot(
+        self,
+        checkpoint_id: int,
+        captured: dict[str, OperatorSnapshot],
+        log: dict[str, list[Batch]],
+        alignment_s: float,
+        pause_s: float,
+    ) -> None:
+        """Writes the subtask's part of a checkpoint beside the stream, then acknowledges it."""
+        task = asyncio.create_task(self._write_and_acknowledge(checkpoint_id, captured, log, alignment_s, pause_s))
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+
+    async def _write_and_acknowledge(
+        self,
+        checkpoint_id: int,
+        captured: dict[str, OperatorSnapshot],
+        log: dict[str, list[Batch]],
+        alignment_s: float,
+        pause_s: float,
+    ) -> None:
+        path = state_path(checkpoint_id, *self.id, self.epoch)
+        try:
+            file = await self._services.in_background(lambda: self._store(path, captured, log))
+        except (StreamcoreError, OSError) as error:
+            self._send(Decline(self.epoch, checkpoint_id, self.id, str(error)))
+            return
+        entry = self._entry(file, finished=False)
+        self._send(Acknowledge(self.epoch, checkpoint_id, self.id, entry, alignment_s, pause_s))
+
+    async def _end(self, *, run_finish: bool) -> None:
+        """Emits what is left, captures the last state, ends the outputs and reports."""
+        if run_finish:
+            self.chain.finish()
+            self.outputs.flush()
+            await self.outputs.drain()
+        # a part of every checkpoint that this subtask has not captured before: those with a higher id
+        last = self.chain.capture(self._last_captured + 1)
+        await self.outputs.send_all(END_OF_INPUT)
+        if self._writes:
+            await asyncio.wait(self._writes)  # an acknowledgement after `Finished` would come too late to count
+        self._ended = True
+        entry = None
+        if self.wiring.storage is not None:
+            path = finished_path(*self.id, self.epoch)
+            file = await self._services.in_background(lambda: self._store(path, last, {}))
+            entry = self._entry(file, finished=True)
+        self._send(Finished(self.epoch, self.id, entry))
+
+    def _store(self, path: str, captured: dict[str, OperatorSnapshot], log: dict[str, list[Batch]]) -> FileRef:
+        storage, allow_pickle = self.wiring.storage, self.wiring.job.settings.allow_pickle
+        assert storage is not None, "a checkpoint was triggered without storage"
+        feedback = {
+            edge: [(int(form), body) for form, body in (encode_saved(b, allow_pickle=allow_pickle) for b in batches)]
+            for edge, batches in log.items()
+        }
+        return storage.put(path, SubtaskSnapshot(captured, feedback).encode(allow_pickle=allow_pickle))
+
+    def _entry(self, file: FileRef, *, finished: bool) -> SubtaskEntry:
+        vertex = self.wiring.vertex
+        uids = [spec.uid for spec in vertex.operators]
+        return SubtaskEntry(vertex.id, self.wiring.index, vertex.parallelism, uids, finished, file)

@@ -1,0 +1,116 @@
+"""A worker: hosts the subtasks of one attempt after the other and does what the coordinator says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from streamcore.checkpoint.storage import Storage, open_storage
+from streamcore.errors import JobFailedError, MachineError, StreamcoreError
+from streamcore.runtime.attempt import Attempt
+from streamcore.runtime.data_plane import DataPlane
+from streamcore.runtime.messages import (
+    Cancel,
+    Cancelled,
+    Connect,
+    Connected,
+    Deploy,
+    Deployed,
+    Failed,
+    Report,
+    Shutdown,
+    Start,
+    ToCoordinator,
+    ToWorker,
+)
+from streamcore.runtime.services import Services
+
+REPORT_INTERVAL_S = 0.5
+
+
+class Worker:
+    """One worker. Messages are handled in order; `done` is set when the coordinator has no more use for it."""
+
+    def __init__(
+        self,
+        number: int,
+        send: Callable[[ToCoordinator], None],
+        services: Services,
+        data_plane: DataPlane | None = None,
+        storage: Callable[[str], Storage] = open_storage,
+    ) -> None:
+        self._number = number
+        self._send = send
+        self._services = services
+        self._data_plane = data_plane
+        self._open_storage = storage
+        self._attempt: Attempt | None = None
+        self._inbox: asyncio.Queue[ToWorker] = asyncio.Queue()
+        self.done = asyncio.Event()
+
+    def post(self, message: ToWorker) -> None:
+        """Takes a message of the coordinator."""
+        self._inbox.put_nowait(message)
+
+    async def run(self) -> None:
+        """Works until it is shut down."""
+        reports = asyncio.create_task(self._report())
+        try:
+            while True:
+                message = await self._inbox.get()
+                if isinstance(message, Shutdown):
+                    break
+                await self._act(message)
+        finally:
+            reports.cancel()
+            if self._attempt is not None:
+                await self._attempt.cancel()
+            if self._data_plane is not None:
+                await self._data_plane.close()
+            self.done.set()
+
+    def peer_lost(self, worker: int) -> None:
+        """A data connection to another worker broke."""
+        if self._attempt is not None and not self._attempt.is_over:
+            self._send(Failed(self._attempt.epoch, None, MachineError(f"the connection to worker {worker} is gone")))
+
+    async def _act(self, message: ToWorker) -> None:
+        attempt = self._attempt
+        if isinstance(message, Deploy):
+            if attempt is not None:
+                await attempt.cancel()
+            storage = self._open_storage(message.storage_url) if message.storage_url else None
+            self._attempt = Attempt(message, self._send, self._services, self._data_plane, storage, self._open_storage)
+            self._attempt.deploy()
+            self._send(Deployed(message.epoch, self._number))
+            return
+        if attempt is None or isinstance(message, Shutdown) or message.epoch != attempt.epoch:
+            return
+        match message:
+            case Connect():
+                try:
+                    await attempt.connect(message.addresses)
+                except (StreamcoreError, OSError) as error:
+                    self._send(Failed(attempt.epoch, None, _as_ours(error)))
+                else:
+                    self._send(Connected(attempt.epoch, self._number))
+            case Start():
+                attempt.start()
+            case Cancel():
+                await attempt.cancel()
+                self._send(Cancelled(attempt.epoch, self._number))
+            case _:
+                attempt.post(message)
+
+    async def _report(self) -> None:
+        while True:
+            await self._services.clock.sleep(REPORT_INTERVAL_S)
+            attempt = self._attempt
+            if attempt is None:
+                self._send(Report(0, self._number))
+            else:
+                self._send(Report(attempt.epoch, self._number, attempt.measure()))
+
+
+def _as_ours(error: Exception) -> StreamcoreError:
+    return error if isinstance(error, StreamcoreError) else JobFailedError(f"a worker can't reach another: {error}")

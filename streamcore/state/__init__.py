@@ -1,0 +1,1 @@
+"""Keyed state: descriptors, key groups, and the heap and columnar backends."""

@@ -1,0 +1,42 @@
+"""Key groups: the unit in which keyed state is placed, saved and moved (as in Apache Flink).
+
+`group = hash(key) % max_parallelism`, `subtask = group * parallelism // max_parallelism`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from streamcore.kernels.hashing import hash_keys
+from streamcore.kernels.partition import assign_targets
+
+DEFAULT_MAX_PARALLELISM = 128
+LIMIT_MAX_PARALLELISM = 32768
+
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def default_max_parallelism(parallelism: int) -> int:
+    """Room to grow: the power of two at or above 1.5 x parallelism, at least 128."""
+    wanted = parallelism + parallelism // 2
+    return min(max(1 << (wanted - 1).bit_length(), DEFAULT_MAX_PARALLELISM), LIMIT_MAX_PARALLELISM)
+
+
+def groups_of(keys: Any, max_parallelism: int) -> IntArray:
+    """The key group of each key (a list, NumPy or Arrow array); int64 (n,)."""
+    return (hash_keys(keys) % np.uint64(max_parallelism)).astype(np.int64)
+
+
+def subtasks_of(hashes: np.ndarray[Any, np.dtype[np.uint64]], max_parallelism: int, parallelism: int) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """The subtask that each key hash belongs to; int32 (n,)."""
+    result: np.ndarray[Any, np.dtype[np.int32]] = assign_targets(hashes, max_parallelism, parallelism)
+    return result
+
+
+def group_range(subtask: int, parallelism: int, max_parallelism: int) -> range:
+    """The key groups of one subtask."""
+    start = (subtask * max_parallelism + parallelism - 1) // parallelism
+    stop = ((subtask + 1) * max_parallelism + parallelism - 1) // parallelism
+    return range(start, stop)

@@ -1,0 +1,170 @@
+"""All keyed state of one operator subtask: made from descriptors, captured and restored as a whole."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, overload
+
+import numpy as np
+
+from streamcore.batch import Columns, concat_columns
+from streamcore.batch.codec import decode_saved, encode_saved
+from streamcore.errors import IncompatibleSnapshotError, TopologyError
+from streamcore.state.columnar import ColumnarTable
+from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
+from streamcore.state.heap import (
+    CurrentKey,
+    ListHandle,
+    MapHandle,
+    ReducingHandle,
+    ValueHandle,
+    capture_table,
+    restore_table,
+)
+from streamcore.state.key_groups import groups_of
+from streamcore.state.timers import TimerQueue
+
+T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
+
+Descriptor = ValueState[Any] | ListState[Any] | MapState[Any, Any] | ReducingState[Any]
+Saved = dict[str, Any]
+
+
+class KeyedStore:
+    """The keyed state of one operator subtask.
+
+    State is restored when its descriptor is declared, from `saved`: the captured stores of the old
+    subtasks, of which only the key groups in `groups` are taken.
+    """
+
+    def __init__(self, max_parallelism: int, groups: range, saved: list[Saved], *, allow_pickle: bool) -> None:
+        self.current = CurrentKey()
+        self.timers = TimerQueue()
+        self._max_parallelism = max_parallelism
+        self._groups = groups
+        self._saved = saved
+        self._allow_pickle = allow_pickle
+        self._heap: dict[str, tuple[str, dict[Any, Any]]] = {}
+        self._columnar: dict[str, ColumnarTable] = {}
+        self._tables: dict[str, TableState] = {}
+        for store in saved:
+            self.timers.restore(store["timers"], groups, allow_pickle=allow_pickle)
+
+    @overload
+    def declare(self, descriptor: ValueState[T]) -> ValueHandle[T]: ...
+    @overload
+    def declare(self, descriptor: ListState[T]) -> ListHandle[T]: ...
+    @overload
+    def declare(self, descriptor: MapState[K, V]) -> MapHandle[K, V]: ...
+    @overload
+    def declare(self, descriptor: ReducingState[T]) -> ReducingHandle[T]: ...
+    @overload
+    def declare(self, descriptor: ColumnarState) -> ColumnarTable: ...
+    def declare(self, descriptor: Descriptor | ColumnarState) -> Any:
+        """The handle of a descriptor, with what the snapshot has under its name.
+
+        Raises:
+            TopologyError: the name is taken.
+            IncompatibleSnapshotError: the snapshot has state of another kind under the name.
+        """
+        self._refuse_taken(descriptor.name)
+        if isinstance(descriptor, ColumnarState):
+            columnar = self._columnar[descriptor.name] = ColumnarTable(descriptor)
+            for saved in self._saved_as(descriptor.name, "columnar"):
+                columnar.restore(saved, self._groups)
+            return columnar
+        match descriptor:
+            case ValueState():
+                return ValueHandle(self.current, self.table(descriptor.name, "value"), descriptor.default)
+            case ListState():
+                return ListHandle(self.current, self.table(descriptor.name, "list"))
+            case MapState():
+                return MapHandle(self.current, self.table(descriptor.name, "map"))
+            case ReducingState():
+                return ReducingHandle(self.current, self.table(descriptor.name, "value"), descriptor.reduce)
+
+    def table(self, name: str, kind: str = "value") -> dict[Any, Any]:
+        """The bare dictionary key → value behind a name, for operators that loop over whole batches."""
+        self._refuse_taken(name)
+        table: dict[Any, Any] = {}
+        for saved in self._saved_as(name, kind):
+            restore_table(table, saved, self._groups, allow_pickle=self._allow_pickle)
+        self._heap[name] = (kind, table)
+        return table
+
+    def declare_table(self, descriptor: TableState) -> None:
+        """Registers state of the operator's own form and restores it."""
+        self._refuse_taken(descriptor.name)
+        self._tables[descriptor.name] = descriptor
+        parts: list[Columns] = []
+        for saved in self._saved_as(descriptor.name, "table"):
+            rows = decode_saved(saved["form"], saved["rows"], allow_pickle=self._allow_pickle)
+            assert isinstance(rows, Columns), "a saved table is columns"
+            groups = groups_of(rows[descriptor.key], self._max_parallelism)
+            parts.append(rows.filter((groups >= self._groups.start) & (groups < self._groups.stop)))
+        if parts:
+            descriptor.restore(concat_columns(parts))
+
+    def check_all_claimed(self, operator: str) -> None:
+        """Called when the operator is open.
+
+        Raises:
+            IncompatibleSnapshotError: the snapshot has state that no descriptor asked for.
+        """
+        claimed = {*self._heap, *self._columnar, *self._tables}
+        dropped = sorted({name for store in self._saved for name in store["states"]} - claimed)
+        if dropped:
+            raise IncompatibleSnapshotError(
+                f"operator {operator}: the snapshot has state {', '.join(dropped)}, which the operator no longer declares",
+                hint="restore with the code that wrote the snapshot, or start without --restore",
+            )
+
+    def capture(self) -> Saved:
+        """Everything, as it is now, in a form that later changes don't touch."""
+        states: dict[str, Any] = {}
+        for name, (kind, table) in self._heap.items():
+            states[name] = capture_table(table, kind, self._max_parallelism, allow_pickle=self._allow_pickle)
+        for name, columnar in self._columnar.items():
+            states[name] = columnar.capture(self._max_parallelism)
+        for name, descriptor in self._tables.items():
+            form, rows = encode_saved(descriptor.capture(), allow_pickle=False)
+            states[name] = {"kind": "table", "key": descriptor.key, "form": int(form), "rows": rows}
+        return {"states": states, "timers": self.timers.capture(self._max_parallelism, allow_pickle=self._allow_pickle)}
+
+    def _refuse_taken(self, name: str) -> None:
+        if name in self._heap or name in self._columnar or name in self._tables:
+            raise TopologyError(f"state {name!r} is declared twice", hint="give each descriptor of an operator its own name")
+
+    def _saved_as(self, name: str, kind: str) -> list[Saved]:
+        found = [store["states"][name] for store in self._saved if name in store["states"]]
+        for saved in found:
+            if saved["kind"] != kind:
+                raise IncompatibleSnapshotError(
+                    f"state {name!r} is {saved['kind']} state in the snapshot and {kind} state in the operator"
+                )
+        return found
+
+
+def entries(saved: Saved, *, allow_pickle: bool = False) -> dict[str, dict[Any, Any]]:
+    """The captured store as plain dictionaries, state name → key → value; for inspection and tests."""
+    from streamcore.batch import plain
+
+    result: dict[str, dict[Any, Any]] = {}
+    for name, state in saved["states"].items():
+        table: dict[Any, Any] = {}
+        if state["kind"] == "columnar":
+            keys = state["keys"].tolist() if isinstance(state["keys"], np.ndarray) else state["keys"]
+            columns = {field: values.tolist() for field, values in state["columns"].items()}
+            for i, key in enumerate(keys):
+                table[key] = {field: values[i] for field, values in columns.items()}
+        elif state["kind"] == "table":
+            rows = decode_saved(state["form"], state["rows"], allow_pickle=False)
+            assert isinstance(rows, Columns), "a saved table is columns"
+            for key, row in zip(rows[state["key"]].tolist(), rows.to_rows(), strict=True):
+                table.setdefault(key, []).append(row)
+        else:
+            for body in state["groups"].values():
+                table.update((key, value) for key, value in plain.decode(body, allow_pickle=allow_pickle))
+        result[name] = table
+    return result
