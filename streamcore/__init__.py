@@ -14,6 +14,7 @@ from streamcore.errors import StreamcoreError
 from streamcore.job.config import Checkpointing
 from streamcore.job.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
 from streamcore.job.status import JobResult
+from streamcore.kernels.compile import kernel
 from streamcore.runtime.functions import (
     BatchFunction,
     CoBatchFunction,
@@ -55,6 +56,7 @@ __all__ = [
     "TableState",
     "ValueState",
     "Vector",
+    "kernel",
     "milliseconds",
     "minutes",
     "seconds",

@@ -36,16 +36,12 @@ FindEnd = Callable[[bytes], int]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Block:
-    """Whole records. `is_tail`: the file's last bytes, which no newline ends."""
+    """Whole records. `line`: of the first byte, from 1; `is_tail`: the file's last bytes, which no newline ends."""
 
     data: bytes
     position: int
     line: int
     is_tail: bool
-
-    def line_at(self, index: int) -> int:
-        """The number of the line in which the byte at `index` is; the first line of a file is 1."""
-        return self.line + self.data.count(b"\n", 0, index)
 
 
 class Blocks:

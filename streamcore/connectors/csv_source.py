@@ -7,11 +7,12 @@ not of the column's type, each distinct value once.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -114,7 +115,8 @@ class CsvSource(FileSource[Any]):
                     stop = spans[1][0] if len(spans) > 1 else len(block.data)
                     text = block.data[slice(*spans[0])].decode()
                     names = next(csv.reader(io.StringIO(text, newline=""), delimiter=self.delimiter))
-                    return self.columns or names, [block.position + stop, 0, block.line_at(stop)]
+                    line = block.line + block.data.count(b"\n", 0, stop)
+                    return self.columns or names, [block.position + stop, 0, line]
         except UnicodeDecodeError:
             raise ConnectorError(f"{path}: the header is not UTF-8", hint="convert the file to UTF-8") from None
         finally:
@@ -150,19 +152,22 @@ class CsvParser:
         """The records of a block."""
         # only in the file's last bytes can a quote be open: other blocks end where a record ends
         if not (block.is_tail and b'"' in block.data):
-            try:
+            with contextlib.suppress(pa.ArrowInvalid):
                 return Parsed(self._convert(block.data))
-            except pa.ArrowInvalid:
-                pass
         spans, open_at = self._records.spans(block.data)
         texts = [block.data[start:stop] for start, stop in spans]
         reasons = self._find_bad(texts)
-        columns = self._convert(_joined(text for i, text in enumerate(texts) if i not in reasons))
+        columns = self._convert(b"\n".join(text for i, text in enumerate(texts) if i not in reasons))
         if open_at < len(block.data):
             reasons[len(texts)] = "a quote is never closed"
             spans.append((open_at, len(block.data)))
-        bad = [(i, *spans[i]) for i in sorted(reasons)]
-        return Parsed(columns, [Malformed(i, block.line_at(a), reasons[i], block.data[a:b]) for i, a, b in bad])
+        bad: list[Malformed] = []
+        line, counted = block.line, 0
+        for i in sorted(reasons):
+            start, stop = spans[i]
+            line, counted = line + block.data.count(b"\n", counted, start), start
+            bad.append(Malformed(i, line, reasons[i], block.data[start:stop]))
+        return Parsed(columns, bad)
 
     def _convert(self, data: bytes) -> Columns:
         """The records of `data`; raises ArrowInvalid when one of them is malformed."""
@@ -202,7 +207,7 @@ class CsvParser:
             reasons[row.number - 1] = f"{row.actual_columns} fields instead of {row.expected_columns}"
             return "skip"
 
-        raw = self._read(_joined(texts), self._keys, dict.fromkeys(self._used, pa.binary()), wrong_count)
+        raw = self._read(b"\n".join(texts), self._keys, dict.fromkeys(self._used, pa.binary()), wrong_count)
         rest = [i for i in range(len(texts)) if i not in reasons]
         for key, name, field in zip(self._used, self._wanted, self._schema.fields, strict=True):
             values = raw.column(key).combine_chunks().fill_null(b"").dictionary_encode()
@@ -212,7 +217,7 @@ class CsvParser:
                     reasons.setdefault(rest[place], f"column {name!r} {bad[code]}")
         rest = [i for i in rest if i not in reasons]
         # what looks right value by value but isn't, such as "" in quotes in a nullable column of numbers
-        for i in _failing(rest, lambda some: self._convert(_joined(texts[i] for i in some))):
+        for i in _failing(rest, lambda some: self._convert(b"\n".join(texts[i] for i in some))):
             reasons[i] = f"a field is not as the schema has it, {self._schema}"
         return reasons
 
@@ -232,15 +237,11 @@ class CsvParser:
                     bad[i] = _is_not(value, field.type)
 
         def read(some: list[int]) -> None:
-            quoted = _joined(b'"' + values[i].replace(b'"', b'""') + b'"' for i in some)
-            self._read(quoted, ["value"], {"value": field.type})
+            quoted = [b'"' + values[i].replace(b'"', b'""') + b'"' for i in some]
+            self._read(b"\n".join(quoted), ["value"], {"value": field.type})
 
         bad.update((i, _is_not(values[i], field.type)) for i in _failing(doubtful, read))
         return bad
-
-
-def _joined(texts: Iterable[bytes]) -> bytes:
-    return b"\n".join(texts)
 
 
 def _is_not(value: bytes, type_: pa.DataType) -> str:
@@ -285,9 +286,7 @@ def _patterns(type_: pa.DataType) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]
 def _checked_schema(declared: Any) -> Schema:
     schema = schema_of(declared)
     if schema is None or not schema.fields:
-        raise TopologyError(
-            f"{declared!r} has no columns to read CSV into", hint="give a dataclass, a NamedTuple or a schema"
-        )
+        raise TopologyError(f"{declared!r} has no columns", hint="give a dataclass, a NamedTuple or a schema")
     for field in schema.fields:
         try:
             options = pacsv.ConvertOptions(column_types={"value": field.type})

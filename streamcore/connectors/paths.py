@@ -83,6 +83,7 @@ def _expand_one(path: str) -> list[str]:
 def _missing_hint(place: Path) -> str:
     if not place.parent.is_dir():
         return f"there is no directory {str(place.parent)!r}; the current directory is {Path.cwd()}"
-    names = sorted(entry.name for entry in place.parent.iterdir() if entry.suffix == place.suffix)
+    entries = [entry for entry in place.parent.iterdir() if entry.suffix == place.suffix and entry.name[0] != "."]
+    names = sorted(entry.name for entry in entries)
     there = f"{str(place.parent)!r} has: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
     return there if names else f"{str(place.parent)!r} has no {place.suffix or 'such'} file"

@@ -253,6 +253,7 @@ class Coordinator:
                 self._on_wave_reply(event)
             case Closed():
                 self._open.discard(event.subtask)
+                self.status.counters[event.subtask] = event.counters
 
     async def _on_tick(self, tick: _Tick) -> None:
         checkpoints = self._checkpoints

@@ -141,7 +141,7 @@ class Attempt:
             failure.__cause__ = error
             self._send(Failed(self.epoch, subtask, failure))
         else:
-            self._send(Closed(self.epoch, subtask))
+            self._send(Closed(self.epoch, subtask, self._subtasks[subtask].measure()))
 
     async def _restored(self, subtask: Subtask) -> RestoredSubtask:
         restore = self._deploy.restore
@@ -176,7 +176,7 @@ class Attempt:
                 if placed != self._deploy.worker:
                     assert self._data_plane is not None, "a subtask on another worker, but no way there"
                     self._data_plane.register(key, channel, edge.schema, placed)
-        self._gates[subtask] = Gate(channels, self._services, settings.feedback_limit_records)
+        self._gates[subtask] = Gate(channels, self._services, settings.feedback_limit_records, settings.batch_size)
         self._feedback_edges[subtask] = feedback_edges
 
     def _senders(self, edge: EdgeSpec, index: int) -> list[int]:

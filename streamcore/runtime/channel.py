@@ -47,6 +47,11 @@ class InputChannel:
                 self.grant()
         return element
 
+    def peek(self) -> Element | None:
+        """The first element, if there is one in memory."""
+        queue = self.queue
+        return queue.peek() if isinstance(queue, FeedbackQueue) else queue[0] if queue else None
+
     @property
     def queued_records(self) -> int:
         """Records waiting."""

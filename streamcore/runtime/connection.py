@@ -26,7 +26,6 @@ from streamcore.errors import HandshakeError
 _HEADER = struct.Struct("<QBBHHH")
 _NONCE = 32
 _MAC = 32
-_JOIN_LIMIT = 1 << 14  # bodies below this are copied behind their header: one send call instead of two
 
 ChannelKey = tuple[int, int, int]
 """(edge id, sending subtask, receiving subtask)."""
@@ -68,7 +67,9 @@ class Connection(asyncio.BufferedProtocol):
         self._buffer = memoryview(bytearray(_NONCE + _MAC if is_server else _NONCE))
         self._filled = 0
         self._header: tuple[int, int, int, int, int, int] | None = None
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._unsent: list[Any] = []
+        self._loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[None] = self._loop.create_future()
         self.peer: Any = None
         """Who the other side said it is, in its first message."""
 
@@ -108,19 +109,21 @@ class Connection(asyncio.BufferedProtocol):
 
     def send(self, kind: FrameKind, body: Any = b"", *, detail: int = 0, channel: ChannelKey = (0, 0, 0)) -> None:
         """Sends a frame; never blocks. Frames to a closed connection go nowhere: its end has been reported."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
+        if self._transport is None or self._transport.is_closing():
             return
-        size = memoryview(body).nbytes
-        header = _HEADER.pack(size, kind, detail, *channel)
-        if size < _JOIN_LIMIT:
-            transport.write(header + bytes(body))
-        else:
-            transport.write(header)
-            transport.write(memoryview(body))
+        if not self._unsent:
+            self._loop.call_soon(self._flush)  # frames of one turn of the event loop go out in one system call
+        self._unsent.append(_HEADER.pack(memoryview(body).nbytes, kind, detail, *channel))
+        self._unsent.append(body)
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.writelines(unsent)
 
     def close(self) -> None:
         """Closes after what was sent has gone out."""
+        self._flush()
         if self._transport is not None:
             self._transport.close()
 

@@ -67,6 +67,10 @@ class FeedbackQueue:
         self.records -= _size(element)
         return element
 
+    def peek(self) -> Element | None:
+        """The first element if it is in memory."""
+        return self._memory[0] if self._memory else None
+
     def close(self) -> None:
         """Frees the spill file."""
         if self._file is not None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
-from streamcore.batch import Batch, Columns, Schema
+from streamcore.batch import Array, Batch, Columns, Schema
 from streamcore.errors import TopologyError
+from streamcore.kernels.hashing import hash_keys
 from streamcore.runtime.operator import OperatorContext, Output
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
+from streamcore.state.key_groups import subtasks_of
 from streamcore.state.heap import ListHandle, MapHandle, ReducingHandle, ValueHandle
 
 In = TypeVar("In")
@@ -73,6 +75,10 @@ class Context(Generic[Out]):
     def table_state(self, descriptor: TableState) -> None:
         """Registers keyed state of the function's own form; `restore` is called at once if there is a snapshot."""
         self._operator.store.declare_table(descriptor)
+
+    def subtasks_for(self, keys: Array, parallelism: int) -> Array:
+        """The subtask of an operator with `parallelism` subtasks that each key would go to; int32 (n,)."""
+        return subtasks_of(hash_keys(keys), self.max_parallelism, parallelism)
 
     def emit(self, record: Out) -> None:
         """Sends a record to the main output."""

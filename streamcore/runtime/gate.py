@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from streamcore.batch import Columns
 from streamcore.runtime.alignment import Alignment
 from streamcore.runtime.channel import InputChannel
 from streamcore.runtime.elements import Element
@@ -20,13 +21,14 @@ class Gate:
     that, one forward element follows every few feedback ones: barriers get through a loop that never rests.
     """
 
-    def __init__(self, channels: Sequence[InputChannel], services: Services, feedback_limit: int) -> None:
+    def __init__(self, channels: Sequence[InputChannel], services: Services, feedback_limit: int, batch_size: int) -> None:
         self.channels = channels
         self.alignment = Alignment(
             forward=[c.number for c in channels if not c.feedback], feedback=[c.number for c in channels if c.feedback]
         )
         self._services = services
         self._feedback_limit = feedback_limit
+        self._batch_size = batch_size
         self._turn = 0
         self._burst = 0
         self.refresh()
@@ -37,20 +39,49 @@ class Gate:
         self._forward = [c for c in readable if not c.feedback]
         self._feedback = [c for c in readable if c.feedback]
 
-    def poll(self) -> tuple[InputChannel, Element] | None:
-        """The next element and the channel it came on; None when there is nothing to read now."""
+    def poll(self) -> list[tuple[InputChannel, Element]]:
+        """What to process next: one control element, or batches of one form for one port; empty when there is
+        nothing to read now.
+
+        Small batches that wait are taken together, up to `batch_size` records, so that the cost of a batch is
+        paid less often just when there is much to do.
+        """
         self._turn += 1
-        if self._feedback:
+        if self._waits(self._feedback):
             depth = sum(c.queued_records for c in self._feedback)
-            waiting = self._first(self._feedback)
-            if waiting is not None and (self._burst < _FEEDBACK_BURST or depth >= self._feedback_limit):
+            if self._burst < _FEEDBACK_BURST or depth >= self._feedback_limit or not self._waits(self._forward):
                 self._burst += 1
-                return waiting, waiting.take()
-            self._burst = 0
-            chosen = self._first(self._forward) or waiting
-        else:
-            chosen = self._first(self._forward)
-        return (chosen, chosen.take()) if chosen is not None else None
+                return self._gather(self._feedback)
+        self._burst = 0
+        return self._gather(self._forward)
+
+    def _gather(self, channels: list[InputChannel]) -> list[tuple[InputChannel, Element]]:
+        taken: list[tuple[InputChannel, Element]] = []
+        records, count = 0, len(channels)
+        start = self._services.first_channel(count, self._turn) if count else 0
+        for offset in range(count):
+            channel = channels[(start + offset) % count]
+            while channel.queue and records < self._batch_size:
+                if taken:
+                    first_channel, first = taken[0]
+                    follower = channel.peek()
+                    if first_channel.port != channel.port or type(follower) is not type(first):
+                        break
+                element = channel.take()
+                taken.append((channel, element))
+                if not isinstance(element, list | Columns):
+                    return taken
+                records += len(element)
+        return taken
+
+    @staticmethod
+    def _waits(channels: list[InputChannel]) -> bool:
+        return any(channel.queue for channel in channels)
+
+    @property
+    def has_input(self) -> bool:
+        """Whether there is something to read now."""
+        return self._waits(self._feedback) or self._waits(self._forward)
 
     @property
     def loop_inputs_empty(self) -> bool:
@@ -61,14 +92,3 @@ class Gate:
     def outside_ended(self) -> bool:
         """Whether every input from outside of the loop has ended."""
         return all(self.alignment.has_ended(c.number) for c in self.channels if not c.from_loop)
-
-    def _first(self, channels: list[InputChannel]) -> InputChannel | None:
-        count = len(channels)
-        if count == 0:
-            return None
-        start = self._services.first_channel(count, self._turn)
-        for offset in range(count):
-            channel = channels[(start + offset) % count]
-            if channel.queue:
-                return channel
-        return None

@@ -199,10 +199,11 @@ class WaveReply:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A subtask has committed everything and is closed."""
+    """A subtask has committed everything and is closed; `counters` are its last."""
 
     epoch: int
     subtask: Subtask
+    counters: Counters
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,14 @@ One turn of the main loop: mail, timers, one element of the gate, sending. The r
 
 from __future__ import annotations
 
-from streamcore.batch import Batch, Columns
+import asyncio
+
+from streamcore.batch import Batch, Columns, concat
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot
 from streamcore.runtime.alignment import Step
 from streamcore.runtime.channel import InputChannel
 from streamcore.runtime.counters import Counters
-from streamcore.runtime.elements import Barrier, EndOfInput
+from streamcore.runtime.elements import Barrier, Element, EndOfInput
 from streamcore.runtime.gate import Gate
 from streamcore.runtime.messages import Abort, LoopOver, OutsideEnded, Trigger, Wave, WaveReply
 from streamcore.runtime.spec import EdgeSpec
@@ -41,20 +43,27 @@ class OperatorTask(SubtaskTask):
         self._ready = True
         while not self._alignment.all_ended:
             await self._read_mail()
-            if self._closed:
+            if self._closed or self._alignment.all_ended:
                 return
             self._fire_timers()
             polled = self._gate.poll()
-            if polled is None:
+            if not polled:
                 await self._rest()
                 continue
-            channel, element = polled
-            if isinstance(element, list | Columns):
-                if self._alignment.logs(channel.number):
-                    self._log.setdefault(edge_name(self._feedback_edges[channel.number]), []).append(element)
-                await self._process(element, channel.port)
-            else:
+            channel, element = polled[0]
+            if isinstance(element, Barrier | EndOfInput):
                 await self._control(channel, element)
+            else:
+                await self._process(self._join(polled), channel.port)
+
+    def _join(self, polled: list[tuple[InputChannel, Element]]) -> Batch:
+        batches: list[Batch] = []
+        for channel, batch in polled:
+            assert isinstance(batch, list | Columns), "a control element among batches"
+            if self._alignment.logs(channel.number):
+                self._log.setdefault(edge_name(self._feedback_edges[channel.number]), []).append(batch)
+            batches.append(batch)
+        return concat(batches)
 
     async def _end(self, *, run_finish: bool) -> None:
         await super()._end(run_finish=run_finish)
@@ -133,6 +142,10 @@ class OperatorTask(SubtaskTask):
                 self.outputs.settle()
 
     async def _rest(self) -> None:
+        if not self.outputs.loop_edges_empty:
+            await asyncio.sleep(0)  # what is about to arrive joins the turn: fuller batches go round the loop
+            if self._gate.has_input:
+                return
         self.outputs.flush_loop()
         await self.outputs.drain()
         self._tell_outside_ended()

@@ -31,7 +31,7 @@ def read(source, limit=1000, restart_every=None):
             assert batch is None or 0 < len(batch) <= limit
             rows.extend(to_rows(batch or []))
             polls += 1
-            if restart_every and polls % restart_every == 0:
+            if restart_every and polls % restart_every == 0 and not reader.exhausted:
                 reader.close()
                 reader = source.reader(split, reader.offset, CONTEXT)
         reader.close()

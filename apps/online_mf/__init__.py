@@ -1,0 +1,1 @@
+"""Online matrix factorisation of movie ratings on a stream loop."""

@@ -1,0 +1,1 @@
+"""Reusable stateful operators, built on the public API alone."""

@@ -1,0 +1,218 @@
+"""The command `streamcore`. Errors of streamcore end as a message and an exit code, everything else is a bug."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from streamcore.api.environment import StreamEnvironment
+from streamcore.checkpoint.log import CheckpointLog
+from streamcore.checkpoint.storage import open_storage
+from streamcore.cli.progress import progress_line
+from streamcore.cli.tables import checkpoint_table, table
+from streamcore.cli.targets import app_names, build_topology, load_app, user_code
+from streamcore.errors import NoCheckpointError, StreamcoreError, UsageError, UserFunctionError
+from streamcore.job.config import Checkpointing
+from streamcore.job.restart import FixedDelay
+from streamcore.job.run import Observer
+from streamcore.job.status import JobResult
+from streamcore.logs import configure_logging
+from streamcore.metrics import metrics_server
+from streamcore.time import parse_duration
+
+EXIT_CODES = """\b
+Exit codes:
+  0    the job finished, or was stopped on request
+  1    the job failed
+  2    wrong usage or topology
+  3    input or output that can't be used
+  4    checkpoints: none to restore, damaged, of another topology, taken over
+  5    the machine: a port in use, a directory that can't be written
+  130  interrupted twice
+"""
+
+
+class _Group(click.Group):
+    """Shows a StreamcoreError as a message and ends with its exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StreamcoreError as error:
+            if isinstance(error, UserFunctionError) and error.traceback_text:
+                click.echo("Traceback of your code (most recent call last):", err=True)
+                click.echo(error.traceback_text.rstrip(), err=True)
+            click.echo(f"error: {error.message}", err=True)
+            if error.hint:
+                click.echo(f"  hint: {error.hint}", err=True)
+            ctx.exit(error.exit_code)
+
+
+def _read_duration(ctx: click.Context, param: click.Parameter, text: str) -> float:
+    try:
+        return parse_duration(text)
+    except UsageError as error:
+        raise click.BadParameter(f"{error.message}: {error.hint}", ctx, param) from error
+
+
+def _read_interval(ctx: click.Context, param: click.Parameter, text: str) -> float:
+    interval_s = _read_duration(ctx, param, text)
+    if interval_s <= 0:
+        raise click.BadParameter("it must be above 0", ctx, param)
+    return interval_s
+
+
+def _read_settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    for text in values:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE", ctx, param)
+        settings[key] = value
+    return settings
+
+
+_set_option = click.option(
+    "--set", "given", metavar="KEY=VALUE", multiple=True, callback=_read_settings,
+    help="A setting of the topology: a keyword of its function. Repeat for more.",
+)  # fmt: skip
+_POSITIVE = click.IntRange(min=1)
+
+
+@click.group(cls=_Group, name="streamcore", epilog=EXIT_CODES)
+def cli() -> None:
+    """Stateful stream processing in plain Python.
+
+    A TARGET is the name of an app (see `streamcore apps`) or FILE.py:FUNCTION.
+    """
+
+
+@cli.command()
+@click.argument("target")
+@_set_option
+@click.option("--workers", type=_POSITIVE, default=1, show_default=True, help="Processes to run on.")
+@click.option("--parallelism", type=_POSITIVE, help="Subtasks per operator.  [default: one a worker]")
+@click.option("--batch-size", type=_POSITIVE, default=8192, show_default=True, help="Records an output waits for.")
+@click.option(
+    "--buffer-timeout", metavar="DURATION", default="5ms", show_default=True, callback=_read_duration,
+    help="The longest that it waits; 0: not at all.",
+)  # fmt: skip
+@click.option("--checkpoint-dir", metavar="URL", help="Take snapshots here: a directory or an fsspec URL.")
+@click.option(
+    "--checkpoint-interval", metavar="DURATION", default="10s", show_default=True, callback=_read_interval,
+    help="From the start of one to the start of the next.",
+)  # fmt: skip
+@click.option("--restore", metavar="latest|PATH", help="Go on from the latest checkpoint, or from DIR/chk-NNNNNNNN.")
+@click.option(
+    "--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus metrics on 127.0.0.1; 0: a free port."
+)
+@click.option(
+    "--restart-attempts", type=click.IntRange(min=0),
+    help="Restart so often, a second after a failure.  [default: 5 in a row with checkpoints, else 0]",
+)  # fmt: skip
+@click.option(
+    "--on-stop", type=click.Choice(["snapshot", "drain"]), default="snapshot", show_default=True,
+    help="On SIGTERM or Ctrl-C: stop at a last checkpoint, or end the input and process what is there.",
+)  # fmt: skip
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+@click.option("--no-progress", is_flag=True, help="No progress line.")
+def run(target: str, given: dict[str, str], **options: Any) -> None:
+    """Runs a topology to its end. The first Ctrl-C stops it gracefully, the second at once."""
+    configure_logging(options["log_level"].upper(), as_json=options["log_format"] == "json")
+    checkpointing = _checkpointing(options["checkpoint_dir"], options["checkpoint_interval"], options["restore"])
+    attempts = options["restart_attempts"]
+    app = load_app(target)
+    settings = app.settings(given)
+    env = StreamEnvironment(
+        app.name,
+        checkpoint=checkpointing,
+        workers=options["workers"],
+        parallelism=options["parallelism"],
+        batch_size=options["batch_size"],
+        buffer_timeout=options["buffer_timeout"],
+        restart=None if attempts is None else FixedDelay(attempts=attempts, delay=1.0),
+        restore=options["restore"],
+    )
+    env.config.on_stop = options["on_stop"]
+    build_topology(app, env, settings)
+    observers: list[Observer] = [] if options["no_progress"] else [progress_line(app)]
+    if options["metrics_port"] is not None:
+        observers.append(metrics_server(options["metrics_port"]))
+    result = env.execute(tuple(observers))
+    click.echo(_summary(result, can_resume=options["on_stop"] == "snapshot"), err=True)
+    with user_code(f"the report of {app.name}", UserFunctionError):
+        report = app.describe_result(result, settings)
+    if report:
+        click.echo(report)
+
+
+@cli.command()
+def apps() -> None:
+    """Lists the apps that come with streamcore."""
+    rows = []
+    for name in app_names():
+        try:
+            summary = load_app(name).summary
+        except StreamcoreError as error:  # one broken app mustn't hide the others
+            summary = error.message.partition("\n")[0]
+        rows.append([name, summary])
+    click.echo(table(rows) if rows else "no apps are installed")
+
+
+@cli.command()
+@click.argument("target")
+@_set_option
+def describe(target: str, given: dict[str, str]) -> None:
+    """Shows the plan of a topology without running it."""
+    app = load_app(target)
+    env = StreamEnvironment(app.name)
+    build_topology(app, env, app.settings(given))
+    click.echo(env.describe())
+
+
+@cli.command()
+@click.argument("directory", metavar="DIR")
+def checkpoints(directory: str) -> None:
+    """Lists the complete checkpoints in a checkpoint directory."""
+    log = CheckpointLog(open_storage(directory))
+    entries = log.checkpoints()
+    try:
+        latest, note = log.latest().checkpoint_id, ""
+    except NoCheckpointError as error:
+        if not entries:
+            raise
+        latest, note = None, f"--restore latest takes none of them: {error.message}"
+    click.echo(checkpoint_table(entries, latest))
+    if note:
+        click.echo(note)
+
+
+def main() -> None:
+    """The entry of the console script."""
+    cli(prog_name="streamcore")
+
+
+def _checkpointing(url: str | None, interval_s: float, restore: str | None) -> Checkpointing | None:
+    if url is not None:
+        return Checkpointing(url, interval=interval_s)
+    if restore is not None:
+        raise UsageError(
+            f"--restore {restore} needs --checkpoint-dir",
+            hint="add --checkpoint-dir DIR: where the job takes its checkpoints from here on",
+        )
+    return None
+
+
+def _summary(result: JobResult, *, can_resume: bool) -> str:
+    rate = result.records_read / result.duration_s if result.duration_s > 0 else 0.0
+    text = (
+        f"{'stopped on request' if result.stopped else 'finished'}: {result.records_read:,} records in "
+        f"{result.duration_s:.2f} s ({rate:,.0f}/s), restarts: {result.restarts}, checkpoints: {result.checkpoints}"
+    )
+    if result.stopped and can_resume and result.last_checkpoint is not None:
+        return f"{text}; to go on, run it again with --restore latest (from {result.last_checkpoint})"
+    return text

@@ -1,0 +1,195 @@
+"""A Prometheus endpoint with the counters of all workers, made from the job's status when it is scraped.
+
+Of each subtask, with the labels `job`, `vertex` (its number in the plan), `operator` (the names of the chain)
+and `subtask`::
+
+    streamcore_records_in_total              records that the chain took in, or that a source read
+    streamcore_records_out_total             records that it sent on
+    streamcore_bad_records_total             malformed records that were skipped or sent aside
+    streamcore_busy_seconds_total            time neither idle nor backpressured
+    streamcore_idle_seconds_total            time without input
+    streamcore_backpressured_seconds_total   time without room at a receiver
+    streamcore_queued_records                records that wait at its forward inputs
+    streamcore_feedback_queued_records       records that wait at its back edges
+
+Of the job, with the label `job`::
+
+    streamcore_up                                 1 while records flow, 0 otherwise
+    streamcore_state_info                         always 1; its label `state` is the job's state
+    streamcore_epoch                              the attempt
+    streamcore_restarts_total                     attempts that failed and were followed by another
+    streamcore_checkpoints_completed_total
+    streamcore_checkpoint_failures_total
+    streamcore_last_checkpoint_id                 this one and the next four: once there is a checkpoint
+    streamcore_last_checkpoint_duration_seconds   from the trigger to the manifest
+    streamcore_last_checkpoint_size_bytes
+    streamcore_last_checkpoint_alignment_seconds  the longest wait of a subtask for barriers
+    streamcore_last_checkpoint_pause_seconds      the longest that a subtask stood still to capture its state
+
+The counters of subtasks start from zero in each attempt, as those of a restarted process do; `rate()` and
+`increase()` allow for that. They are as old as the workers' last reports: half a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import threading
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from streamcore.errors import MachineError
+from streamcore.job.status import JobStatus
+
+_SUBTASK_LABELS = ("job", "vertex", "operator", "subtask")
+_SUBTASK_COUNTERS = {
+    "records_in": ("streamcore_records_in", "Records taken in by the chain"),
+    "records_out": ("streamcore_records_out", "Records sent on"),
+    "bad_records": ("streamcore_bad_records", "Malformed records skipped or sent aside"),
+    "busy_s": ("streamcore_busy_seconds", "Time neither idle nor backpressured"),
+    "idle_s": ("streamcore_idle_seconds", "Time without input"),
+    "backpressured_s": ("streamcore_backpressured_seconds", "Time without room at a receiver"),
+}
+_SUBTASK_GAUGES = {
+    "queued": ("streamcore_queued_records", "Records that wait at forward inputs"),
+    "feedback_queued": ("streamcore_feedback_queued_records", "Records that wait at back edges"),
+}
+_JOB_COUNTERS = {
+    "restarts": ("streamcore_restarts", "Attempts that failed and were followed by another"),
+    "checkpoints": ("streamcore_checkpoints_completed", "Complete checkpoints"),
+    "checkpoint_failures": ("streamcore_checkpoint_failures", "Checkpoints that were given up"),
+}
+_CHECKPOINT_GAUGES = {
+    "checkpoint_id": ("streamcore_last_checkpoint_id", "The newest complete checkpoint"),
+    "duration_s": ("streamcore_last_checkpoint_duration_seconds", "From the trigger to the manifest"),
+    "size_bytes": ("streamcore_last_checkpoint_size_bytes", "What its files take"),
+    "alignment_s": ("streamcore_last_checkpoint_alignment_seconds", "The longest wait of a subtask for barriers"),
+    "pause_s": ("streamcore_last_checkpoint_pause_seconds", "The longest stop of a subtask to capture its state"),
+}
+
+logger = logging.getLogger("streamcore.job")
+
+
+class StatusCollector(Collector):
+    """Renders the status of one job; nothing before there is one.
+
+    Scrapes come from the server's threads: `counters` is copied before it is walked through.
+    """
+
+    def __init__(self) -> None:
+        self.status: JobStatus | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics as they stand now."""
+        if self.status is not None:
+            yield from _subtask_metrics(self.status)
+            yield from _job_metrics(self.status)
+
+
+class MetricsServer:
+    """The endpoint, and the `Observer` that shows it a job.
+
+    The port is taken when the server is made, before any job runs; the server stops when the observer is
+    cancelled, or by `close`.
+
+    Raises:
+        MachineError: the port can't be had.
+    """
+
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self._collector = StatusCollector()
+        registry = CollectorRegistry()
+        registry.register(self._collector)
+        try:
+            self._server, self._thread = start_http_server(port, host, registry)
+        except OSError as error:
+            raise _port_error(port, host, error) from error
+        self._closing = threading.Lock()
+        self._closed = False
+        self.port = int(self._server.server_port)
+        self.url = f"http://{host}:{self.port}/metrics"
+        logger.info("metrics at %s", self.url)
+
+    async def __call__(self, status: JobStatus) -> None:
+        """Shows `status` until it is cancelled."""
+        self._collector.status = status
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await asyncio.to_thread(self.close)
+
+    def close(self) -> None:
+        """Stops the server and frees the port; a second time is fine."""
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                self._server.shutdown()
+                self._server.server_close()
+                self._thread.join()
+
+
+def metrics_server(port: int, host: str = "127.0.0.1") -> MetricsServer:
+    """An endpoint at `http://host:port/metrics`; port 0 takes a free one and logs it.
+
+    Raises:
+        MachineError: the port can't be had.
+    """
+    return MetricsServer(port, host)
+
+
+def _port_error(port: int, host: str, error: OSError) -> MachineError:
+    if error.errno == errno.EADDRINUSE:
+        return MachineError(
+            f"port {port} on {host} is in use",
+            hint="give --metrics-port another port, or 0 to take a free one",
+        )
+    return MachineError(
+        f"can't serve metrics on {host}, port {port}: {error.strerror or error}",
+        hint="give --metrics-port a port above 1023 of an address of this machine",
+    )
+
+
+def _subtask_metrics(status: JobStatus) -> Iterator[Metric]:
+    names = {vertex.id: vertex.name for vertex in status.job.vertices}
+    rows = [
+        ((status.job.name, str(vertex), names[vertex], str(index)), counters)
+        for (vertex, index), counters in sorted(status.counters.copy().items())
+    ]
+    for attribute, (name, text) in _SUBTASK_COUNTERS.items():
+        family = CounterMetricFamily(name, text, labels=_SUBTASK_LABELS)
+        for labels, counters in rows:
+            family.add_metric(labels, getattr(counters, attribute))
+        yield family
+    for attribute, (name, text) in _SUBTASK_GAUGES.items():
+        gauge = GaugeMetricFamily(name, text, labels=_SUBTASK_LABELS)
+        for labels, counters in rows:
+            gauge.add_metric(labels, getattr(counters, attribute))
+        yield gauge
+
+
+def _job_metrics(status: JobStatus) -> Iterator[Metric]:
+    job = (status.job.name,)
+    yield _gauge("streamcore_up", "1 while records flow", job, float(status.state == "running"))
+    yield _gauge("streamcore_epoch", "The attempt", job, status.epoch)
+    state = InfoMetricFamily("streamcore_state", "The state of the job", labels=("job",))
+    state.add_metric(job, {"state": status.state})
+    yield state
+    for attribute, (name, text) in _JOB_COUNTERS.items():
+        family = CounterMetricFamily(name, text, labels=("job",))
+        family.add_metric(job, getattr(status, attribute))
+        yield family
+    last = status.last_checkpoint
+    if last is not None:
+        for attribute, (name, text) in _CHECKPOINT_GAUGES.items():
+            yield _gauge(name, text, job, getattr(last, attribute))
+
+
+def _gauge(name: str, text: str, job: tuple[str], value: float) -> Metric:
+    gauge = GaugeMetricFamily(name, text, labels=("job",))
+    gauge.add_metric(job, value)
+    return gauge
