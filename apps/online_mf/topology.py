@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
-from streamcore import App, Context, JobResult, ProcessFunction, StreamEnvironment, ValueState
+from streamcore import App, Columns, Context, JobResult, Loop, ProcessFunction, StreamEnvironment, ValueState
 from streamcore.apps.online_mf.report import report
 from streamcore.connectors.base import Source
 from streamcore.connectors.csv_source import CsvSource
@@ -29,7 +30,7 @@ SHIPPED = Path(__file__).parent / "data" / "ratings.csv.gz"
 COLUMNS = {"userId": "user", "movieId": "item"}
 
 
-class Progress(ProcessFunction[tuple[int, float], dict[str, float]]):
+class Progress(ProcessFunction[Any, dict[str, float]]):
     """Progressive RMSE: every rating's error counts once, as it was before the rating was learned."""
 
     def __init__(self, report_every: int) -> None:
@@ -39,9 +40,9 @@ class Progress(ProcessFunction[tuple[int, float], dict[str, float]]):
         # (ratings, squared error) in all, and at the last report
         self._sums = ctx.state(ValueState("sums", (0, 0.0, 0, 0.0)))
 
-    def process(self, record: tuple[int, float], ctx: Context[dict[str, float]]) -> None:
+    def process(self, record: Any, ctx: Context[dict[str, float]]) -> None:
         count, squared, last_count, last_squared = self._sums.get()
-        count, squared = count + record[0], squared + record[1]
+        count, squared = count + record.count, squared + record.squared
         if count - last_count >= self._report_every:
             ctx.emit(_line(count, squared, last_count, last_squared))
             last_count, last_squared = count, squared
@@ -56,6 +57,11 @@ class Progress(ProcessFunction[tuple[int, float], dict[str, float]]):
 def _line(count: int, squared: float, last_count: int, last_squared: float) -> dict[str, float]:
     recent = math.sqrt((squared - last_squared) / (count - last_count))
     return {"ratings": count, "rmse": math.sqrt(squared / count), "recent_rmse": recent}
+
+
+def _same(record: Any) -> int:
+    """One key for all: the curve is of all ratings together."""
+    return 0
 
 
 def ratings_source(path: str) -> Source[object]:
@@ -90,7 +96,8 @@ def learn(
     )
     users, items = UserVectors(parameters), ItemVectors(parameters)
     ratings = env.source(source, name="ratings")
-    with env.loop(update_schema(parameters.k)) as loop:
+    loop: Loop[Columns] = env.loop(update_schema(parameters.k))
+    with loop:
         visits = (
             ratings.connect(loop.feedback)
             .key_by("user", "user")
@@ -105,7 +112,7 @@ def learn(
             .parallelism(env.parallelism)
         )
         loop.close(errors.side_output(items.updates))
-    curve = errors.key_by(lambda record: 0).process(Progress(report_every)).uid("progress").parallelism(1)
+    curve = errors.key_by(_same).process(Progress(report_every)).uid("progress").parallelism(1)
     curve.sink(FileSink(f"{output}/rmse", if_exists="replace")).uid("rmse-sink")
     visits.side_output(users.factors).sink(FileSink(f"{output}/users", if_exists="replace")).uid("users-sink")
     errors.side_output(items.factors).sink(FileSink(f"{output}/items", if_exists="replace")).uid("items-sink")

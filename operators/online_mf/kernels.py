@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from streamcore import kernel
 
 
 @kernel
-def initial_vectors(keys, width, salt, scale):  # type: ignore[no-untyped-def]
+def initial_vectors(keys: Any, width: Any, salt: Any, scale: Any) -> Any:
     """Vectors from a hash of their key, uniform in ±scale/2; the bias, in the last column, is 0. float32 (n, width)."""
     out = np.zeros((len(keys), width), np.float32)
     for i in range(len(keys)):
@@ -24,7 +26,7 @@ def initial_vectors(keys, width, salt, scale):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def lend(candidates, window, vectors, out_count, item, rating, lane, following, free, first, last, limit):  # type: ignore[no-untyped-def]
+def lend(candidates: Any, window: Any, vectors: Any, out_count: Any, item: Any, rating: Any, lane: Any, following: Any, free: Any, first: Any, last: Any, limit: Any) -> Any:
     """Sends the vectors that are at home on their way with the first ratings that wait for them.
 
     Of a user's first `window` waiting ratings, those for the lane of the very first go, in order. A vector is
@@ -64,7 +66,7 @@ def lend(candidates, window, vectors, out_count, item, rating, lane, following, 
 
 
 @kernel
-def come_home(slots, deltas, counts, vectors, out_count):  # type: ignore[no-untyped-def]
+def come_home(slots: Any, deltas: Any, counts: Any, vectors: Any, out_count: Any) -> Any:
     """Adds returned deltas to the users' vectors; a vector is home when all its ratings have been accounted for."""
     for i in range(len(slots)):
         slot = slots[i]
@@ -74,7 +76,7 @@ def come_home(slots, deltas, counts, vectors, out_count):  # type: ignore[no-unt
 
 
 @kernel
-def visit(users, slots, ratings, copies, vectors, step, l2, mean):  # type: ignore[no-untyped-def]
+def visit(users: Any, slots: Any, ratings: Any, copies: Any, vectors: Any, step: Any, l2: Any, mean: Any) -> Any:
     """Biased matrix factorisation by SGD: each rating updates its item's vector and the visiting copy of the user's.
 
     Rows of one user that follow each other are one visit: its copy is updated in order, and one delta goes back.

@@ -64,7 +64,7 @@ class RatingPool:
 
 
 @kernel
-def _add(slots, items, ratings, lanes, item, rating, lane, following, free, first, last):  # type: ignore[no-untyped-def]
+def _add(slots: Any, items: Any, ratings: Any, lanes: Any, item: Any, rating: Any, lane: Any, following: Any, free: Any, first: Any, last: Any) -> Any:
     for i in range(len(slots)):
         slot, place = slots[i], free[0]
         free[0] = following[place]
@@ -78,7 +78,7 @@ def _add(slots, items, ratings, lanes, item, rating, lane, following, free, firs
 
 
 @kernel
-def _walk(first, following, size):  # type: ignore[no-untyped-def]
+def _walk(first: Any, following: Any, size: Any) -> Any:
     slots, places = np.empty(size, np.int64), np.empty(size, np.int64)
     n = 0
     for slot in range(len(first)):

@@ -35,7 +35,7 @@ from streamcore import (
     Vector,
 )
 from streamcore.operators.online_mf.kernels import come_home, initial_vectors, lend, visit
-from streamcore.operators.online_mf.pool import RatingPool
+from streamcore.operators.online_mf.pool import Array, RatingPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class UserVectors(CoBatchFunction[Columns]):
 
     def __init__(self, parameters: Hyperparameters) -> None:
         self.parameters = parameters
-        self.factors: OutputTag[object] = OutputTag("user-factors", factors_schema(parameters.k))
+        self.factors: OutputTag[Columns] = OutputTag("user-factors", factors_schema(parameters.k))
 
     def open(self, ctx: Context[Columns]) -> None:
         self._users = ctx.state(_vector_state("users", self.parameters, salt=1, out=np.int64))
@@ -126,7 +126,7 @@ class UserVectors(CoBatchFunction[Columns]):
         assert self._pool.size == 0, "ratings still wait for a vector that is away"
         _emit_factors(self.factors, self._users.keys, self._users["vector"], ctx)
 
-    def _lend(self, slots: np.ndarray, ctx: Context[Columns]) -> None:  # type: ignore[type-arg]
+    def _lend(self, slots: Array, ctx: Context[Columns]) -> None:
         pool, users = self._pool, self._users
         pool.reserve(len(users), 0)
         out_slots, items, ratings, copies = lend(
@@ -152,8 +152,8 @@ class ItemVectors(BatchFunction[Columns]):
 
     def __init__(self, parameters: Hyperparameters) -> None:
         self.parameters = parameters
-        self.updates: OutputTag[object] = OutputTag("user-updates", update_schema(parameters.k))
-        self.factors: OutputTag[object] = OutputTag("item-factors", factors_schema(parameters.k))
+        self.updates: OutputTag[Columns] = OutputTag("user-updates", update_schema(parameters.k))
+        self.factors: OutputTag[Columns] = OutputTag("item-factors", factors_schema(parameters.k))
 
     def open(self, ctx: Context[Columns]) -> None:
         self._items = ctx.state(_vector_state("items", self.parameters, salt=2))
@@ -173,7 +173,7 @@ class ItemVectors(BatchFunction[Columns]):
         _emit_factors(self.factors, self._items.keys, self._items["vector"], ctx)
 
 
-def _emit_factors(tag: OutputTag[object], keys: np.ndarray, vectors: np.ndarray, ctx: Context[Columns]) -> None:  # type: ignore[type-arg]
+def _emit_factors(tag: OutputTag[Columns], keys: Array, vectors: Array, ctx: Context[Columns]) -> None:
     if len(keys):
         arrays = {"id": keys.copy(), "bias": vectors[:, -1].copy(), "vector": vectors[:, :-1].copy()}
         ctx.side_output_batch(tag, Columns(factors_schema(vectors.shape[1] - 1), arrays))

@@ -60,7 +60,8 @@ class Field:
         item = self.type.value_type if self.width else self.type
         if self.nullable or not (pa.types.is_integer(item) or pa.types.is_floating(item) or pa.types.is_boolean(item)):
             return None
-        return np.dtype(item.to_pandas_dtype())
+        dtype: np.dtype[Any] = np.dtype(item.to_pandas_dtype())
+        return dtype
 
     def __str__(self) -> str:
         return f"{self.name}: {self.type}{'?' if self.nullable else ''}"
@@ -99,7 +100,7 @@ class Schema:
         """Builds one row from the values of its fields, in order."""
         cls = self.row_type
         if cls is None:
-            return _record_type(self.names)._make
+            return typing.cast(Callable[[Iterable[Any]], Any], _record_type(self.names)._make)
         if hasattr(cls, "_make"):
             return typing.cast(Callable[[Iterable[Any]], Any], cls._make)
         return lambda values: cls(*values)
@@ -139,8 +140,8 @@ def schema_of(declared: Any) -> Schema | None:
         return None
     if dataclasses.is_dataclass(declared):
         names = [field.name for field in dataclasses.fields(declared)]
-    elif hasattr(declared, "_fields") and issubclass(declared, tuple):
-        names = list(declared._fields)
+    elif issubclass(declared, tuple) and hasattr(declared, "_fields"):
+        names = list(getattr(declared, "_fields", ()))
     elif issubclass(declared, msgspec.Struct):
         names = list(declared.__struct_fields__)
     else:

@@ -6,6 +6,7 @@ The decisions are in `checkpoint.ledger` and `checkpoint.log`; here they meet st
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from streamcore.checkpoint.ledger import Ledger
@@ -33,7 +34,7 @@ class Checkpoints:
         self._job = job
         self._services = services
         self._status = status
-        self._storage: Storage = open_storage(config.url)
+        self._storage = services.open_storage(config.url)
         self._log = CheckpointLog(self._storage)
         self._run = 0
         self._next_id = 1
@@ -57,7 +58,7 @@ class Checkpoints:
             if self.newest is not None:
                 check_compatible(self._job, self.newest)
                 for subtask in self.newest.manifest.subtasks:  # a damaged one is named now, not by a subtask
-                    open_storage(self.newest.storage_url).get(subtask.file)
+                    self._services.open_storage(self.newest.storage_url).get(subtask.file)
             self._run = self._log.last_run + 1
             base = self.newest.manifest.checkpoint_id if self.newest is not None and self._is_own(self.newest) else 0
             try:
@@ -158,7 +159,7 @@ class Checkpoints:
     def _find(self, restore: str) -> Restore:
         if restore == "latest":
             return Restore(self._storage.url, self._log.latest())
-        return find_checkpoint(restore)
+        return find_checkpoint(restore, self._services.open_storage)
 
     def _is_own(self, restore: Restore) -> bool:
         return restore.storage_url == self._storage.url
@@ -183,7 +184,7 @@ class Checkpoints:
         return entry
 
 
-def find_checkpoint(path: str) -> Restore:
+def find_checkpoint(path: str, open_storage: Callable[[str], Storage] = open_storage) -> Restore:
     """The checkpoint at a checkpoint's directory, or the latest of a checkpoint directory.
 
     Raises:

@@ -395,7 +395,8 @@ class Coordinator:
     async def _dismiss_workers(self) -> None:
         for link in self._links.values():
             link.send(Shutdown())
-        await asyncio.gather(*(link.close() for link in self._links.values()))
+        for link in self._links.values():
+            await link.close()
         await self._workers.close()
 
     def _broadcast(self, message: ToWorker) -> None:

@@ -14,7 +14,7 @@ import struct
 import uuid
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +35,10 @@ for _i in range(256):
     for _ in range(8):
         _c = (_c >> 1) ^ (0xEDB88320 if _c & 1 else 0)
     _CRC_TABLE[_i] = _c
+
+
+Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+"""uint64 (n,)."""
 
 
 def mix64(value: int) -> int:
@@ -90,13 +94,13 @@ def _fold(parts: Sequence[int]) -> int:
     return total
 
 
-def hash_keys(keys: Any) -> np.ndarray[Any, np.dtype[np.uint64]]:
+def hash_keys(keys: Any) -> Hashes:
     """The hashes of many keys: a list of Python keys, a NumPy array, or an Arrow array; uint64 (n,)."""
     if isinstance(keys, np.ndarray):
         return _hash_array(keys)
     if isinstance(keys, pa.Array):
         if pa.types.is_dictionary(keys.type):
-            return hash_keys(keys.dictionary)[keys.indices.to_numpy()]
+            return cast(Hashes, hash_keys(keys.dictionary)[keys.indices.to_numpy()])
         if (pa.types.is_string(keys.type) or pa.types.is_binary(keys.type)) and keys.null_count == 0:
             return _hash_text(keys)
         return hash_keys(keys.to_pylist())
@@ -111,7 +115,7 @@ def hash_keys(keys: Any) -> np.ndarray[Any, np.dtype[np.uint64]]:
     return np.array([hash_key(key) for key in keys], dtype=np.uint64)
 
 
-def fold_hashes(parts: Sequence[np.ndarray[Any, np.dtype[np.uint64]]]) -> np.ndarray[Any, np.dtype[np.uint64]]:
+def fold_hashes(parts: Sequence[Hashes]) -> Hashes:
     """The hashes of tuples, from the hashes of their elements column by column; equal to `hash_key` of the tuples."""
     total = np.full(len(parts[0]), _SALT_TUPLE, np.uint64)
     for part in parts:
@@ -119,34 +123,34 @@ def fold_hashes(parts: Sequence[np.ndarray[Any, np.dtype[np.uint64]]]) -> np.nda
     return total
 
 
-def _hash_array(keys: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint64]]:
+def _hash_array(keys: np.ndarray[Any, Any]) -> Hashes:
     if keys.dtype.kind in "iub" and keys.dtype != np.uint64:
-        return _mix_array(keys.astype(np.int64, copy=False).view(np.uint64))
+        return cast(Hashes, _mix_array(keys.astype(np.int64, copy=False).view(np.uint64)))
     if keys.dtype.kind == "f":
         as_float = keys.astype(np.float64)
-        return _hash_floats(as_float, as_float.view(np.uint64), np.uint64(_SALT_FLOAT))
+        return cast(Hashes, _hash_floats(as_float, as_float.view(np.uint64), np.uint64(_SALT_FLOAT)))
     return np.array([hash_key(key) for key in keys.tolist()], dtype=np.uint64)
 
 
-def _hash_text(keys: pa.Array) -> np.ndarray[Any, np.dtype[np.uint64]]:
+def _hash_text(keys: pa.Array) -> Hashes:
     salt = _SALT_TEXT if pa.types.is_string(keys.type) else _SALT_BYTES
     if len(keys) == 0:
         return np.empty(0, np.uint64)
     _, offsets, data = keys.buffers()
     starts = np.frombuffer(offsets, np.int32)[keys.offset : keys.offset + len(keys) + 1]
     body = np.frombuffer(data, np.uint8) if data is not None and data.size else np.empty(0, np.uint8)
-    return _crc_mix(starts, body, _CRC_TABLE, np.uint64(salt))
+    return cast(Hashes, _crc_mix(starts, body, _CRC_TABLE, np.uint64(salt)))
 
 
 @kernel
-def _mix_one(x):  # type: ignore[no-untyped-def]
+def _mix_one(x: Any) -> Any:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
 
 
 @kernel
-def _mix_array(keys):  # type: ignore[no-untyped-def]
+def _mix_array(keys: Any) -> Any:
     out = np.empty(len(keys), np.uint64)
     for i in range(len(keys)):
         out[i] = _mix_one(keys[i])
@@ -154,7 +158,7 @@ def _mix_array(keys):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _hash_floats(values, bits, salt):  # type: ignore[no-untyped-def]
+def _hash_floats(values: Any, bits: Any, salt: Any) -> Any:
     out = np.empty(len(values), np.uint64)
     for i in range(len(values)):
         value = values[i]
@@ -166,7 +170,7 @@ def _hash_floats(values, bits, salt):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _crc_mix(starts, data, table, salt):  # type: ignore[no-untyped-def]
+def _crc_mix(starts: Any, data: Any, table: Any, salt: Any) -> Any:
     out = np.empty(len(starts) - 1, np.uint64)
     for i in range(len(starts) - 1):
         crc = np.uint32(0xFFFFFFFF)

@@ -53,7 +53,7 @@ class IntIndex:
 
 
 @kernel
-def _lookup_or_insert(keys, start, out, table, slot_keys, size):  # type: ignore[no-untyped-def]
+def _lookup_or_insert(keys: Any, start: Any, out: Any, table: Any, slot_keys: Any, size: Any) -> Any:
     mask = np.uint64(len(table) - 1)
     limit = len(table) // 2
     for i in range(start, len(keys)):
@@ -77,7 +77,7 @@ def _lookup_or_insert(keys, start, out, table, slot_keys, size):  # type: ignore
 
 
 @kernel
-def _find(keys, table, slot_keys):  # type: ignore[no-untyped-def]
+def _find(keys: Any, table: Any, slot_keys: Any) -> Any:
     mask = np.uint64(len(table) - 1)
     out = np.empty(len(keys), np.int64)
     for i in range(len(keys)):
@@ -89,7 +89,7 @@ def _find(keys, table, slot_keys):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _rehash(slot_keys, size, table):  # type: ignore[no-untyped-def]
+def _rehash(slot_keys: Any, size: Any, table: Any) -> Any:
     mask = np.uint64(len(table) - 1)
     for slot in range(size):
         place = (_mix_one(np.uint64(slot_keys[slot])) >> np.uint64(17)) & mask

@@ -25,7 +25,7 @@ def group_rows(targets: np.ndarray[Any, Any], n_targets: int) -> tuple[IntArray,
 
 
 @kernel
-def _counting_sort(targets, n_targets):  # type: ignore[no-untyped-def]
+def _counting_sort(targets: Any, n_targets: Any) -> Any:
     starts = np.zeros(n_targets + 1, np.int64)
     for i in range(len(targets)):
         starts[targets[i] + 1] += 1
@@ -41,7 +41,7 @@ def _counting_sort(targets, n_targets):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def assign_targets(hashes, max_parallelism, parallelism):  # type: ignore[no-untyped-def]
+def assign_targets(hashes: Any, max_parallelism: Any, parallelism: Any) -> Any:
     """The subtask of each key hash: key group = hash % max_parallelism, then the group's subtask; int32 (n,)."""
     out = np.empty(len(hashes), np.int32)
     for i in range(len(hashes)):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from streamcore.checkpoint.storage import Storage
 from streamcore.errors import JobFailedError, StreamcoreError
 from streamcore.runtime.chain import Chain
 from streamcore.runtime.channel import InputChannel, OutputChannel, connect_locally
@@ -52,8 +51,6 @@ class Attempt:
         send: Callable[[ToCoordinator], None],
         services: Services,
         data_plane: DataPlane | None,
-        storage: Storage | None,
-        open_storage: Callable[[str], Storage],
     ) -> None:
         self.epoch = deploy.epoch
         self.is_over = False
@@ -62,8 +59,7 @@ class Attempt:
         self._send = send
         self._services = services
         self._data_plane = data_plane
-        self._storage = storage
-        self._open_storage = open_storage
+        self._storage = services.open_storage(deploy.storage_url) if deploy.storage_url else None
         self._vertices = {vertex.id: vertex for vertex in self._job.vertices}
         self._own = [subtask for subtask, worker in deploy.placement.items() if worker == deploy.worker]
         self._wakeups = {subtask: Wakeup() for subtask in self._own}
@@ -147,7 +143,7 @@ class Attempt:
         restore = self._deploy.restore
         if restore is None:
             return NOTHING_RESTORED
-        storage = self._open_storage(restore.storage_url)
+        storage = self._services.open_storage(restore.storage_url)
         vertex = self._vertices[subtask[0]]
         return await self._services.in_background(
             lambda: read_subtask(restore, storage, self._job, vertex, subtask[1])

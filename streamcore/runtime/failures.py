@@ -5,8 +5,6 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-
 import streamcore
 from streamcore.errors import StreamcoreError, UserFunctionError
 from streamcore.runtime.spec import OperatorSpec
@@ -48,7 +46,7 @@ def describe_failure(spec: OperatorSpec, error: Exception) -> StreamcoreError:
 
 
 def _record_at_fault(tb: TracebackType | None) -> str:
-    found: Any = None
+    found: str | None = None
     while tb is not None:
         if is_engine_file(tb.tb_frame.f_code.co_filename) and _RECORD_VARIABLE in tb.tb_frame.f_locals:
             found = repr(tb.tb_frame.f_locals[_RECORD_VARIABLE])

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from typing import BinaryIO, TypeVar, cast
 
+from streamcore.checkpoint.storage import Storage, open_storage
 from streamcore.time import Clock
 
 T = TypeVar("T")
@@ -31,6 +32,10 @@ class Services:
     def scratch_file(self) -> BinaryIO:
         """A nameless file for spilled records; gone when closed."""
         return cast(BinaryIO, tempfile.TemporaryFile(dir=self._scratch_directory, prefix="streamcore-spill-"))
+
+    def open_storage(self, url: str) -> Storage:
+        """The snapshot storage at a path or URL."""
+        return open_storage(url)
 
     def first_channel(self, count: int, turn: int) -> int:
         """Which of `count` input channels a gate looks at first in its `turn`-th look: round robin."""

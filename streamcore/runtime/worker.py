@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from streamcore.checkpoint.storage import Storage, open_storage
 from streamcore.errors import JobFailedError, MachineError, StreamcoreError
 from streamcore.runtime.attempt import Attempt
 from streamcore.runtime.data_plane import DataPlane
@@ -37,13 +36,11 @@ class Worker:
         send: Callable[[ToCoordinator], None],
         services: Services,
         data_plane: DataPlane | None = None,
-        storage: Callable[[str], Storage] = open_storage,
     ) -> None:
         self._number = number
         self._send = send
         self._services = services
         self._data_plane = data_plane
-        self._open_storage = storage
         self._attempt: Attempt | None = None
         self._inbox: asyncio.Queue[ToWorker] = asyncio.Queue()
         self.done = asyncio.Event()
@@ -79,8 +76,7 @@ class Worker:
         if isinstance(message, Deploy):
             if attempt is not None:
                 await attempt.cancel()
-            storage = self._open_storage(message.storage_url) if message.storage_url else None
-            self._attempt = Attempt(message, self._send, self._services, self._data_plane, storage, self._open_storage)
+            self._attempt = Attempt(message, self._send, self._services, self._data_plane)
             self._attempt.deploy()
             self._send(Deployed(message.epoch, self._number))
             return

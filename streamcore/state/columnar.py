@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,15 +11,6 @@ from streamcore.batch import Array
 from streamcore.kernels.index import IntIndex
 from streamcore.state.descriptors import ColumnarState
 from streamcore.state.key_groups import IntArray, groups_of
-
-
-class _Index(Protocol):
-    size: int
-
-    @property
-    def keys(self) -> Any: ...
-
-    def slots(self, keys: Any) -> IntArray: ...
 
 
 class ObjectIndex:
@@ -57,7 +48,7 @@ class ColumnarTable:
 
     def __init__(self, descriptor: ColumnarState) -> None:
         self.descriptor = descriptor
-        self._index: _Index | None = None
+        self._index: IntIndex | ObjectIndex | None = None
         self._arrays = {f.name: _zeros(f, 64) for f in descriptor.schema.fields}
 
     def __len__(self) -> int:
@@ -73,14 +64,15 @@ class ColumnarTable:
 
     def slots(self, keys: Array) -> IntArray:
         """The row of each key (n,), int64; new keys get rows with the descriptor's initial values."""
-        is_int = isinstance(keys, np.ndarray) and keys.dtype.kind in "iub"
-        if self._index is None:
-            self._index = IntIndex() if is_int else ObjectIndex()
-        if isinstance(self._index, IntIndex):
+        index = self._index
+        if index is None:
+            is_int = isinstance(keys, np.ndarray) and keys.dtype.kind in "iub"
+            index = self._index = IntIndex() if is_int else ObjectIndex()
+        if isinstance(index, IntIndex):
             keys = np.asarray(keys, np.int64)
-        before = self._index.size
-        slots = self._index.slots(keys)
-        if self._index.size > before:
+        before = index.size
+        slots = index.slots(keys)
+        if index.size > before:
             self._extend(before)
         return slots
 

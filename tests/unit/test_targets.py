@@ -197,8 +197,7 @@ def test_an_unknown_app_gets_a_suggestion_and_the_list(apps):
 
 
 def test_without_apps_none_are_listed(monkeypatch):
-    monkeypatch.setattr(streamcore, "__path__", [])
-    monkeypatch.delitem(sys.modules, "streamcore.apps", raising=False)
+    monkeypatch.setitem(sys.modules, "streamcore.apps", None)
     assert app_names() == []
 
 

@@ -133,7 +133,7 @@ def as_key_list(keys: Any) -> list[Any]:
 
 
 @kernel
-def _running_count(slots, counts):  # type: ignore[no-untyped-def]
+def _running_count(slots: Any, counts: Any) -> Any:
     out = np.empty(len(slots), np.int64)
     for i in range(len(slots)):
         counts[slots[i]] += 1
@@ -142,6 +142,6 @@ def _running_count(slots, counts):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _add_ones(slots, counts):  # type: ignore[no-untyped-def]
+def _add_ones(slots: Any, counts: Any) -> Any:
     for i in range(len(slots)):
         counts[slots[i]] += 1
