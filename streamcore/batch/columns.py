@@ -53,7 +53,10 @@ class Columns:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Columns):
             return NotImplemented
-        return self.schema == other.schema and self.to_rows() == other.to_rows()
+        return self.schema == other.schema and all(
+            np.array_equal(array, other.arrays[name]) if isinstance(array, np.ndarray) else array.equals(other.arrays[name])
+            for name, array in self.arrays.items()
+        )
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -81,8 +84,12 @@ class Columns:
         """These columns with some added or replaced; a new field's type is that of its array."""
         fields = dict(self.schema.by_name)
         for name, array in arrays.items():
-            fields[name] = infer_field(name, array)
-        return Columns(Schema(tuple(fields.values())), {**self.arrays, **arrays})
+            field, old = infer_field(name, array), fields.get(name)
+            is_same = old is not None and old.type == field.type and old.nullable and not isinstance(array, np.ndarray)
+            if not is_same:  # an optional field stays one, also in a batch that happens to lack no value
+                fields[name] = field
+        schema = Schema(tuple(fields.values()))
+        return Columns(self.schema if schema == self.schema else schema, {**self.arrays, **arrays})
 
     def to_rows(self) -> list[Any]:
         """One Python object per record: the schema's row type, or a named tuple."""

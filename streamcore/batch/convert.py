@@ -17,9 +17,13 @@ Batch = list[Any] | Columns
 """Records on their way: a list of Python objects, or columns."""
 
 
-def to_rows(batch: Batch) -> list[Any]:
-    """The batch as a list of Python objects."""
-    return batch.to_rows() if isinstance(batch, Columns) else batch
+def to_rows(batch: Batch, schema: Schema | None = None) -> list[Any]:
+    """The batch as a list of Python objects: of `schema`'s row type, if that is what the columns are."""
+    if not isinstance(batch, Columns):
+        return batch
+    if schema is not None and batch.schema is not schema and batch.schema == schema:
+        batch = Columns(schema, batch.arrays)  # made by a function or read from a snapshot: without row type
+    return batch.to_rows()
 
 
 def to_columns(batch: Batch, schema: Schema) -> Columns:

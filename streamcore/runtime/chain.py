@@ -163,7 +163,7 @@ class Chain:
         def receive(batch: Batch) -> None:
             try:
                 if form is Form.ROWS:
-                    batch = to_rows(batch)
+                    batch = to_rows(batch, schema)
                 elif form is Form.COLUMNS and schema is not None:
                     batch = to_columns(batch, schema)
                 process(batch, port)
