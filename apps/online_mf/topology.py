@@ -1,7 +1,7 @@
 """The main job: learns to predict ratings as they come, on a loop of two long-running operators.
 
-Output, as JSON lines: `rmse/` (`{"ratings", "rmse", "recent_rmse"}`, one line each `report_every` ratings and one at the
-end), `users/` and `items/` (`{"id", "bias", "vector"}`).
+Output, as JSON lines: `rmse/` (`{"ratings", "rmse", "recent_rmse"}`, a line each `report_every` ratings and one at
+the end), `users/` and `items/` (`{"id", "bias", "vector"}`).
 """
 
 from __future__ import annotations
@@ -92,7 +92,13 @@ def learn(
 ) -> None:
     """The loop itself, over any source of ratings; `parameters.lanes` is set to the environment's parallelism."""
     parameters = Hyperparameters(
-        parameters.k, parameters.step, parameters.l2, parameters.mean, parameters.scale, parameters.window, env.parallelism
+        parameters.k,
+        parameters.step,
+        parameters.l2,
+        parameters.mean,
+        parameters.scale,
+        parameters.window,
+        env.parallelism,
     )
     users, items = UserVectors(parameters), ItemVectors(parameters)
     ratings = env.source(source, name="ratings")

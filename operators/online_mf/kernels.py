@@ -26,7 +26,20 @@ def initial_vectors(keys: Any, width: Any, salt: Any, scale: Any) -> Any:
 
 
 @kernel
-def lend(candidates: Any, window: Any, vectors: Any, out_count: Any, item: Any, rating: Any, lane: Any, following: Any, free: Any, first: Any, last: Any, limit: Any) -> Any:
+def lend(
+    candidates: Any,
+    window: Any,
+    vectors: Any,
+    out_count: Any,
+    item: Any,
+    rating: Any,
+    lane: Any,
+    following: Any,
+    free: Any,
+    first: Any,
+    last: Any,
+    limit: Any,
+) -> Any:
     """Sends the vectors that are at home on their way with the first ratings that wait for them.
 
     Of a user's first `window` waiting ratings, those for the lane of the very first go, in order. A vector is

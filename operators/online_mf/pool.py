@@ -52,7 +52,19 @@ class RatingPool:
     def add(self, slots: Array, items: Array, ratings: Array, lanes: Array, users: int) -> None:
         """Appends a rating for each user slot; `users`: how many slots there are."""
         self.reserve(users, len(slots))
-        _add(slots, items, ratings, lanes, self.item, self.rating, self.lane, self.following, self.free, self.first, self.last)
+        _add(
+            slots,
+            items,
+            ratings,
+            lanes,
+            self.item,
+            self.rating,
+            self.lane,
+            self.following,
+            self.free,
+            self.first,
+            self.last,
+        )
         self.size += len(slots)
 
     def rows(self, user_of_slot: Array) -> Columns:
@@ -64,7 +76,19 @@ class RatingPool:
 
 
 @kernel
-def _add(slots: Any, items: Any, ratings: Any, lanes: Any, item: Any, rating: Any, lane: Any, following: Any, free: Any, first: Any, last: Any) -> Any:
+def _add(
+    slots: Any,
+    items: Any,
+    ratings: Any,
+    lanes: Any,
+    item: Any,
+    rating: Any,
+    lane: Any,
+    following: Any,
+    free: Any,
+    first: Any,
+    last: Any,
+) -> Any:
     for i in range(len(slots)):
         slot, place = slots[i], free[0]
         free[0] = following[place]

@@ -26,8 +26,8 @@ import numpy as np
 from streamcore import (
     BatchFunction,
     CoBatchFunction,
-    Columns,
     ColumnarState,
+    Columns,
     Context,
     OutputTag,
     Schema,

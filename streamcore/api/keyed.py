@@ -48,7 +48,9 @@ class KeyedStream(DataStream[T], Generic[K, T]):
         final = emit == "final"
         if self.schema is None or not self._key.fields:
             return self._then("count", partial(CountRows, self._key, only_final=final), Form.ROWS, None)
-        schema = Schema((*self.schema.select(self._key.fields).fields, Field("count", Schema.of(n=np.int64).fields[0].type)))
+        schema = Schema(
+            (*self.schema.select(self._key.fields).fields, Field("count", Schema.of(n=np.int64).fields[0].type))
+        )
         return self._then("count", partial(CountColumns, self._key, schema, only_final=final), Form.COLUMNS, schema)
 
     @property

@@ -50,7 +50,8 @@ class Loop(Generic[T]):
                 )
             if self._schema is not None and stream.schema is not None and stream.schema != self._schema:
                 raise TopologyError(
-                    f"loop.close ({user_line()}): the loop's records are {self._schema}, the stream's are {stream.schema}"
+                    f"loop.close ({user_line()}): the loop's records are {self._schema}, "
+                    f"the stream's are {stream.schema}"
                 )
             self._loop.closed_by.append((stream._node, stream._tag))
 

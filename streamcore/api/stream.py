@@ -71,13 +71,17 @@ class DataStream(Generic[T]):
         """The records for which `predicate` is true."""
         return self._then("filter", partial(Filter, predicate), Form.ROWS, self.schema)
 
-    def flat_map(self, function: Callable[[T], Iterable[U]], *, returns: type[U] | Schema | None = None) -> DataStream[U]:
+    def flat_map(
+        self, function: Callable[[T], Iterable[U]], *, returns: type[U] | Schema | None = None
+    ) -> DataStream[U]:
         """Any number of records out for each record in."""
         return self._then("flat_map", partial(FlatMap, function), Form.ROWS, returns)
 
     # --- columns -------------------------------------------------------------------------------------------
 
-    def map_batch(self, function: Callable[[Columns], Columns], *, returns: type[U] | Schema | None = None) -> DataStream[U]:
+    def map_batch(
+        self, function: Callable[[Columns], Columns], *, returns: type[U] | Schema | None = None
+    ) -> DataStream[U]:
         """Columns out for columns in, a batch at a time. How the stream is cut into batches must not matter.
 
         Args:
@@ -86,7 +90,9 @@ class DataStream(Generic[T]):
         self._need_schema("map_batch")
         schema = schema_of(returns) if returns is not None else self.schema
         if schema is None:
-            raise TopologyError(f"map_batch ({user_line()}): {returns!r} has no schema", hint="give a dataclass or a Schema")
+            raise TopologyError(
+                f"map_batch ({user_line()}): {returns!r} has no schema", hint="give a dataclass or a Schema"
+            )
         return self._then("map_batch", partial(MapBatch, function, schema), Form.COLUMNS, schema)
 
     def filter_batch(self, mask: Callable[[Columns], Array]) -> DataStream[T]:
@@ -98,11 +104,19 @@ class DataStream(Generic[T]):
 
     @overload
     def process(
-        self, function: ProcessFunction[T, U], *, returns: type[U] | Schema | None = None, tags: Iterable[OutputTag[Any]] = ()
+        self,
+        function: ProcessFunction[T, U],
+        *,
+        returns: type[U] | Schema | None = None,
+        tags: Iterable[OutputTag[Any]] = (),
     ) -> DataStream[U]: ...
     @overload
     def process(
-        self, function: BatchFunction[U], *, returns: type[U] | Schema | None = None, tags: Iterable[OutputTag[Any]] = ()
+        self,
+        function: BatchFunction[U],
+        *,
+        returns: type[U] | Schema | None = None,
+        tags: Iterable[OutputTag[Any]] = (),
     ) -> DataStream[U]: ...
     def process(
         self,
@@ -196,9 +210,7 @@ class DataStream(Generic[T]):
 
     def sink(self, sink: Sink[T]) -> DataStream[T]:
         """Writes the stream; the result can only be given a name, uid or parallelism."""
-        stream: DataStream[T] = self._then(
-            type(sink).__name__, partial(SinkOperator, sink), FORMS[sink.accepts], None
-        )
+        stream: DataStream[T] = self._then(type(sink).__name__, partial(SinkOperator, sink), FORMS[sink.accepts], None)
         stream._node.schemas = (self.schema,)
         stream._node.prepare = sink.prepare_job
         stream._node.parallelism = sink.parallelism

@@ -54,7 +54,9 @@ class Columns:
         if not isinstance(other, Columns):
             return NotImplemented
         return self.schema == other.schema and all(
-            np.array_equal(array, other.arrays[name]) if isinstance(array, np.ndarray) else array.equals(other.arrays[name])
+            np.array_equal(array, other.arrays[name])
+            if isinstance(array, np.ndarray)
+            else array.equals(other.arrays[name])
             for name, array in self.arrays.items()
         )
 

@@ -80,7 +80,9 @@ def _field_values(rows: list[Any], schema: Schema) -> list[Sequence[Any]]:
             columns.append([get(row) for row in rows])
         except (AttributeError, KeyError, TypeError):
             bad = next(row for row in rows if not (name in row if by_key else hasattr(row, name)))
-            raise BadRecordError(f"record {_short(bad)} has no field {name!r}", hint=f"the stream's type is {schema}") from None
+            raise BadRecordError(
+                f"record {_short(bad)} has no field {name!r}", hint=f"the stream's type is {schema}"
+            ) from None
     return columns
 
 

@@ -166,7 +166,8 @@ def _unwrap(code: int, data: memoryview) -> Any:
         return int(bytes(data))
     if code == _PICKLE:
         raise StateCodecError(
-            "the snapshot holds pickled values", hint="only if you trust who wrote it: Checkpointing(..., allow_pickle=True)"
+            "the snapshot holds pickled values",
+            hint="only if you trust who wrote it: Checkpointing(..., allow_pickle=True)",
         )
     return _unwrap_body(code, decode(data))
 

@@ -122,7 +122,7 @@ class Schema:
 
 @functools.cache
 def _record_type(names: tuple[str, ...]) -> Any:
-    return namedtuple("Record", names)  # noqa: PYI024 - the names are known at run time only
+    return namedtuple("Record", names)
 
 
 def schema_of(declared: Any) -> Schema | None:

@@ -195,7 +195,9 @@ def open_storage(url: str) -> Storage:
     try:
         fs, root = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
-        raise CheckpointError(f"can't open {url}: {error}", hint="use a path, or a URL of an installed fsspec file system") from error
+        raise CheckpointError(
+            f"can't open {url}: {error}", hint="use a path, or a URL of an installed fsspec file system"
+        ) from error
     if "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
         return LocalStorage(url, Path(root))
     return FsspecStorage(url, fs, root)

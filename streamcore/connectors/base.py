@@ -169,7 +169,7 @@ class Sink(ABC, Generic[T_contra]):
     def writer(self, context: SinkContext) -> SinkWriter:
         """The writer of one subtask."""
 
-    def prepare_job(self, restored: bool) -> None:  # noqa: B027 - optional
+    def prepare_job(self, restored: bool) -> None:
         """Called once by the coordinator before the job's first attempt; `restored`: the job goes on from a
         snapshot. Creates or clears the output, or refuses one that is in the way.
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from streamcore.errors import CheckpointError, FencedError, JobFailedError, StreamcoreError
 from streamcore.job.checkpoints import Checkpoints
 from streamcore.job.config import RunConfig, StopMode
-from streamcore.job.links import Link, Workers, WorkerLost
+from streamcore.job.links import Link, WorkerLost, Workers
 from streamcore.job.placement import place
 from streamcore.job.status import JobResult, JobStatus
 from streamcore.job.termination import LoopTermination
@@ -164,7 +164,8 @@ class Coordinator:
                 self.status.state = "restarting"
                 where = self._checkpoints.path_of_newest() if self._checkpoints else None
                 logger.warning(
-                    "attempt failed: %s; restarting in %.1f s from %s", error.message, delay_s, where or "the beginning",
+                    "attempt failed: %s; restarting in %.1f s from %s",
+                    error.message, delay_s, where or "the beginning",
                     extra={"job": self._job.name, "epoch": self._epoch},
                 )  # fmt: skip
                 await self._cancel_attempt()
@@ -265,7 +266,9 @@ class Coordinator:
             await self._force_close()
         elif tick.kind == "timeout" and checkpoints is not None and checkpoints.pending == tick.number:
             waiting = ", ".join(self._name(subtask) for subtask in checkpoints.missing()[:5])
-            self._abort_checkpoint(tick.number, f"not complete after {checkpoints.config.timeout:g} s; waiting for {waiting}")
+            self._abort_checkpoint(
+                tick.number, f"not complete after {checkpoints.config.timeout:g} s; waiting for {waiting}"
+            )
         elif tick.kind == "checkpoint" and checkpoints is not None:
             self._tick_later("checkpoint", checkpoints.config.interval)
             if checkpoints.pending is None and not checkpoints.all_finished and self._stopping_id is None:
@@ -414,4 +417,3 @@ class Coordinator:
 
 def _as_ours(error: Exception) -> StreamcoreError:
     return error if isinstance(error, StreamcoreError) else CheckpointError(f"a checkpoint can't be written: {error}")
-

@@ -149,4 +149,7 @@ class ProcessWorkers:
 
 def _log_config() -> dict[str, Any]:
     root = logging.getLogger("streamcore")
-    return {"level": root.getEffectiveLevel(), "json": bool(root.handlers and getattr(root.handlers[0].formatter, "is_json", False))}
+    return {
+        "level": root.getEffectiveLevel(),
+        "json": bool(root.handlers and getattr(root.handlers[0].formatter, "is_json", False)),
+    }

@@ -47,7 +47,10 @@ async def serve(config: dict[str, Any]) -> int:
     def send(message: ToCoordinator) -> None:
         send_message(control, message)
 
-    data_plane = DataPlane(config["data"], secret, number, lambda peer: worker.peer_lost(peer))
+    def lost(peer: int) -> None:
+        worker.peer_lost(peer)
+
+    data_plane = DataPlane(config["data"], secret, number, lost)
     worker = Worker(number, send, Services(), data_plane)
     await data_plane.listen()
     send(Hello(number, os.getpid(), config["data"]))

@@ -59,13 +59,12 @@ def compile_graph(
     links = list(_resolve(graph))
     widths = _parallelism(graph, links, splits, parallelism)
     for link in links:
-        if link.partitioning is not None and link.partitioning.route is Route.FORWARD:
-            if widths[link.source] != widths[link.target]:
-                raise TopologyError(
-                    f"forward from {link.source} to {link.target} needs equal parallelism, "
-                    f"but it is {widths[link.source]} and {widths[link.target]}",
-                    hint="use rebalance() instead",
-                )
+        if _is_forward(link) and widths[link.source] != widths[link.target]:
+            raise TopologyError(
+                f"forward from {link.source} to {link.target} needs equal parallelism, "
+                f"but it is {widths[link.source]} and {widths[link.target]}",
+                hint="use rebalance() instead",
+            )
     chains = _chain(graph, links, widths)
     place = {node: (i, chain.nodes.index(node)) for i, chain in enumerate(chains) for node in chain.nodes}
     key_groups = max_parallelism or default_max_parallelism(max(widths.values()))
@@ -111,7 +110,7 @@ def _is_forward(link: _Link) -> bool:
 
 
 def _chain(graph: Graph, links: list[_Link], widths: dict[Node, int]) -> list[_Chain]:
-    """Puts a node into its producer's chain when all it reads comes from there, record by record, on the same subtask."""
+    """Puts a node into its producer's chain when all that it reads comes from there, on the same subtask."""
     chains: list[_Chain] = []
     chain_of: dict[Node, _Chain] = {}
     for node in graph.nodes:

@@ -93,7 +93,9 @@ class Graph:
         for node in self.nodes:
             uid = self.uid_of(node)
             if uid in seen:
-                raise TopologyError(f"two operators have the uid {uid!r}: {seen[uid]} and {node}", hint="give each its own")
+                raise TopologyError(
+                    f"two operators have the uid {uid!r}: {seen[uid]} and {node}", hint="give each its own"
+                )
             seen[uid] = node
 
     def _check_loops(self) -> None:
@@ -102,7 +104,9 @@ class Graph:
             if not loop.closed_by:
                 raise TopologyError(f"loop {place} is never closed", hint="call loop.close(stream) with what goes back")
             if not any(read.node is place for node in self.nodes for read in node.inputs):
-                raise TopologyError(f"nothing reads the feedback of loop {place}", hint="connect or union loop.feedback")
+                raise TopologyError(
+                    f"nothing reads the feedback of loop {place}", hint="connect or union loop.feedback"
+                )
         for node in self.nodes:
             if node.inputs and all(read.node.is_feedback for read in node.inputs):
                 raise TopologyError(

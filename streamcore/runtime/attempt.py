@@ -145,9 +145,7 @@ class Attempt:
             return NOTHING_RESTORED
         storage = self._services.open_storage(restore.storage_url)
         vertex = self._vertices[subtask[0]]
-        return await self._services.in_background(
-            lambda: read_subtask(restore, storage, self._job, vertex, subtask[1])
-        )
+        return await self._services.in_background(lambda: read_subtask(restore, storage, self._job, vertex, subtask[1]))
 
     def _make_gate(self, subtask: Subtask) -> None:
         vertex_id, index = subtask

@@ -71,7 +71,10 @@ class Chain:
         for spec, operator, output in zip(self.vertex.operators, self.operators, self._outputs, strict=True):
             parts = restored[spec.uid].parts if spec.uid in restored else []
             store = KeyedStore(
-                self.vertex.max_parallelism, groups, [part.keyed for _, _, part in parts], allow_pickle=self._allow_pickle
+                self.vertex.max_parallelism,
+                groups,
+                [part.keyed for _, _, part in parts],
+                allow_pickle=self._allow_pickle,
             )
             self._stores.append(store)
             saved = [SavedOperator(old, count, part.own) for old, count, part in parts if part.own is not None]

@@ -53,7 +53,13 @@ class DataPlane:
         self._inputs[key] = (channel, schema, sender)
 
     async def open(
-        self, key: ChannelKey, schema: Schema | None, wakeup: Wakeup, credit_count: int | None, worker: int, address: str
+        self,
+        key: ChannelKey,
+        schema: Schema | None,
+        wakeup: Wakeup,
+        credit_count: int | None,
+        worker: int,
+        address: str,
     ) -> OutputChannel:
         """The sending end of a channel to a subtask on another worker.
 

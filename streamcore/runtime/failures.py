@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 from types import TracebackType
+
 import streamcore
 from streamcore.errors import StreamcoreError, UserFunctionError
 from streamcore.runtime.spec import OperatorSpec
@@ -38,9 +39,7 @@ def describe_failure(spec: OperatorSpec, error: Exception) -> StreamcoreError:
     text = "".join([*traceback.format_list(own), *traceback.format_exception_only(error)])
     record = _record_at_fault(error.__traceback__)
     shown = f" on record {record}" if record else ""
-    wrapped = UserFunctionError(
-        f"{place}: {type(error).__name__}: {error}{shown}", hint="", traceback_text=text
-    )
+    wrapped = UserFunctionError(f"{place}: {type(error).__name__}: {error}{shown}", hint="", traceback_text=text)
     wrapped.operator = place  # type: ignore[attr-defined]
     return wrapped
 

@@ -44,7 +44,7 @@ class FeedbackQueue:
         """Adds an element at the end."""
         size = _size(element)
         self.records += size
-        if self._on_disk or self._in_memory + size > self._memory_records and self._memory:
+        if self._on_disk or (self._in_memory + size > self._memory_records and self._memory):
             self._spill(element)
             self.spilled_records += size
         else:

@@ -11,8 +11,8 @@ from streamcore.kernels.hashing import hash_keys
 from streamcore.runtime.operator import OperatorContext, Output
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
-from streamcore.state.key_groups import subtasks_of
 from streamcore.state.heap import ListHandle, MapHandle, ReducingHandle, ValueHandle
+from streamcore.state.key_groups import subtasks_of
 
 In = TypeVar("In")
 In1 = TypeVar("In1")
@@ -181,5 +181,7 @@ def require_columns(batch: Batch, what: str) -> Columns:
         TopologyError: it is something else.
     """
     if not isinstance(batch, Columns):
-        raise TopologyError(f"{what} returned {type(batch).__name__}, not Columns", hint="return columns.with_columns(...) or the like")
+        raise TopologyError(
+            f"{what} returned {type(batch).__name__}, not Columns", hint="return columns.with_columns(...) or the like"
+        )
     return batch

@@ -21,7 +21,9 @@ class Gate:
     that, one forward element follows every few feedback ones: barriers get through a loop that never rests.
     """
 
-    def __init__(self, channels: Sequence[InputChannel], services: Services, feedback_limit: int, batch_size: int) -> None:
+    def __init__(
+        self, channels: Sequence[InputChannel], services: Services, feedback_limit: int, batch_size: int
+    ) -> None:
         self.channels = channels
         self.alignment = Alignment(
             forward=[c.number for c in channels if not c.feedback], feedback=[c.number for c in channels if c.feedback]

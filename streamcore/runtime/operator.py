@@ -93,7 +93,7 @@ class Operator(ABC):
     def finish(self) -> None:  # noqa: B027 - optional
         """Emits what is left; all input has ended."""
 
-    def capture(self, checkpoint_id: int) -> Any:  # noqa: ARG002
+    def capture(self, checkpoint_id: int) -> Any:
         """Plain data outside of keyed state that belongs to the snapshot; must not change afterwards."""
         return None
 

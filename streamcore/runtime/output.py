@@ -42,7 +42,9 @@ class _Target:
 class EdgeOutput:
     """One out-edge of a subtask."""
 
-    def __init__(self, channels: Sequence[OutputChannel], partition: Partitioner, batch_size: int, *, in_loop: bool) -> None:
+    def __init__(
+        self, channels: Sequence[OutputChannel], partition: Partitioner, batch_size: int, *, in_loop: bool
+    ) -> None:
         self.targets = [_Target(channel) for channel in channels]
         self.in_loop = in_loop
         self._partition = partition
@@ -71,7 +73,9 @@ class Outputs:
     never waits for a clock.
     """
 
-    def __init__(self, edges: Sequence[EdgeOutput], wakeup: Wakeup, services: Services, buffer_timeout_s: float) -> None:
+    def __init__(
+        self, edges: Sequence[EdgeOutput], wakeup: Wakeup, services: Services, buffer_timeout_s: float
+    ) -> None:
         self.edges = edges
         self.waited_s = 0.0
         self._targets = [target for edge in edges for target in edge.targets]

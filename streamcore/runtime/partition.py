@@ -32,9 +32,7 @@ def make_partitioner(partitioning: Partitioning, subtask: int, targets: int, max
             assert key is not None, "a hash edge without key"
             if targets == 1:
                 return lambda batch: iter([(0, batch)])
-            return lambda batch: _by_target(
-                batch, subtasks_of(key.hashes(batch), max_parallelism, targets), targets
-            )
+            return lambda batch: _by_target(batch, subtasks_of(key.hashes(batch), max_parallelism, targets), targets)
         case Route.CUSTOM:
             choose = partitioning.choose
             assert choose is not None, "a custom edge without function"
@@ -65,7 +63,9 @@ def _by_target(batch: Batch, chosen: np.ndarray[tuple[int], np.dtype[np.int32]],
             yield target, slice_batch(grouped, int(starts[target]), int(starts[target + 1]))
 
 
-def _chosen(choose: Callable[[object, int], int], batch: Batch, targets: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+def _chosen(
+    choose: Callable[[object, int], int], batch: Batch, targets: int
+) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
     chosen = np.array([choose(record, targets) for record in to_rows(batch)], np.int32)
     wrong = (chosen < 0) | (chosen >= targets)
     if wrong.any():

@@ -35,7 +35,7 @@ def check_compatible(job: JobSpec, restore: Restore) -> None:
         what = f"has operators {', '.join(unknown)}, which it does not have" if unknown else "is of another job"
         raise IncompatibleSnapshotError(
             f"{place} was taken by job {manifest.job!r}; it doesn't fit the topology of {job.name!r}: it {what}",
-            hint="restore with the topology that wrote it; give operators a uid so that they keep it when others change",
+            hint="restore with the topology that wrote it; an operator with a uid is found again when others change",
         )
     for uid, old in manifest.operators.items():
         if old.max_parallelism != known[uid].max_parallelism:

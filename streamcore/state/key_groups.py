@@ -29,7 +29,9 @@ def groups_of(keys: Any, max_parallelism: int) -> IntArray:
     return (hash_keys(keys) % np.uint64(max_parallelism)).astype(np.int64)
 
 
-def subtasks_of(hashes: np.ndarray[Any, np.dtype[np.uint64]], max_parallelism: int, parallelism: int) -> np.ndarray[Any, np.dtype[np.int32]]:
+def subtasks_of(
+    hashes: np.ndarray[Any, np.dtype[np.uint64]], max_parallelism: int, parallelism: int
+) -> np.ndarray[Any, np.dtype[np.int32]]:
     """The subtask that each key hash belongs to; int32 (n,)."""
     result: np.ndarray[Any, np.dtype[np.int32]] = assign_targets(hashes, max_parallelism, parallelism)
     return result

@@ -116,7 +116,8 @@ class KeyedStore:
         dropped = sorted({name for store in self._saved for name in store["states"]} - claimed)
         if dropped:
             raise IncompatibleSnapshotError(
-                f"operator {operator}: the snapshot has state {', '.join(dropped)}, which the operator no longer declares",
+                f"operator {operator}: the snapshot has state {', '.join(dropped)}, "
+                "which the operator no longer declares",
                 hint="restore with the code that wrote the snapshot, or start without --restore",
             )
 
@@ -134,7 +135,9 @@ class KeyedStore:
 
     def _refuse_taken(self, name: str) -> None:
         if name in self._heap or name in self._columnar or name in self._tables:
-            raise TopologyError(f"state {name!r} is declared twice", hint="give each descriptor of an operator its own name")
+            raise TopologyError(
+                f"state {name!r} is declared twice", hint="give each descriptor of an operator its own name"
+            )
 
     def _saved_as(self, name: str, kind: str) -> list[Saved]:
         found = [store["states"][name] for store in self._saved if name in store["states"]]

@@ -48,7 +48,14 @@ class Round:
 
     def command(self, restore: bool) -> list[str]:
         line = [sys.executable, "-P", "-m", "streamcore", "run", f"{JOB}:build", "--workers", "2", "--no-progress"]
-        line += ["--set", f"records={self.records}", "--set", f"rate={self.rate}", "--set", f"output={self.directory}/out"]
+        line += [
+            "--set",
+            f"records={self.records}",
+            "--set",
+            f"rate={self.rate}",
+            "--set",
+            f"output={self.directory}/out",
+        ]
         if self.checkpoints:
             line += ["--checkpoint-dir", f"{self.directory}/checkpoints", "--checkpoint-interval", "100ms"]
             line += ["--restart-attempts", "1000"]
@@ -68,7 +75,9 @@ class Round:
         try:
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    code = job.wait(chance.uniform(0.2, 2.5) if len(self.kills) < kills else deadline - time.monotonic())
+                    code = job.wait(
+                        chance.uniform(0.2, 2.5) if len(self.kills) < kills else deadline - time.monotonic()
+                    )
                     if code == 0 or not self.checkpoints:
                         return
                     if code != -signal.SIGKILL:
@@ -76,7 +85,9 @@ class Round:
                     job = self.start(restore=self._has_checkpoint())
                     continue
                 if time.monotonic() > deadline:
-                    raise RuntimeError(f"the job did not end within {ROUND_TIMEOUT_S:.0f} s; see {self.directory}/log.txt")
+                    raise RuntimeError(
+                        f"the job did not end within {ROUND_TIMEOUT_S:.0f} s; see {self.directory}/log.txt"
+                    )
                 self._kill_one(job, chance)
         finally:
             job.kill()

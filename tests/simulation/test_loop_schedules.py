@@ -72,22 +72,25 @@ def _has_checkpoint(world: SimulatedWorld) -> bool:
     return any(b'"kind": "checkpoint"' in data for path, data in world.storage.files.items() if path.startswith("log/"))
 
 
+def run_schedules(count: int) -> int:
+    return sum(run_schedule(seed) for seed in range(count))
+
+
 def test_a_thousand_schedules_with_crashes_are_exactly_once():
-    restored = sum(run_schedule(seed) for seed in range(1000))
-    assert restored > 500  # the crashes did hit jobs that had checkpoints
+    assert run_schedules(1000) > 500  # the crashes did hit jobs that had checkpoints
 
 
 def test_without_holding_feedback_channels_the_simulation_finds_wrong_results(monkeypatch):
     """The rule that reads on behind an early feedback barrier: some schedule must catch it."""
     holds = Alignment.holds
-    monkeypatch.setattr(Alignment, "holds", lambda self, channel: channel not in self._feedback and holds(self, channel))
+    monkeypatch.setattr(
+        Alignment, "holds", lambda self, channel: channel not in self._feedback and holds(self, channel)
+    )
     with pytest.raises((AssertionError, SimulationStuckError)):
-        for seed in range(300):
-            run_schedule(seed)
+        run_schedules(300)
 
 
 def test_without_the_feedback_log_the_simulation_finds_lost_records(monkeypatch):
     monkeypatch.setattr(Alignment, "logs", lambda self, channel: False)
     with pytest.raises((AssertionError, SimulationStuckError)):
-        for seed in range(300):
-            run_schedule(seed)
+        run_schedules(300)

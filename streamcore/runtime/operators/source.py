@@ -96,7 +96,9 @@ class SourceOperator(Operator):
 
     def _refuse_lost(self, offsets: dict[str, Any]) -> None:
         known = {split.id for split in self._splits}
-        lost = sorted(split_id for split_id, (_, exhausted) in offsets.items() if split_id not in known and not exhausted)
+        lost = sorted(
+            split_id for split_id, (_, exhausted) in offsets.items() if split_id not in known and not exhausted
+        )
         if lost:
             raise IncompatibleSnapshotError(
                 f"the snapshot was still reading {', '.join(lost)}, which the source no longer has",

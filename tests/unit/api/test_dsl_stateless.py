@@ -101,8 +101,13 @@ def test_map_takes_its_type_from_returns(env):
     stream = env.from_values([1, 2, 3]).map(lambda x: Fahrenheit("s", float(x)), returns=Fahrenheit)
     doubled = stream.map_batch(lambda c: c.with_columns(degrees=c["degrees"] * 2))
     assert sorted(r.degrees for r in doubled.execute_and_collect()) == [2.0, 4.0, 6.0]
-    assert all(isinstance(r, Fahrenheit) for r in StreamEnvironment().from_values([1]).map(
-        lambda x: Fahrenheit("s", float(x)), returns=Fahrenheit).execute_and_collect())
+    assert all(
+        isinstance(r, Fahrenheit)
+        for r in StreamEnvironment()
+        .from_values([1])
+        .map(lambda x: Fahrenheit("s", float(x)), returns=Fahrenheit)
+        .execute_and_collect()
+    )
 
 
 def test_map_batch_over_numbers_and_text(env):

@@ -1,0 +1,44 @@
+# Two commands do all the set-up on a machine with Python >= 3.11: `make run` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+KILLS ?= 50
+
+.PHONY: run test lint chaos bench apps clean
+
+run: $(VENV)/installed  ## the main job on the shipped ratings
+	$(BIN)/streamcore run online_mf
+
+test: $(VENV)/installed-dev lint  ## linters, types, and every test
+	$(BIN)/pytest
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+chaos: $(VENV)/installed-dev  ## kill -9 at random moments, KILLS times
+	$(BIN)/python tests/process/chaos.py --kills $(KILLS)
+
+bench: $(VENV)/installed-bench  ## speeds, as ratios to bare loops, into build/bench.json
+	$(BIN)/python -m tests.bench.run
+
+apps: $(VENV)/installed
+	$(BIN)/streamcore apps
+
+$(VENV)/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "streamcore needs Python 3.11 or newer; try: make PYTHON=python3.12 " + "run")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+$(VENV)/installed-bench: $(VENV)/installed-dev
+	$(BIN)/pip install --quiet --editable '.[bench]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info out
