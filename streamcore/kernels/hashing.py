@@ -99,7 +99,7 @@ def hash_keys(keys: Any) -> Hashes:
     if isinstance(keys, np.ndarray):
         return _hash_array(keys)
     if isinstance(keys, pa.Array):
-        if pa.types.is_dictionary(keys.type):
+        if pa.types.is_dictionary(keys.type) and keys.null_count == 0:
             return cast(Hashes, hash_keys(keys.dictionary)[keys.indices.to_numpy()])
         if (pa.types.is_string(keys.type) or pa.types.is_binary(keys.type)) and keys.null_count == 0:
             return _hash_text(keys)
@@ -162,7 +162,7 @@ def _hash_floats(values: Any, bits: Any, salt: Any) -> Any:
     out = np.empty(len(values), np.uint64)
     for i in range(len(values)):
         value = values[i]
-        if np.floor(value) == value and abs(value) < 9.223372036854775e18:
+        if np.floor(value) == value and abs(value) < 9223372036854775808.0:
             out[i] = _mix_one(np.uint64(np.int64(value)))
         else:
             out[i] = _mix_one(bits[i] ^ salt)

@@ -69,7 +69,8 @@ def compile_graph(
     place = {node: (i, chain.nodes.index(node)) for i, chain in enumerate(chains) for node in chain.nodes}
     key_groups = max_parallelism or default_max_parallelism(max(widths.values()))
     if key_groups < max(widths.values()):
-        raise TopologyError(f"max_parallelism is {key_groups}, below the parallelism {max(widths.values())}")
+        widest = max(widths, key=lambda node: widths[node])
+        raise TopologyError(f"max_parallelism is {key_groups}, below the parallelism of {widest}, {widths[widest]}")
     vertices = [_vertex(graph, i, chain, links, place, widths, splits, key_groups) for i, chain in enumerate(chains)]
     edges = _edges(links, place, widths)
     loops = strongly_connected(len(vertices), [(edge.source, edge.target) for edge in edges])

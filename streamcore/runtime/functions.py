@@ -39,8 +39,9 @@ class Context(Generic[Out]):
         subtask, parallelism, max_parallelism: where this instance runs; 0-based.
     """
 
-    def __init__(self, operator: OperatorContext, output: Output) -> None:
+    def __init__(self, operator: OperatorContext, output: Output, *, keyed: bool) -> None:
         self._operator = operator
+        self._keyed = keyed
         self._output = output
         self._current = operator.store.current
         self.subtask = operator.subtask
@@ -67,13 +68,15 @@ class Context(Generic[Out]):
         """The handle of keyed state; to be called in `open`.
 
         Raises:
-            TopologyError: two descriptors with one name.
+            TopologyError: two descriptors with one name, or the stream has no key.
             IncompatibleSnapshotError: the restored snapshot has another kind of state under the name.
         """
+        self._need_key(f"state {descriptor.name!r}")
         return self._operator.store.declare(descriptor)
 
     def table_state(self, descriptor: TableState) -> None:
         """Registers keyed state of the function's own form; `restore` is called at once if there is a snapshot."""
+        self._need_key(f"state {descriptor.name!r}")
         self._operator.store.declare_table(descriptor)
 
     def subtasks_for(self, keys: Array, parallelism: int) -> Array:
@@ -102,6 +105,7 @@ class Context(Generic[Out]):
 
     def register_timer(self, time_ms: int) -> None:
         """Calls `on_timer` for the current key at a processing time."""
+        self._need_key("a timer")
         self._operator.store.timers.register(time_ms, self._current.key)
 
     def cancel_timer(self, time_ms: int) -> None:
@@ -117,6 +121,10 @@ class Context(Generic[Out]):
             side, self._side_rows = self._side_rows, {}
             for tag, batch in side.items():
                 self._output.emit_side(tag, batch)
+
+    def _need_key(self, what: str) -> None:
+        if not self._keyed:  # without key it would belong to no key group, and be lost in a restore
+            raise TopologyError(f"{what} on a stream without key", hint="use key_by before process; a constant key is one")
 
 
 class _Function(Generic[Out]):

@@ -30,9 +30,10 @@ class KeySelector:
         """A function from record to key for rows that look like `sample`."""
         if callable(self.by):
             return self.by
-        if isinstance(sample, dict):
-            return operator.itemgetter(*self.fields)
-        return operator.attrgetter(*self.fields)
+        get = (operator.itemgetter if isinstance(sample, dict) else operator.attrgetter)(*self.fields)
+        if len(self.fields) == 1 and not self.single:
+            return lambda record: (get(record),)
+        return get
 
     def keys(self, batch: Batch) -> Any:
         """The keys: a list, or the array of a single key column.

@@ -47,12 +47,12 @@ class _Rebalance:
         self._targets = targets
 
     def __call__(self, batch: Batch) -> Split:
-        size, targets = len(batch), self._targets
-        pieces = min(size, targets)
-        for piece in range(pieces):
-            start, stop = piece * size // pieces, (piece + 1) * size // pieces
-            yield (self._next + piece) % targets, slice_batch(batch, start, stop)
-        self._next = (self._next + pieces) % targets
+        first, targets, stop = self._next, self._targets, 0
+        share, longer = divmod(len(batch), targets)
+        self._next = (first + longer) % targets
+        for piece in range(targets if share else longer):
+            start, stop = stop, stop + share + (piece < longer)
+            yield (first + piece) % targets, slice_batch(batch, start, stop)
 
 
 def _by_target(batch: Batch, chosen: np.ndarray[tuple[int], np.dtype[np.int32]], targets: int) -> Split:

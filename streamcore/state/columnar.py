@@ -32,7 +32,8 @@ class ObjectIndex:
         """The slot of each key (a list, NumPy or Arrow array), new keys getting new slots; int64 (n,)."""
         known = self._slots
         if isinstance(keys, pa.Array):
-            encoded = keys if pa.types.is_dictionary(keys.type) else keys.dictionary_encode()
+            plain = keys.dictionary_decode() if pa.types.is_dictionary(keys.type) and keys.null_count else keys
+            encoded = plain if pa.types.is_dictionary(plain.type) else plain.dictionary_encode(null_encoding="encode")
             distinct = np.array([known.setdefault(key, len(known)) for key in encoded.dictionary.to_pylist()], np.int64)
             return distinct[encoded.indices.to_numpy()] if len(distinct) else np.empty(0, np.int64)
         values = keys.tolist() if isinstance(keys, np.ndarray) else keys

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from streamcore import Schema, StreamEnvironment
+from streamcore import Columns, StreamEnvironment
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ def test_count_by_a_field_that_may_be_missing(env, emit):
 
 
 @pytest.mark.parametrize(
-    ("field", "declared"),
-    [("n", np.int32), ("n", bool), ("n", np.float64), ("n", np.uint8)],
+    "declared",
+    [np.int32, bool, np.float64, np.uint8],
 )
-def test_count_by_each_kind_of_number(env, field, declared):
+def test_count_by_each_kind_of_number(env, declared):
     values = [declared(i % 2) for i in range(21)]
-    schema = Schema.of(**{field: declared})
-    results = env.from_values([(v,) for v in values], schema).key_by(field).count(emit="final").execute_and_collect()
+    columns = Columns.of(n=np.array(values, declared))
+    results = env.from_values(columns).key_by("n").count(emit="final").execute_and_collect()
     assert sorted((r.n, r.count) for r in results) == [(0, 11), (1, 10)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, namedtuple
 from dataclasses import dataclass
 
 import numpy as np
@@ -203,7 +203,8 @@ class Totals(BatchFunction):
 @pytest.mark.parametrize("key_type", [str, int])
 def test_a_batch_function_with_columnar_state(env, key_type):
     schema = Schema.of(key=key_type, value=float)
-    rows = [(key if key_type is str else int(key[1:]) - 3, float(value)) for key, value in RECORDS]
+    pair = namedtuple("pair", "key value")  # noqa: PYI024
+    rows = [pair(key if key_type is str else int(key[1:]) - 3, float(value)) for key, value in RECORDS]
     totals, expected = defaultdict(lambda: 0.5), []
     for key, value in rows:
         totals[key] += value
