@@ -6,8 +6,9 @@ Handshake, in messages of fixed size (a mutual challenge and response with HMAC-
     client -> server   32 random bytes (C), HMAC(secret, "client" S C)
     server -> client   HMAC(secret, "server" S C)
 
-Then frames: a header of 16 bytes (body length, kind, detail, three 16-bit channel numbers) and the body, which
-is received straight into a buffer of its own size, so that columns are used where they arrived.
+Then frames: a header of 16 bytes (body length, kind, detail, three 16-bit channel numbers) and the body. What one
+system call brings is taken apart at once, so that small frames reach their subtask together; a body that doesn't
+fit into it is received straight into a buffer of its own, and its columns are used where they arrived.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from streamcore.errors import HandshakeError
 _HEADER = struct.Struct("<QBBHHH")
 _NONCE = 32
 _MAC = 32
+_CHUNK = 1 << 18
 
 ChannelKey = tuple[int, int, int]
 """(edge id, sending subtask, receiving subtask)."""
@@ -66,6 +68,7 @@ class Connection(asyncio.BufferedProtocol):
         self._trusted = False
         self._buffer = memoryview(bytearray(_NONCE + _MAC if is_server else _NONCE))
         self._filled = 0
+        self._chunk = memoryview(bytearray(_CHUNK))
         self._header: tuple[int, int, int, int, int, int] | None = None
         self._unsent: list[Any] = []
         self._loop = asyncio.get_running_loop()
@@ -84,10 +87,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._filled += nbytes
-        if self._filled == len(self._buffer):
+        if self._trusted and self._header is None:
+            self._take_chunk_apart()
+        elif self._filled == len(self._buffer):
             full, self._filled = self._buffer, 0
-            if self._trusted:
-                self._take_frame_part(full)
+            if self._header is not None:
+                self._buffer = self._chunk
+                self._deliver(full)
             else:
                 self._shake_hands(bytes(full))
 
@@ -150,20 +156,30 @@ class Connection(asyncio.BufferedProtocol):
 
     def _become_trusted(self) -> None:
         self._trusted = True
-        self._buffer = memoryview(bytearray(_HEADER.size))
+        self._buffer = self._chunk
         self.ready.set_result(None)
 
-    def _take_frame_part(self, full: memoryview) -> None:
-        if self._header is None:
-            self._header = _HEADER.unpack(full)
-            if self._header[0]:
-                self._buffer = memoryview(bytearray(self._header[0]))
+    def _take_chunk_apart(self) -> None:
+        chunk, start, end = self._chunk, 0, self._filled
+        while end - start >= _HEADER.size:
+            header = _HEADER.unpack_from(chunk, start)
+            size, body = header[0], start + _HEADER.size
+            self._header = header
+            if body + size > end:
+                self._buffer = memoryview(bytearray(size))
+                self._filled = end - body
+                self._buffer[: self._filled] = chunk[body:end]
                 return
-            full = memoryview(b"")
+            self._deliver(memoryview(bytes(chunk[body : body + size])))
+            start = body + size
+        chunk[: end - start] = bytes(chunk[start:end])
+        self._filled = end - start
+
+    def _deliver(self, body: memoryview) -> None:
+        assert self._header is not None, "a body without header"
         _, kind, detail, edge, source, target = self._header
         self._header = None
-        self._buffer = memoryview(bytearray(_HEADER.size))
-        self._on_frame(self, kind, detail, (edge, source, target), full)
+        self._on_frame(self, kind, detail, (edge, source, target), body)
 
 
 async def connect(

@@ -26,9 +26,7 @@ class _Process(Operator):
         )
 
     def open(self) -> None:
-        self._ctx: Context[Any] = Context(
-            self.context, self.output, keyed=self._keys[0] is not None
-        )
+        self._ctx: Context[Any] = Context(self.context, self.output, keyed=self._keys[0] is not None)
         self._function.open(self._ctx)
         self._ctx.flush()
 
