@@ -13,6 +13,9 @@ from streamcore.errors import UsageError
 from streamcore.job.status import JobResult, JobStatus
 
 
+_TYPES = {"str": str, "int": int, "float": float, "bool": bool}
+
+
 @dataclass(frozen=True)
 class App:
     """A topology with settings.
@@ -21,7 +24,7 @@ class App:
         build: called with the environment and the settings as keyword arguments; its signature says which
             settings there are, their types (str, int, float, bool) and defaults.
         report: called after the run with the result and the same settings; returns text for the user.
-        progress: a short text for the progress line while the job runs, from the same settings.
+        progress: a short text for the progress line, from the status of the running job.
     """
 
     name: str
@@ -36,9 +39,13 @@ class App:
         Raises:
             UsageError: an unknown setting, a missing one, or a text that isn't of the setting's type.
         """
-        hints = typing.get_type_hints(self.build)
         parameters = list(inspect.signature(self.build).parameters.values())[1:]
         known = {parameter.name: parameter for parameter in parameters}
+        for parameter in parameters:
+            if parameter.kind in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL):
+                raise UsageError(
+                    f"{self.name}: {parameter} can't be a setting", hint="name each setting, with a type and a default"
+                )
         for name in given:
             if name not in known:
                 raise UsageError(
@@ -47,12 +54,28 @@ class App:
         values: dict[str, Any] = {}
         for name, parameter in known.items():
             if name in given:
-                values[name] = _convert(self.name, name, given[name], hints.get(name, str))
+                values[name] = _convert(self.name, name, given[name], self._type_of(parameter))
             elif parameter.default is inspect.Parameter.empty:
                 raise UsageError(f"{self.name} needs the setting {name!r}", hint=f"add --set {name}=VALUE")
             else:
                 values[name] = parameter.default
         return values
+
+    def _type_of(self, parameter: inspect.Parameter) -> Any:
+        """str, int, float or bool; annotations may be text (`from __future__ import annotations`)."""
+        declared = parameter.annotation
+        if isinstance(declared, str):
+            declared = _TYPES.get(declared.replace(" ", "").removesuffix("|None").removeprefix("None|"), declared)
+        options = [option for option in typing.get_args(declared) if option is not type(None)]
+        declared = options[0] if len(options) == 1 else declared
+        if declared is inspect.Parameter.empty:
+            return str
+        if declared not in _TYPES.values():
+            raise UsageError(
+                f"{self.name}: setting {parameter.name!r} is declared as {parameter.annotation}",
+                hint="a setting is a str, int, float or bool",
+            )
+        return declared
 
     def make(self, env: StreamEnvironment, settings: Mapping[str, Any]) -> None:
         """Builds the topology in `env`."""

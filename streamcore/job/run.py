@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
@@ -15,6 +16,8 @@ from streamcore.job.processes import ProcessWorkers
 from streamcore.job.status import JobResult, JobStatus
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import JobSpec
+
+logger = logging.getLogger("streamcore.job")
 
 Observer = Callable[[JobStatus], Awaitable[None]]
 """Runs beside the job until it ends, and is cancelled then: a progress line, a metrics server."""
@@ -41,7 +44,9 @@ async def run_job_async(job: JobSpec, config: RunConfig, observers: tuple[Observ
         finally:
             for task in watching:
                 task.cancel()
-            await asyncio.gather(*watching, return_exceptions=True)
+            for outcome in await asyncio.gather(*watching, return_exceptions=True):
+                if isinstance(outcome, Exception):
+                    logger.warning("an observer of the job failed: %r", outcome, extra={"job": job.name})
 
 
 @contextlib.contextmanager

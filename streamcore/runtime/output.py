@@ -77,7 +77,8 @@ class Outputs:
         self, edges: Sequence[EdgeOutput], wakeup: Wakeup, services: Services, buffer_timeout_s: float
     ) -> None:
         self.edges = edges
-        self.waited_s = 0.0
+        self._waited_s = 0.0
+        self._waiting_since: float | None = None
         self._targets = [target for edge in edges for target in edge.targets]
         self._wakeup = wakeup
         self._clock = services.clock
@@ -115,9 +116,14 @@ class Outputs:
     async def drain(self) -> None:
         """Sends all that is ready, waiting for credit where there is none: this is backpressure."""
         while not self._send_ready():
-            started = self._clock.monotonic()
+            self._waiting_since = started = self._clock.monotonic()
             await self._wakeup.wait()
-            self.waited_s += self._clock.monotonic() - started
+            self._waiting_since = None
+            self._waited_s += self._clock.monotonic() - started
+
+    def waited_until(self, now: float) -> float:
+        """Seconds spent waiting for credit, up to `now` of the monotonic clock."""
+        return self._waited_s + (now - self._waiting_since if self._waiting_since is not None else 0.0)
 
     async def send_all(self, element: Element) -> None:
         """Sends a control element on every channel, behind everything written before."""

@@ -10,7 +10,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamcore.batch import Batch
 from streamcore.batch.codec import encode_saved
@@ -88,6 +88,7 @@ class SubtaskTask(ABC):
         self._last_captured = 0
         self._done_work = 0
         self._started = 0.0
+        self._idle_since: float | None = None
         self._ended = False
         self._closed = False
 
@@ -127,10 +128,14 @@ class SubtaskTask(ABC):
                 write.cancel()
 
     def measure(self) -> Counters:
-        """The counters, with times up to now."""
-        self.counters.running_s = self._clock.monotonic() - self._started if self._started else 0.0
-        self.counters.backpressured_s = self.outputs.waited_s
-        return self.counters
+        """A copy of the counters, with times up to now: a wait that still lasts counts as far as it has gone."""
+        now = self._clock.monotonic()
+        return replace(
+            self.counters,
+            running_s=now - self._started if self._started else 0.0,
+            idle_s=self.counters.idle_s + (now - self._idle_since if self._idle_since is not None else 0.0),
+            backpressured_s=self.outputs.waited_until(now),
+        )
 
     @abstractmethod
     async def _work(self, restored: RestoredSubtask) -> None:
@@ -151,8 +156,9 @@ class SubtaskTask(ABC):
                 await self._handle(mail)
 
     async def _idle(self, deadline: float | None) -> None:
-        started = self._clock.monotonic()
+        self._idle_since = started = self._clock.monotonic()
         await self._wakeup.wait(deadline)
+        self._idle_since = None
         self.counters.idle_s += self._clock.monotonic() - started
 
     async def _take_turns(self, work: int) -> None:
