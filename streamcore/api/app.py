@@ -12,7 +12,6 @@ from streamcore.api.environment import StreamEnvironment
 from streamcore.errors import UsageError
 from streamcore.job.status import JobResult, JobStatus
 
-
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 
 

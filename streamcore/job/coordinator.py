@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from streamcore.errors import CheckpointError, FencedError, JobFailedError, StreamcoreError
 from streamcore.job.checkpoints import Checkpoints
 from streamcore.job.config import RunConfig, StopMode
-from streamcore.job.links import Link, WorkerLost, Workers
+from streamcore.job.links import WorkerLost, Workers
 from streamcore.job.placement import place
+from streamcore.job.pool import WorkerPool
 from streamcore.job.status import JobResult, JobStatus
 from streamcore.job.termination import LoopTermination
 from streamcore.runtime.messages import (
@@ -40,11 +41,9 @@ from streamcore.runtime.messages import (
     OutsideEnded,
     Report,
     Restore,
-    Shutdown,
     Start,
     Subtask,
     ToCoordinator,
-    ToWorker,
     Trigger,
     Wave,
     WaveReply,
@@ -91,12 +90,10 @@ class Coordinator:
         self.status = JobStatus(job)
         self._job = job
         self._config = config
-        self._workers = workers
         self._services = services
         self._clock = services.clock
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
-        self._links: dict[int, Link] = {}
-        self._last_heard: dict[int, float] = {}
+        self._pool = WorkerPool(workers, services.clock, self._events.put_nowait)
         self._checkpoints: Checkpoints | None = None
         self._epoch = 0
         self._stop: StopMode | None = None
@@ -123,7 +120,7 @@ class Coordinator:
             await self._attempts()
         finally:
             self.status.state = "ended"
-            await self._dismiss_workers()
+            await self._pool.dismiss_all()
         checkpoints = self._checkpoints
         return JobResult(
             job=self._job.name,
@@ -193,28 +190,24 @@ class Coordinator:
             await self._act(await self._events.get())
 
     async def _start_workers(self) -> None:
-        missing = [number for number in range(self._workers.count) if number not in self._links]
         try:
-            started = await asyncio.gather(*(self._workers.start(n, self._events.put_nowait) for n in missing))
+            await self._pool.start_missing()
         except StreamcoreError as error:
             raise _AttemptFailedError(error) from error
-        self._links.update(zip(missing, started, strict=True))
-        now = self._clock.monotonic()
-        self._last_heard = dict.fromkeys(self._links, now)
 
     async def _deploy(self) -> None:
-        checkpointing, placement = self._config.checkpointing, place(self._job, len(self._links))
-        storage_url = checkpointing.url if checkpointing else None
-        for number, link in self._links.items():
-            link.send(Deploy(self._epoch, self._job, placement, number, storage_url, self._restore()))
+        checkpointing, workers = self._config.checkpointing, self._pool.numbers
+        placement, storage_url = place(self._job, len(workers)), checkpointing.url if checkpointing else None
+        for number in workers:
+            deploy = Deploy(self._epoch, self._job, placement, number, storage_url, self._restore())
+            self._pool.send(number, deploy)
         await self._await_all(Deployed)
-        addresses = {number: link.data_address for number, link in self._links.items()}
-        self._broadcast(Connect(self._epoch, addresses))
+        self._pool.broadcast(Connect(self._epoch, self._pool.addresses))
         await self._await_all(Connected)
-        self._broadcast(Start(self._epoch))
+        self._pool.broadcast(Start(self._epoch))
 
     async def _await_all(self, kind: type[Deployed | Connected]) -> None:
-        waiting = set(self._links)
+        waiting = self._pool.numbers
         while waiting:
             event = await self._events.get()
             if isinstance(event, kind) and event.epoch == self._epoch:
@@ -225,7 +218,7 @@ class Coordinator:
     async def _act(self, event: _Event) -> None:
         match event:
             case WorkerLost():
-                self._links.pop(event.worker, None)
+                self._pool.lose(event.worker)
                 raise _AttemptFailedError(JobFailedError(f"worker {event.worker} {event.reason}"))
             case _StopRequest():
                 self._stop = event.mode
@@ -236,7 +229,7 @@ class Coordinator:
             case Failed():
                 raise _AttemptFailedError(event.error)
             case Report():
-                self._last_heard[event.worker] = self._clock.monotonic()
+                self._pool.heard(event.worker)
                 self.status.counters.update(event.counters)
             case _Tick():
                 await self._on_tick(event)
@@ -259,7 +252,7 @@ class Coordinator:
     async def _on_tick(self, tick: _Tick) -> None:
         checkpoints = self._checkpoints
         if tick.kind == "heartbeat":
-            self._check_heartbeats()
+            await self._check_heartbeats()
         elif tick.kind == "wave":
             self._start_wave(tick.number)
         elif tick.kind == "close":
@@ -278,7 +271,7 @@ class Coordinator:
         checkpoints = self._checkpoints
         assert checkpoints is not None, "no checkpointing"
         checkpoint_id = checkpoints.begin()
-        self._broadcast(Trigger(self._epoch, checkpoint_id, pause))
+        self._pool.broadcast(Trigger(self._epoch, checkpoint_id, pause))
         self._tick_later("timeout", checkpoints.config.timeout, checkpoint_id)
         return checkpoint_id
 
@@ -290,7 +283,7 @@ class Coordinator:
         except (CheckpointError, OSError) as error:
             raise _AttemptFailedError(_as_ours(error)) from error
         final = checkpoint_id == self._stopping_id
-        self._broadcast(Complete(self._epoch, checkpoint_id, final))
+        self._pool.broadcast(Complete(self._epoch, checkpoint_id, final))
         if final:
             self._tick_later("close", CLOSE_TIMEOUT_S)
         await checkpoints.retain()
@@ -302,7 +295,7 @@ class Coordinator:
         if checkpoints is None:
             return
         tolerated = checkpoints.abort(checkpoint_id, reason)
-        self._broadcast(Abort(self._epoch, checkpoint_id))
+        self._pool.broadcast(Abort(self._epoch, checkpoint_id))
         if not tolerated or checkpoint_id == self._stopping_id:
             raise _AttemptFailedError(CheckpointError(f"checkpoint {checkpoint_id} failed: {reason}"))
 
@@ -311,7 +304,7 @@ class Coordinator:
         checkpoints = self._checkpoints
         if checkpoints is None:
             if not self._unfinished:
-                self._broadcast(Complete(self._epoch, 1 << 62, final=True))
+                self._pool.broadcast(Complete(self._epoch, 1 << 62, final=True))
             return
         if checkpoints.finish(finished):
             await self._complete_checkpoint()
@@ -333,14 +326,14 @@ class Coordinator:
             self._wave_pause_s[loop] = _FIRST_WAVE_PAUSE_S
 
     def _start_wave(self, loop: int) -> None:
-        self._broadcast(Wave(self._epoch, loop, self._loops[loop].start_wave()))
+        self._pool.broadcast(Wave(self._epoch, loop, self._loops[loop].start_wave()))
 
     def _on_wave_reply(self, reply: WaveReply) -> None:
         detector = self._loops[reply.loop]
         if not detector.reply(reply.number, reply.subtask, reply.sent, reply.received, passive=reply.passive):
             return
         if detector.is_over:
-            self._broadcast(LoopOver(self._epoch, reply.loop))
+            self._pool.broadcast(LoopOver(self._epoch, reply.loop))
             return
         pause_s = self._wave_pause_s[reply.loop]
         self._wave_pause_s[reply.loop] = min(2 * pause_s, _LAST_WAVE_PAUSE_S)
@@ -350,7 +343,7 @@ class Coordinator:
         checkpoints = self._checkpoints
         if self._stop == "drain" or checkpoints is None:
             logger.info("stopping: the input ends here", extra={"job": self._job.name})
-            self._broadcast(Drain(self._epoch))
+            self._pool.broadcast(Drain(self._epoch))
         elif checkpoints.pending is None and self._stopping_id is None and not checkpoints.all_finished:
             logger.info("stopping with a last checkpoint", extra={"job": self._job.name})
             self._stopping_id = self._begin_checkpoint(pause=True)
@@ -360,19 +353,19 @@ class Coordinator:
         await self._cancel_attempt()
         self._open.clear()
 
-    def _check_heartbeats(self) -> None:
+    async def _check_heartbeats(self) -> None:
         self._tick_later("heartbeat", 1.0)
-        silent_since = self._clock.monotonic() - self._config.heartbeat_timeout
-        for number, heard in self._last_heard.items():
-            if heard < silent_since and number in self._links and self._workers.count > 1:
-                raise _AttemptFailedError(
-                    JobFailedError(f"worker {number} has not been heard of for {self._config.heartbeat_timeout:g} s")
-                )
+        silent = self._pool.silent(self._config.heartbeat_timeout)
+        if silent is not None:
+            await self._pool.dismiss(silent)
+            raise _AttemptFailedError(
+                JobFailedError(f"worker {silent} has not been heard of for {self._config.heartbeat_timeout:g} s")
+            )
 
     async def _cancel_attempt(self) -> None:
         """Stops the attempt on every worker; one that doesn't answer is replaced."""
-        self._broadcast(Cancel(self._epoch))
-        waiting = set(self._links)
+        self._pool.broadcast(Cancel(self._epoch))
+        waiting = self._pool.numbers
         deadline = self._clock.monotonic() + CANCEL_TIMEOUT_S
         while waiting:
             try:
@@ -380,31 +373,15 @@ class Coordinator:
                     event = await self._events.get()
             except TimeoutError:
                 for number in waiting:
-                    await self._dismiss(number)
+                    await self._pool.dismiss(number)
                 return
             if isinstance(event, Cancelled) and event.epoch == self._epoch:
                 waiting.discard(event.worker)
             elif isinstance(event, WorkerLost):
-                self._links.pop(event.worker, None)
+                self._pool.lose(event.worker)
                 waiting.discard(event.worker)
             elif isinstance(event, _StopRequest):
                 self._stop = event.mode
-
-    async def _dismiss(self, number: int) -> None:
-        link = self._links.pop(number)
-        link.send(Shutdown())
-        await link.close()
-
-    async def _dismiss_workers(self) -> None:
-        for link in self._links.values():
-            link.send(Shutdown())
-        for link in self._links.values():
-            await link.close()
-        await self._workers.close()
-
-    def _broadcast(self, message: ToWorker) -> None:
-        for link in self._links.values():
-            link.send(message)
 
     def _tick_later(self, kind: str, delay_s: float, number: int = 0) -> None:
         tick = _Tick(kind, self._epoch, number)

@@ -124,7 +124,9 @@ class Context(Generic[Out]):
 
     def _need_key(self, what: str) -> None:
         if not self._keyed:  # without key it would belong to no key group, and be lost in a restore
-            raise TopologyError(f"{what} on a stream without key", hint="use key_by before process; a constant key is one")
+            raise TopologyError(
+                f"{what} on a stream without key", hint="use key_by before process; a constant key is one"
+            )
 
 
 class _Function(Generic[Out]):

@@ -142,10 +142,11 @@ def test_waiting_for_credit_is_counted_as_backpressure():
         rig.write([2])
         task = asyncio.create_task(rig.outputs.drain())
         assert await is_blocked(task)
+        assert rig.outputs.waited_until(rig.clock.now + 1) == pytest.approx(1.0)  # a wait that still lasts
         rig.clock.now += 3.0
         rig.receivers[0].take()
         await task
-        assert rig.outputs.waited_s == pytest.approx(3.0)
+        assert rig.outputs.waited_until(rig.clock.now + 5) == pytest.approx(3.0)
 
     asyncio.run(scenario())
 
@@ -181,7 +182,7 @@ def test_a_control_element_needs_no_credit_but_waits_for_the_records_before_it()
 
 def test_rows_and_columns_on_one_edge_keep_their_order_and_form():
     async def scenario():
-        rig = Rig(batch_size=1000)
+        rig = Rig(batch_size=1000, credit_count=9)
         rig.write([1])
         rig.write(Columns.of(x=np.arange(2)))
         rig.write(Columns.of(x=np.arange(2, 4)))
