@@ -100,9 +100,11 @@ def test_an_empty_batch_first_and_keys_later():
 
 def test_a_capture_is_not_touched_by_what_comes_after():
     table = ColumnarTable(ColumnarState("s", SUMS))
-    table["total"][table.slots(np.array([1, 2]))] = 5.0
+    slots = table.slots(np.array([1, 2]))
+    table["total"][slots] = 5.0
     captured = table.capture(8)
-    table["total"][table.slots(np.array([1, 2, 3]))] = 9.0
+    slots = table.slots(np.array([1, 2, 3]))
+    table["total"][slots] = 9.0
     assert sorted(zip(captured["keys"].tolist(), captured["columns"]["total"].tolist(), strict=True)) == [(1, 5.0), (2, 5.0)]
 
 

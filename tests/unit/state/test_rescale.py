@@ -169,5 +169,6 @@ def test_entries_show_what_is_in_a_captured_store():
     value, table = store.declare(ValueState("v", 0)), store.declare(SUM)
     store.current.key = "k"
     value.set({"n": 1})
-    table["total"][table.slots(np.array([4]))] = 9
+    slots = table.slots(np.array([4]))
+    table["total"][slots] = 9
     assert entries(store.capture()) == {"v": {"k": {"n": 1}}, "sum": {4: {"total": 9}}}

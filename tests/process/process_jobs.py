@@ -1,0 +1,167 @@
+"""The topologies of the tests in this directory. What they remember of earlier attempts is kept in files."""
+
+from pathlib import Path
+
+import numpy as np
+
+from streamcore import (
+    BatchFunction,
+    ColumnarState,
+    CoProcessFunction,
+    OutputTag,
+    ProcessFunction,
+    Schema,
+    StreamEnvironment,
+    ValueState,
+)
+from streamcore.connectors.file_sink import FileSink
+from streamcore.connectors.generator_source import GeneratorSource
+
+KEYS = 13
+HOPS = 3
+AGAIN = OutputTag("again")
+NUMBER = Schema.of(n=np.int64, key=np.int64)
+
+
+def rows(start, stop):
+    return [{"n": n, "key": n % KEYS} for n in range(start, stop)]
+
+
+def sink(output, name):
+    return FileSink(f"{output}/{name}", if_exists="replace")
+
+
+def expected_rows(records):
+    return [{"n": n, "key": n % KEYS} for n in range(records)]
+
+
+def expected_counts(records, times=1):
+    return [{"key": key, "count": times * len(range(key, records, KEYS))} for key in range(min(KEYS, records))]
+
+
+def numbers(env: StreamEnvironment, *, output: str, records: int, rate: float) -> None:
+    """Every number, and how many there are of each key in the end."""
+    stream = env.source(GeneratorSource(rows, count=records, rate=rate, splits=2)).uid("source")
+    stream.sink(sink(output, "rows")).uid("rows")
+    counts = stream.key_by(lambda r: r["key"]).count(emit="final").uid("counts")
+    counts.map(lambda pair: {"key": pair[0], "count": pair[1]}).sink(sink(output, "counts")).uid("counts-sink")
+
+
+def endless(env: StreamEnvironment, *, output: str, rate: float) -> None:
+    """The same without end."""
+    stream = env.source(GeneratorSource(rows, rate=rate, splits=2)).uid("source")
+    stream.sink(sink(output, "rows")).uid("rows")
+    counts = stream.key_by(lambda r: r["key"]).count(emit="final").uid("counts")
+    counts.map(lambda pair: {"key": pair[0], "count": pair[1]}).sink(sink(output, "counts")).uid("counts-sink")
+
+
+class Hop(CoProcessFunction):
+    """Sends each number round the loop until it has hopped enough, and counts its visits."""
+
+    def open(self, ctx):
+        self._seen = ctx.state(ValueState("seen", 0))
+
+    def process_first(self, record, ctx):
+        n, hop = record
+        self._seen.set(self._seen.get() + 1)
+        ctx.emit({"n": n, "hop": hop, "seen": self._seen.get()})
+        if hop < HOPS:
+            ctx.side_output(AGAIN, (n, hop + 1))
+
+    process_second = process_first
+
+
+def loop(env: StreamEnvironment, *, output: str, records: int, rate: float) -> None:
+    """Numbers that go round a loop; `map` stands between source and loop, chained or not."""
+    source = env.source(GeneratorSource(rows, count=records, rate=rate, splits=2)).uid("source")
+    pairs = source.map(lambda r: (r["n"], 0)).uid("pairs")
+    with env.loop() as back:
+        hops = pairs.connect(back.feedback).key_by(lambda r: r, lambda r: r).process(Hop()).uid("hops")
+        back.close(hops.side_output(AGAIN))
+    hops.sink(sink(output, "hops")).uid("hops-sink")
+
+
+def expected_hops(records):
+    return [{"n": n, "hop": hop, "seen": 1} for n in range(records) for hop in range(HOPS + 1)]
+
+
+class Sums(BatchFunction):
+    """Sum and count of each key in columnar state, emitted at the end."""
+
+    def open(self, ctx):
+        self._sums = ctx.state(ColumnarState("sums", Schema.of(total=np.int64, count=np.int64)))
+
+    def process(self, columns, ctx):
+        slots = self._sums.slots(columns["key"])
+        np.add.at(self._sums["total"], slots, columns["n"])
+        np.add.at(self._sums["count"], slots, 1)
+
+    def finish(self, ctx):
+        for key, total, count in zip(
+            self._sums.keys.tolist(), self._sums["total"].tolist(), self._sums["count"].tolist(), strict=True
+        ):
+            ctx.emit({"key": key, "total": total, "count": count})
+
+
+class Alarms(ProcessFunction):
+    """Sets one timer a key, an hour after its first record; it fires when the input ends."""
+
+    def open(self, ctx):
+        self._first = ctx.state(ValueState("first", None))
+
+    def process(self, record, ctx):
+        if self._first.get() is None:
+            self._first.set(record["n"])
+            ctx.register_timer(ctx.now_ms() + 3_600_000)
+
+    def on_timer(self, time_ms, ctx):
+        ctx.emit({"key": ctx.key, "first": self._first.get()})
+
+
+def keyed(env: StreamEnvironment, *, output: str, records: int, rate: float) -> None:
+    """Heap state, columnar state and timers on the numbers of eight splits."""
+    typed = GeneratorSource(columns, count=records, rate=rate, splits=8, schema=NUMBER)
+    stream = env.source(typed).uid("source")
+    sums = stream.key_by("key").process(Sums()).uid("sums")
+    sums.sink(sink(output, "sums")).uid("sums-sink")
+    plain = stream.map(lambda r: {"n": int(r.n), "key": int(r.key)}).uid("plain")
+    plain.sink(sink(output, "rows")).uid("rows")
+    alarms = plain.key_by(lambda r: r["key"]).process(Alarms()).uid("alarms")
+    alarms.sink(sink(output, "alarms")).uid("alarms-sink")
+
+
+def columns(start, stop):
+    from streamcore import Columns
+
+    n = np.arange(start, stop)
+    return Columns(NUMBER, {"n": n, "key": n % KEYS})
+
+
+def fragile(
+    env: StreamEnvironment, *, output: str, records: int, rate: float, marks: str, log: str, failures: int
+) -> None:
+    """`numbers`, but a record that comes after a checkpoint has completed raises, `failures` times over all attempts.
+
+    Args:
+        marks: a file that gets a line for each failure.
+        log: the directory of manifests; empty: the first record raises.
+    """
+    source = env.source(GeneratorSource(rows, count=records, rate=rate, splits=2)).uid("source")
+    stream = source.map(lambda r: stumble(r, marks, log, failures)).uid("stumble")
+    stream.sink(sink(output, "rows")).uid("rows")
+    counts = stream.key_by(lambda r: r["key"]).count(emit="final").uid("counts")
+    counts.map(lambda pair: {"key": pair[0], "count": pair[1]}).sink(sink(output, "counts")).uid("counts-sink")
+
+
+def stumble(record, marks, log, failures):
+    done = Path(marks).read_text().count("\n") if Path(marks).exists() else 0
+    if done < failures and (not log or manifests(log) > done):
+        with Path(marks).open("a") as file:
+            file.write(f"{record['n']}\n")
+        raise ValueError(f"stumbled over {record['n']}")
+    return record
+
+
+def manifests(log):
+    """How many checkpoints are complete, as far as they are kept."""
+    return sum('"kind": "checkpoint"' in path.read_text() for path in Path(log).glob("*.json"))
