@@ -23,6 +23,7 @@ from streamcore.runtime.functions import (
     OutputTag,
     ProcessFunction,
 )
+from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
 from streamcore.time import milliseconds, minutes, seconds
 
@@ -33,6 +34,7 @@ __all__ = [
     "CoBatchFunction",
     "CoProcessFunction",
     "ColumnarState",
+    "ColumnarTable",
     "Columns",
     "ConnectedStreams",
     "Context",

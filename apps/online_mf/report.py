@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,13 +42,10 @@ def _titles() -> dict[int, str]:
         return {int(row["movieId"]): row["title"] for row in csv.DictReader(file)}
 
 
-def _alike(items: list[dict[str, object]], titles: dict[int, str]) -> str:
-    """The nearest neighbours, by cosine, of the item with the longest vector: that which was learned most about."""
-    ids = np.array([item["id"] for item in items])
-    vectors = np.array([item["vector"] for item in items], np.float64)
-    lengths = np.linalg.norm(vectors, axis=1)
-    of = int(np.argmax(lengths))
-    frequent = lengths >= np.quantile(lengths, 0.9)
-    cosine = np.where(frequent, vectors @ vectors[of] / (lengths * lengths[of]), -1)
-    nearest = np.argsort(-cosine)[1:4]
-    return f"nearest to {titles[int(ids[of])]}: " + "; ".join(titles[int(ids[i])] for i in nearest)
+def _alike(items: list[dict[str, Any]], titles: dict[int, str]) -> str:
+    """The nearest neighbours, by cosine among the hundred items rated most, of the one rated most."""
+    known = sorted(items, key=lambda item: -item["ratings"])[:100]
+    vectors = np.array([item["vector"] for item in known])
+    cosine = vectors @ vectors[0] / np.linalg.norm(vectors, axis=1)
+    nearest = [titles[known[i]["id"]] for i in np.argsort(-cosine) if i][:3]
+    return f"nearest in taste to {titles[known[0]['id']]}: " + "; ".join(nearest)

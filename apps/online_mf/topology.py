@@ -1,7 +1,7 @@
 """The main job: learns to predict ratings as they come, on a loop of two long-running operators.
 
 Output, as JSON lines: `rmse/` (`{"ratings", "rmse", "recent_rmse"}`, a line each `report_every` ratings and one at
-the end), `users/` and `items/` (`{"id", "bias", "vector"}`).
+the end), `users/` and `items/` (`{"id", "ratings", "bias", "vector"}`).
 """
 
 from __future__ import annotations

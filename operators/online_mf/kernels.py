@@ -79,17 +79,20 @@ def lend(
 
 
 @kernel
-def come_home(slots: Any, deltas: Any, counts: Any, vectors: Any, out_count: Any) -> Any:
+def come_home(slots: Any, deltas: Any, counts: Any, vectors: Any, out_count: Any, seen: Any) -> Any:
     """Adds returned deltas to the users' vectors; a vector is home when all its ratings have been accounted for."""
     for i in range(len(slots)):
         slot = slots[i]
         for j in range(vectors.shape[1]):
             vectors[slot, j] += deltas[i, j]
         out_count[slot] -= counts[i]
+        seen[slot] += counts[i]
 
 
 @kernel
-def visit(users: Any, slots: Any, ratings: Any, copies: Any, vectors: Any, step: Any, l2: Any, mean: Any) -> Any:
+def visit(
+    users: Any, slots: Any, ratings: Any, copies: Any, vectors: Any, seen: Any, step: Any, l2: Any, mean: Any
+) -> Any:
     """Biased matrix factorisation by SGD: each rating updates its item's vector and the visiting copy of the user's.
 
     Rows of one user that follow each other are one visit: its copy is updated in order, and one delta goes back.
@@ -114,6 +117,7 @@ def visit(users: Any, slots: Any, ratings: Any, copies: Any, vectors: Any, step:
             copy[:] = copies[i]
         back_counts[m] += 1
         slot = slots[i]
+        seen[slot] += 1
         predicted = mean + copy[k] + vectors[slot, k]
         for j in range(k):
             predicted += copy[j] * vectors[slot, j]

@@ -27,6 +27,7 @@ from streamcore import (
     BatchFunction,
     CoBatchFunction,
     ColumnarState,
+    ColumnarTable,
     Columns,
     Context,
     OutputTag,
@@ -77,8 +78,8 @@ def update_schema(k: int) -> Schema:
 
 
 def factors_schema(k: int) -> Schema:
-    """A learned vector: `id` of a user or item, its bias, its vector."""
-    return Schema.of(id=np.int64, bias=np.float32, vector=Vector(k, np.float32))
+    """A learned vector: `id` of a user or item, how many ratings it has learned from, its bias, its vector."""
+    return Schema.of(id=np.int64, ratings=np.int64, bias=np.float32, vector=Vector(k, np.float32))
 
 
 ERRORS = Schema.of(count=np.int64, squared=np.float64)
@@ -89,7 +90,7 @@ def _vector_state(name: str, parameters: Hyperparameters, salt: int, **more: obj
     width, scale = parameters.k + 1, parameters.scale
     return ColumnarState(
         name,
-        Schema.of(vector=Vector(width, np.float32), **more),
+        Schema.of(vector=Vector(width, np.float32), seen=np.int64, **more),
         initial=lambda keys: {"vector": initial_vectors(keys, width, salt, scale)},
     )
 
@@ -119,12 +120,13 @@ class UserVectors(CoBatchFunction[Columns]):
 
     def process_second(self, columns: Columns, ctx: Context[Columns]) -> None:
         slots = self._users.slots(columns["user"])
-        come_home(slots, columns["delta"], columns["count"], self._users["vector"], self._users["out"])
+        users = self._users
+        come_home(slots, columns["delta"], columns["count"], users["vector"], users["out"], users["seen"])
         self._lend(slots, ctx)
 
     def finish(self, ctx: Context[Columns]) -> None:
         assert self._pool.size == 0, "ratings still wait for a vector that is away"
-        _emit_factors(self.factors, self._users.keys, self._users["vector"], ctx)
+        _emit_factors(self.factors, self._users, ctx)
 
     def _lend(self, slots: Array, ctx: Context[Columns]) -> None:
         pool, users = self._pool, self._users
@@ -164,16 +166,23 @@ class ItemVectors(BatchFunction[Columns]):
         slots = self._items.slots(columns["item"])
         users, deltas, counts, squared = visit(
             columns["user"], slots, columns["rating"], columns["vector"], self._items["vector"],
+            self._items["seen"],
             np.float32(parameters.step), np.float32(parameters.l2), np.float32(parameters.mean),
         )  # fmt: skip
         ctx.side_output_batch(self.updates, Columns(self._schema, {"user": users, "delta": deltas, "count": counts}))
         ctx.emit_batch(Columns(ERRORS, {"count": np.array([len(slots)]), "squared": np.array([squared])}))
 
     def finish(self, ctx: Context[Columns]) -> None:
-        _emit_factors(self.factors, self._items.keys, self._items["vector"], ctx)
+        _emit_factors(self.factors, self._items, ctx)
 
 
-def _emit_factors(tag: OutputTag[Columns], keys: Array, vectors: Array, ctx: Context[Columns]) -> None:
-    if len(keys):
-        arrays = {"id": keys.copy(), "bias": vectors[:, -1].copy(), "vector": vectors[:, :-1].copy()}
+def _emit_factors(tag: OutputTag[Columns], table: ColumnarTable, ctx: Context[Columns]) -> None:
+    if len(table):
+        vectors = table["vector"]
+        arrays = {
+            "id": table.keys.copy(),
+            "ratings": table["seen"].copy(),
+            "bias": vectors[:, -1].copy(),
+            "vector": vectors[:, :-1].copy(),
+        }
         ctx.side_output_batch(tag, Columns(factors_schema(vectors.shape[1] - 1), arrays))

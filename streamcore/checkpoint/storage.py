@@ -72,11 +72,14 @@ class Storage(ABC):
 
         Raises:
             DamagedCheckpointError: it is missing, or not what was written.
+            CheckpointError: it can't be read.
         """
         try:
             data = self.read(ref.path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise DamagedCheckpointError(f"{self.url}/{ref.path} is missing") from None
+        except OSError as error:
+            raise CheckpointError(f"{self.url}/{ref.path} can't be read: {error.strerror or error}") from error
         if len(data) != ref.size_bytes or digest_of(data) != ref.digest:
             raise DamagedCheckpointError(
                 f"{self.url}/{ref.path} is damaged: {len(data)} bytes with digest {digest_of(data)}, "

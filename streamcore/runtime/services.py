@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import tempfile
 from collections.abc import Callable
 from typing import BinaryIO, TypeVar, cast
@@ -15,14 +14,13 @@ T = TypeVar("T")
 
 
 class Services:
-    """Time, chance, background work and scratch space of a real process."""
+    """Time, background work, storage and scratch space of a real process."""
 
     work_per_turn = 16
     """How much a subtask does before it lets others run: one per batch and one per 1,024 records of it."""
 
     def __init__(self, scratch_directory: str | None = None) -> None:
         self.clock = Clock()
-        self.random = random.Random()  # noqa: S311 - jitter, not secrets
         self._scratch_directory = scratch_directory
 
     async def in_background(self, work: Callable[[], T]) -> T:

@@ -17,7 +17,7 @@ from streamcore.batch.codec import encode_saved
 from streamcore.checkpoint.log import SubtaskEntry, finished_path, state_path
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
 from streamcore.checkpoint.storage import FileRef, Storage
-from streamcore.errors import StreamcoreError
+from streamcore.errors import CheckpointError, StreamcoreError
 from streamcore.runtime.chain import Chain, RestoredOperator
 from streamcore.runtime.counters import Counters
 from streamcore.runtime.elements import END_OF_INPUT, Barrier
@@ -224,7 +224,11 @@ class SubtaskTask(ABC):
         entry = None
         if self.wiring.storage is not None:
             path = finished_path(*self.id, self.epoch)
-            file = await self._services.in_background(lambda: self._store(path, last, {}))
+            try:
+                file = await self._services.in_background(lambda: self._store(path, last, {}))
+            except OSError as error:
+                place = f"{self.wiring.storage.url}/{path}"
+                raise CheckpointError(f"the last state can't be written to {place}: {error.strerror}") from error
             entry = self._entry(file, finished=True)
         self._send(Finished(self.epoch, self.id, entry))
 

@@ -36,7 +36,9 @@ class Run:
         self._begin = self.log.stat().st_size if self.log.exists() else 0
         command = [sys.executable, "-P", "-m", "streamcore", "run", *arguments]
         with self.log.open("ab") as file:
-            self.process = subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, **(environment or {})})
+            self.process = subprocess.Popen(
+                command, stdout=file, stderr=file, env={**os.environ, **(environment or {})}
+            )
 
     @property
     def text(self):

@@ -1,5 +1,6 @@
 """The topologies of the tests in this directory. What they remember of earlier attempts is kept in files."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -165,3 +166,15 @@ def stumble(record, marks, log, failures):
 def manifests(log):
     """How many checkpoints are complete, as far as they are kept."""
     return sum('"kind": "checkpoint"' in path.read_text() for path in Path(log).glob("*.json"))
+
+
+def stuck(env: StreamEnvironment, *, output: str, started: str) -> None:
+    """A record that never gets through, so that no checkpoint can complete."""
+    source = env.source(GeneratorSource(rows, rate=1000)).uid("source")
+    source.map(lambda r: block(r, started)).uid("block").sink(sink(output, "rows")).uid("rows")
+
+
+def block(record, started):
+    Path(started).write_text("")
+    threading.Event().wait(60)
+    return record

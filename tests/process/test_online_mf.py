@@ -107,7 +107,10 @@ def test_with_sequential_order_kept_the_loop_is_the_sequential_loop(tmp_path):
         p, q = user.copy(), items[i].copy()
         error = rating - (MEAN + user_bias + item_bias[i] + p @ q)
         user, items[i] = p + STEP * (error * q - L2 * p), q + STEP * (error * p - L2 * q)
-        user_bias, item_bias[i] = user_bias + STEP * (error - L2 * user_bias), item_bias[i] + STEP * (error - L2 * item_bias[i])
+        user_bias, item_bias[i] = (
+            user_bias + STEP * (error - L2 * user_bias),
+            item_bias[i] + STEP * (error - L2 * item_bias[i]),
+        )
     for i, row in vectors.items():
         np.testing.assert_allclose(row["vector"], items[i], atol=1e-4)
         assert row["bias"] == pytest.approx(item_bias[i], abs=1e-4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamcore import App, StreamEnvironment, StreamcoreError
+from streamcore import App, StreamcoreError, StreamEnvironment
 
 
 def build(env: StreamEnvironment, *, name: str, size: int = 3, limit: int | None = None, fast: bool = False) -> None:

@@ -78,7 +78,9 @@ def test_key_by_an_unknown_field_of_several(env):
 @pytest.mark.parametrize("method", ["map_batch", "filter_batch"])
 def test_columns_of_an_untyped_stream(env, method):
     stream = env.from_values([1])
-    refused(lambda: getattr(stream, method)(lambda c: c), f"{method} ({here()})", f"'values' ({here(-1)})", "has no type")
+    refused(
+        lambda: getattr(stream, method)(lambda c: c), f"{method} ({here()})", f"'values' ({here(-1)})", "has no type"
+    )
 
 
 def test_a_batch_function_on_an_untyped_stream(env):
@@ -97,7 +99,9 @@ def test_a_connected_batch_function_on_an_untyped_stream(env):
 
 
 def test_map_batch_to_a_type_without_columns(env):
-    refused(lambda: env.from_values([], Reading).map_batch(lambda c: c, returns=int), f"map_batch ({here()})", "no schema")
+    refused(
+        lambda: env.from_values([], Reading).map_batch(lambda c: c, returns=int), f"map_batch ({here()})", "no schema"
+    )
 
 
 def test_forward_with_unequal_parallelism(env):

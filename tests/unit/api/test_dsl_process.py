@@ -10,8 +10,8 @@ import pytest
 
 from streamcore import (
     BatchFunction,
-    Columns,
     ColumnarState,
+    Columns,
     ListState,
     MapState,
     OutputTag,
@@ -203,7 +203,7 @@ class Totals(BatchFunction):
 @pytest.mark.parametrize("key_type", [str, int])
 def test_a_batch_function_with_columnar_state(env, key_type):
     schema = Schema.of(key=key_type, value=float)
-    pair = namedtuple("pair", "key value")  # noqa: PYI024
+    pair = namedtuple("pair", "key value")
     rows = [pair(key if key_type is str else int(key[1:]) - 3, float(value)) for key, value in RECORDS]
     totals, expected = defaultdict(lambda: 0.5), []
     for key, value in rows:

@@ -32,23 +32,25 @@ def test_describe():
         loop.close(counted.filter(lambda r: r.celsius > 0).uid("warm"))
     checked.side_output(COLD).key_by(("sensor", "celsius")).count(emit="final").print()
     at = lambda n: f"test_describe.py:{line + n}"  # noqa: E731
-    assert env.describe() == "\n".join([
-        "job weather: 4 vertices, 7 subtasks",
-        "[0] values  x1, 1 splits",
-        f"      values-0  {at(2)}",
-        "    → [1] rebalance  (sensor: string, celsius: double)",
-        "[1] Check  x2",
-        f"      Check-1  {at(3)}",
-        "    → [2] forward  (sensor: string, celsius: double)",
-        "    → [3] hash by (sensor, celsius) side output 'cold'  (sensor: string, celsius: double)",
-        "[2] union → filter  x2, in loop 0",
-        f"      union-3  {at(5)}",
-        f"      warm  {at(6)}",
-        "    ↩ [2] forward (back edge)  (sensor: string, celsius: double)",
-        "[3] count → PrintSink  x2",
-        f"      count-5  {at(7)}",
-        f"      PrintSink-6  {at(7)}",
-    ])
+    assert env.describe() == "\n".join(
+        [
+            "job weather: 4 vertices, 7 subtasks",
+            "[0] values  x1, 1 splits",
+            f"      values-0  {at(2)}",
+            "    → [1] rebalance  (sensor: string, celsius: double)",
+            "[1] Check  x2",
+            f"      Check-1  {at(3)}",
+            "    → [2] forward  (sensor: string, celsius: double)",
+            "    → [3] hash by (sensor, celsius) side output 'cold'  (sensor: string, celsius: double)",
+            "[2] union → filter  x2, in loop 0",
+            f"      union-3  {at(5)}",
+            f"      warm  {at(6)}",
+            "    ↩ [2] forward (back edge)  (sensor: string, celsius: double)",
+            "[3] count → PrintSink  x2",
+            f"      count-5  {at(7)}",
+            f"      PrintSink-6  {at(7)}",
+        ]
+    )
 
 
 def test_describe_reads_nothing_and_runs_nothing():

@@ -110,7 +110,10 @@ def test_feedback_read_twice_has_a_back_edge_to_each_reader():
         loop.close(first.union(second).name("both"))
     job = env.compile()
     names = {v.id: v.name for v in job.vertices}
-    assert sorted((names[e.source], names[e.target]) for e in job.edges if e.feedback) == [("both", "first"), ("both", "second")]
+    assert sorted((names[e.source], names[e.target]) for e in job.edges if e.feedback) == [
+        ("both", "first"),
+        ("both", "second"),
+    ]
     assert {v.loop for v in job.vertices if not v.is_source} == {0}
 
 

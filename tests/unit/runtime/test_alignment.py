@@ -196,7 +196,8 @@ def test_abort_of_an_older_checkpoint_leaves_the_current_one():
 
 
 EVENTS = st.lists(
-    st.tuples(st.sampled_from(["barrier", "trigger", "end", "abort"]), st.integers(0, 3), st.integers(1, 4)), max_size=40
+    st.tuples(st.sampled_from(["barrier", "trigger", "end", "abort"]), st.integers(0, 3), st.integers(1, 4)),
+    max_size=40,
 )
 
 

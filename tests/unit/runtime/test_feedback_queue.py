@@ -41,7 +41,9 @@ def points(numbers):
 def columns(numbers):
     import pyarrow as pa
 
-    return Columns(SCHEMA, {"x": np.array(numbers, np.int64), "name": pa.array([f"p{n}" for n in numbers], pa.string())})
+    return Columns(
+        SCHEMA, {"x": np.array(numbers, np.int64), "name": pa.array([f"p{n}" for n in numbers], pa.string())}
+    )
 
 
 NUMBERS = st.lists(st.integers(-9, 9), min_size=1, max_size=6)
@@ -50,7 +52,9 @@ UNTYPED = st.one_of(
     st.builds(Barrier, st.integers(1, 9)),
     st.just(END_OF_INPUT),
 )
-TYPED = st.one_of(NUMBERS.map(points), NUMBERS.map(columns), st.builds(Barrier, st.integers(1, 9)), st.just(END_OF_INPUT))
+TYPED = st.one_of(
+    NUMBERS.map(points), NUMBERS.map(columns), st.builds(Barrier, st.integers(1, 9)), st.just(END_OF_INPUT)
+)
 POP = st.just(None)
 
 

@@ -147,7 +147,12 @@ def test_small_batches_are_taken_together_up_to_the_batch_size():
 def test_taking_together_stops_before_a_control_element():
     gate = make_gate("f", batch_size=100)
     fill(gate, 0, [1], [2], Barrier(1), [3], END_OF_INPUT)
-    assert [[element for _, element in poll] for poll in poll_all(gate)] == [[[1], [2]], [Barrier(1)], [[3]], [END_OF_INPUT]]
+    assert [[element for _, element in poll] for poll in poll_all(gate)] == [
+        [[1], [2]],
+        [Barrier(1)],
+        [[3]],
+        [END_OF_INPUT],
+    ]
 
 
 def test_taking_together_keeps_to_one_port():

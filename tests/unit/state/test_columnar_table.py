@@ -105,7 +105,10 @@ def test_a_capture_is_not_touched_by_what_comes_after():
     captured = table.capture(8)
     slots = table.slots(np.array([1, 2, 3]))
     table["total"][slots] = 9.0
-    assert sorted(zip(captured["keys"].tolist(), captured["columns"]["total"].tolist(), strict=True)) == [(1, 5.0), (2, 5.0)]
+    assert sorted(zip(captured["keys"].tolist(), captured["columns"]["total"].tolist(), strict=True)) == [
+        (1, 5.0),
+        (2, 5.0),
+    ]
 
 
 def test_the_captured_groups_ascend():

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamcore.batch import Columns, Schema
-from streamcore.batch import plain
+from streamcore.batch import Columns, Schema, plain
 from streamcore.errors import IncompatibleSnapshotError
 from streamcore.kernels.hashing import hash_key
 from streamcore.state.descriptors import ColumnarState, ListState, TableState, ValueState
@@ -17,7 +16,9 @@ from streamcore.state.key_groups import group_range
 from streamcore.state.store import KeyedStore, entries
 
 WIDTHS = st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(6, 40))
-KEY = st.one_of(st.integers(-(2**63), 2**63 - 1), st.text(max_size=5), st.none(), st.tuples(st.integers(), st.text(max_size=2)))
+KEY = st.one_of(
+    st.integers(-(2**63), 2**63 - 1), st.text(max_size=5), st.none(), st.tuples(st.integers(), st.text(max_size=2))
+)
 SUM = ColumnarState("sum", Schema.of(total=np.int64), lambda keys: {"total": np.full(len(keys), -1)})
 ROWS = Schema.of(key=int, n=int)
 
@@ -38,7 +39,7 @@ def through_a_file(stores):
     return [plain.decode(plain.encode(store.capture())) for store in stores]
 
 
-@given(WIDTHS, st.dictionaries(KEY, st.integers(), max_size=40))
+@given(WIDTHS, st.dictionaries(KEY, st.integers(-(2**60), 2**60), max_size=40))
 @settings(max_examples=60, deadline=None)
 def test_heap_state_and_timers(widths, values):
     before, after, groups = widths
@@ -94,14 +95,18 @@ def test_columnar_state(kind, widths, numbers):
     assert seen == {key: 2 * i for i, key in enumerate(keys)}
 
 
-@given(WIDTHS, st.lists(st.tuples(st.integers(-50, 50), st.integers()).filter(lambda r: abs(r[1]) < 2**60), max_size=40))
+@given(
+    WIDTHS, st.lists(st.tuples(st.integers(-50, 50), st.integers()).filter(lambda r: abs(r[1]) < 2**60), max_size=40)
+)
 @settings(max_examples=40, deadline=None)
 def test_table_state_keeps_the_order_of_a_key_s_rows(widths, rows):
     before, after, groups = widths
     stores = open_stores(before, groups, [])
     for i, store in enumerate(stores):
         own = [row for row in rows if owner(row[0], before, groups) == i]
-        columns = Columns(ROWS, {"key": np.array([r[0] for r in own], np.int64), "n": np.array([r[1] for r in own], np.int64)})
+        columns = Columns(
+            ROWS, {"key": np.array([r[0] for r in own], np.int64), "n": np.array([r[1] for r in own], np.int64)}
+        )
         store.declare_table(TableState("t", "key", lambda columns=columns: columns, lambda _: None))
     seen: dict[int, list[int]] = {}
     for i, store in enumerate(open_stores(after, groups, through_a_file(stores))):
@@ -155,12 +160,16 @@ def test_state_that_no_descriptor_asks_for_is_refused():
     restored.check_all_claimed("op")
 
 
-@pytest.mark.parametrize(("old", "new"), [(ValueState("x", 0), ListState("x")), (ValueState("x", 0), ColumnarState("x", ROWS))])
+@pytest.mark.parametrize(
+    ("old", "new"), [(ValueState("x", 0), ListState("x")), (ValueState("x", 0), ColumnarState("x", ROWS))]
+)
 def test_state_of_another_kind_is_refused(old, new):
     store = open_stores(1, 8, [])[0]
     store.declare(old)
     restored = open_stores(1, 8, [store.capture()])[0]
-    with pytest.raises(IncompatibleSnapshotError, match=r"state 'x' is value state in the snapshot and (list|columnar) state"):
+    with pytest.raises(
+        IncompatibleSnapshotError, match=r"state 'x' is value state in the snapshot and (list|columnar) state"
+    ):
         restored.declare(new)
 
 
