@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from streamcore.job.config import RunConfig
 from streamcore.job.coordinator import Coordinator
@@ -26,10 +27,21 @@ Observer = Callable[[JobStatus], Awaitable[None]]
 def run_job(job: JobSpec, config: RunConfig, observers: tuple[Observer, ...] = ()) -> JobResult:
     """Runs a job to its end. The first SIGTERM or SIGINT stops it gracefully, the second at once.
 
+    Where an event loop runs already, as in a notebook, the job gets a thread with a loop of its own.
+
     Raises:
         StreamcoreError: the job failed; see `Coordinator.run`.
     """
-    return asyncio.run(run_job_async(job, config, observers))
+
+    def run() -> JobResult:
+        return asyncio.run(run_job_async(job, config, observers))
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return run()
+    with ThreadPoolExecutor(1, thread_name_prefix="streamcore-job") as thread:
+        return thread.submit(run).result()
 
 
 async def run_job_async(job: JobSpec, config: RunConfig, observers: tuple[Observer, ...] = ()) -> JobResult:

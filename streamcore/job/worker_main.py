@@ -11,6 +11,8 @@ import os
 import pickle
 import signal
 import sys
+import threading
+import time
 from typing import Any
 
 from streamcore.errors import HandshakeError
@@ -24,6 +26,7 @@ from streamcore.runtime.worker import Worker
 
 EXIT_UNREACHABLE = 5
 EXIT_ORPHANED = 6
+PARENT_CHECK_S = 0.25
 
 
 async def serve(config: dict[str, Any]) -> int:
@@ -59,9 +62,18 @@ async def serve(config: dict[str, Any]) -> int:
     return 0
 
 
+def _leave_with(parent: int) -> None:
+    """Ends this process when the one that started it is gone, also while a user's function holds the event loop."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_S)
+    os._exit(EXIT_ORPHANED)
+
+
 def main() -> int:
     """Runs a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's to handle
+    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True, name="parent watch").start()
+    for number in (signal.SIGINT, signal.SIGTERM):  # often sent to the whole group; a graceful stop is the coordinator's
+        signal.signal(number, signal.SIG_IGN)
     config = json.load(sys.stdin)
     sys.path[:] = config["path"]
     configure_logging(level=config["log"]["level"], as_json=config["log"]["json"])

@@ -29,6 +29,8 @@ _SALT_TUPLE = 0x165667B19E3779F9
 _SALT_FLOAT = 0x27D4EB2F165667C5
 _NONE = 0x61C8864680B583EB
 
+_EXACT = decimal.Context(prec=decimal.MAX_PREC, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
+
 _CRC_TABLE = np.zeros(256, np.uint32)
 for _i in range(256):
     _c = _i
@@ -55,7 +57,7 @@ def hash_key(key: Any) -> int:
     Raises:
         UsageError: the key is of a type without a stable hash.
     """
-    if isinstance(key, enum.Enum):
+    if isinstance(key, enum.Enum) and not isinstance(key, (int, str)):  # those two equal their values
         return hash_key(key.name)
     if isinstance(key, np.generic):
         key = key.item()
@@ -66,8 +68,8 @@ def hash_key(key: Any) -> int:
     if isinstance(key, str):
         return mix64(zlib.crc32(key.encode()) ^ _SALT_TEXT)
     if isinstance(key, float):
-        if key.is_integer() and abs(key) < 2**63:
-            return mix64(int(key))
+        if key.is_integer():
+            return hash_key(int(key))
         return mix64(struct.unpack("<Q", struct.pack("<d", key))[0] ^ _SALT_FLOAT)
     if isinstance(key, bytes):
         return mix64(zlib.crc32(key) ^ _SALT_BYTES)
@@ -77,9 +79,14 @@ def hash_key(key: Any) -> int:
         return _fold([hash_key(part) for part in key])
     if dataclasses.is_dataclass(key):
         return _fold([hash_key(getattr(key, field.name)) for field in dataclasses.fields(key)])
+    if isinstance(key, datetime.datetime) and key.utcoffset() is not None:
+        return hash_key(key.astimezone(datetime.timezone.utc).isoformat())
     if isinstance(key, (datetime.datetime, datetime.date, datetime.time)):
         return hash_key(key.isoformat())
-    if isinstance(key, (uuid.UUID, decimal.Decimal)):
+    if isinstance(key, decimal.Decimal):
+        as_float = float(key)
+        return hash_key(as_float if as_float == key else str(key.normalize(_EXACT)))
+    if isinstance(key, uuid.UUID):
         return hash_key(str(key))
     raise UsageError(
         f"a key of type {type(key).__name__} has no stable hash",
@@ -128,7 +135,11 @@ def _hash_array(keys: np.ndarray[Any, Any]) -> Hashes:
         return cast(Hashes, _mix_array(keys.astype(np.int64, copy=False).view(np.uint64)))
     if keys.dtype.kind == "f":
         as_float = keys.astype(np.float64)
-        return cast(Hashes, _hash_floats(as_float, as_float.view(np.uint64), np.uint64(_SALT_FLOAT)))
+        hashes = cast(Hashes, _hash_floats(as_float, as_float.view(np.uint64), np.uint64(_SALT_FLOAT)))
+        wide = np.isfinite(as_float) & (np.abs(as_float) >= 2.0**63)
+        if wide.any():
+            hashes[wide] = [hash_key(key) for key in as_float[wide].tolist()]
+        return hashes
     return np.array([hash_key(key) for key in keys.tolist()], dtype=np.uint64)
 
 

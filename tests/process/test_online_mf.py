@@ -63,7 +63,7 @@ def ratings(tmp_path_factory):
         return SHIPPED, table, sequential_rmse(table)
     parts = []
     for name in ("ratings_first487650", "ratings_extra_users3000up"):
-        text = gzip.open(ML_1M / f"{name}.dat.gz", "rt").read().replace("::", " ")
+        text = gzip.decompress((ML_1M / f"{name}.dat.gz").read_bytes()).decode().replace("::", " ")
         parts.append(np.array(text.split(), np.float64).reshape(-1, 4))
     table = np.concatenate(parts)
     table = table[np.argsort(table[:, 3], kind="stable")]
@@ -89,7 +89,7 @@ def test_the_streamed_loop_learns_as_well_as_the_sequential_one(ratings, tmp_pat
 
 
 def test_with_sequential_order_kept_the_loop_is_the_sequential_loop(tmp_path):
-    """Parallelism 1: vectors are lent for whole runs, so only the order among users can differ, and one user has none."""
+    """At parallelism 1 only the order among users can differ, and one user has none."""
     chance = np.random.default_rng(3)
     table = np.column_stack([np.full(500, 5), chance.integers(0, 40, 500), chance.integers(1, 6, 500), np.arange(500)])
     path = write_csv(tmp_path / "one_user.csv", table)
@@ -100,7 +100,7 @@ def test_with_sequential_order_kept_the_loop_is_the_sequential_loop(tmp_path):
     build(start, input=str(write_csv(tmp_path / "seen.csv", table)), output=str(tmp_path / "start"), step=0.0)
     start.execute()
     first = {row["id"]: row["vector"] for row in read_jsonl(str(tmp_path / "start" / "items"))}
-    user = np.array([row["vector"] for row in read_jsonl(str(tmp_path / "start" / "users"))][0])
+    user = np.array(next(row["vector"] for row in read_jsonl(str(tmp_path / "start" / "users"))))
     items = np.array([first.get(i, [0.0] * K) for i in range(40)])
     item_bias, user_bias = np.zeros(40), 0.0
     for _, i, rating, _ in table:
