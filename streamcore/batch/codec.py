@@ -16,7 +16,7 @@ import pyarrow as pa
 from streamcore.batch import plain
 from streamcore.batch.columns import Columns
 from streamcore.batch.convert import Batch, to_columns
-from streamcore.batch.schema import Schema
+from streamcore.batch.schema import Field, Schema
 from streamcore.errors import TopologyError
 
 
@@ -88,7 +88,7 @@ def _with_schema(batch: Columns) -> pa.Buffer:
 def _from_stream(body: Any) -> Columns:
     with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
         record_batch = reader.read_next_batch()
-    schema = Schema.of(**{f.name: f.type for f in record_batch.schema})
+    schema = Schema(tuple(Field(f.name, f.type, f.nullable) for f in record_batch.schema))
     return Columns.from_arrow(record_batch, schema)
 
 

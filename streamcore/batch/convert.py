@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from streamcore.errors import BadRecordError
 
 Batch = list[Any] | Columns
 """Records on their way: a list of Python objects, or columns."""
+
+_UNFIT = (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError, OverflowError)
 
 
 def to_rows(batch: Batch, schema: Schema | None = None) -> list[Any]:
@@ -68,44 +70,69 @@ def _field_values(rows: list[Any], schema: Schema) -> list[Sequence[Any]]:
         return [()] * width
     if isinstance(rows[0], tuple):
         try:
-            return list(zip(*rows, strict=True))
-        except ValueError:
+            columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+        except (TypeError, ValueError):
+            columns = []
+        if len(columns) != width or not all(issubclass(kind, tuple) for kind in set(map(type, rows))):
             bad = next(row for row in rows if not isinstance(row, tuple) or len(row) != width)
-            raise BadRecordError(f"record {_short(bad)} doesn't have the {width} fields of {schema}") from None
+            raise BadRecordError(f"record {_short(bad)} doesn't have the {width} fields of {schema}")
+        return columns
     by_key = isinstance(rows[0], dict)
-    columns: list[Sequence[Any]] = []
+    columns = []
     for name in schema.names:
         get = operator.itemgetter(name) if by_key else operator.attrgetter(name)
         try:
             columns.append([get(row) for row in rows])
         except (AttributeError, KeyError, TypeError):
-            bad = next(row for row in rows if not (name in row if by_key else hasattr(row, name)))
+            bad = next(row for row in rows if not _has(row, get))
             raise BadRecordError(
                 f"record {_short(bad)} has no field {name!r}", hint=f"the stream's type is {schema}"
             ) from None
     return columns
 
 
+def _has(row: Any, get: Callable[[Any], Any]) -> bool:
+    try:
+        get(row)
+    except (AttributeError, KeyError, TypeError):
+        return False
+    return True
+
+
 def _column(values: Sequence[Any], field: Field, rows: list[Any]) -> Any:
     try:
-        if field.dtype is None:
-            return pa.array(values, type=field.type)
-        if field.width:
-            return np.array(values, dtype=field.dtype).reshape(len(values), field.width)
-        return pa.array(values, type=field.type).to_numpy(zero_copy_only=False).astype(field.dtype, copy=False)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError, OverflowError) as error:
+        return _array(values, field)
+    except _UNFIT as error:
         for value, row in zip(values, rows, strict=False):
-            if value is None or not _fits(value, field):
+            if not _fits(value, field):
                 raise BadRecordError(
                     f"record {_short(row)}: field {field.name!r} is {_short(value)}, not {field.type}"
                 ) from None
         raise BadRecordError(f"field {field.name!r} can't be made {field.type}: {error}") from None
 
 
+def _array(values: Sequence[Any], field: Field) -> Any:
+    if field.dtype is not None and field.width:
+        return np.array(values, dtype=field.dtype).reshape(len(values), field.width)
+    if pa.types.is_integer(field.type) and _has_fractions(values):
+        raise ValueError("a number has a fraction")
+    array = pa.array(values, type=field.type)
+    if array.null_count and not field.nullable:
+        raise ValueError("a value is missing")
+    return array if field.dtype is None else array.to_numpy(zero_copy_only=False).astype(field.dtype, copy=False)
+
+
+def _has_fractions(values: Sequence[Any]) -> bool:
+    """Arrow would cut them off without a word."""
+    if all(not issubclass(kind, (float, np.floating)) for kind in set(map(type, values))):
+        return False
+    return any(isinstance(value, (float, np.floating)) and not float(value).is_integer() for value in values)
+
+
 def _fits(value: Any, field: Field) -> bool:
     try:
-        pa.array([value], type=field.type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError, OverflowError):
+        _array([value], field)
+    except _UNFIT:
         return False
     return True
 

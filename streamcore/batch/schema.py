@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
+import inspect
 import types
 import typing
 from collections import namedtuple
@@ -103,6 +104,9 @@ class Schema:
             return typing.cast(Callable[[Iterable[Any]], Any], _record_type(self.names)._make)
         if hasattr(cls, "_make"):
             return typing.cast(Callable[[Iterable[Any]], Any], cls._make)
+        if any(p.kind is p.KEYWORD_ONLY for p in inspect.signature(cls).parameters.values()):
+            names = self.names
+            return lambda values: cls(**dict(zip(names, values, strict=True)))
         return lambda values: cls(*values)
 
     def select(self, names: Iterable[str]) -> Schema:

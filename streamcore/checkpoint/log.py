@@ -11,6 +11,8 @@ Entries are numbered without gaps and each is created exactly once (`Storage.cre
 fence between runs: a run appends at the number after the newest entry it knows, and if that name is taken,
 another run has taken over and this one must stop. A checkpoint is complete when its manifest is in the log;
 a file that no manifest names is never read. Fences are kept for ever: they are what stops a late survivor.
+Each entry has a digest of itself; a damaged one is passed over, but nothing that it may have decided is
+decided without it: `latest` names it, and an older checkpoint is restored only by name.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Literal
 
 import msgspec
 
-from streamcore.checkpoint.storage import FileRef, Storage
+from streamcore.checkpoint.storage import FileRef, Storage, digest_of
 from streamcore.errors import CheckpointError, DamagedCheckpointError, FencedError, NoCheckpointError
 
 FORMAT = 1
@@ -56,6 +58,7 @@ class Entry(msgspec.Struct, frozen=True):
         epoch: the attempt that wrote it.
         run: the run of the job (one start of the coordinator).
         checkpoint_id: of a manifest; of a fence, the checkpoint that the run goes on from (0: none).
+        digest: of the entry without its digest; given by `CheckpointLog.append`.
     """
 
     kind: Literal["checkpoint", "fence"]
@@ -67,6 +70,12 @@ class Entry(msgspec.Struct, frozen=True):
     format: int = FORMAT
     operators: dict[str, OperatorEntry] = {}
     subtasks: list[SubtaskEntry] = []
+    digest: str = ""
+
+    def signed(self) -> Entry:
+        """The entry with its digest."""
+        bare = msgspec.structs.replace(self, digest="")
+        return msgspec.structs.replace(self, digest=digest_of(msgspec.json.encode(bare)))
 
     @property
     def size_bytes(self) -> int:
@@ -95,6 +104,7 @@ class CheckpointLog:
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
         self._entries: dict[int, Entry] = {}
+        self._damaged: dict[int, DamagedCheckpointError] = {}
         self.refresh()
 
     def refresh(self) -> None:
@@ -102,17 +112,22 @@ class CheckpointLog:
         for name in self.storage.names("log"):
             match = _ENTRY.fullmatch(name)
             if match and int(match[1]) not in self._entries:
-                self._entries[int(match[1])] = self._read(name)
+                try:
+                    self._entries[int(match[1])] = self._read(name)
+                except FileNotFoundError:
+                    continue  # another run has retained newer ones meanwhile
+                except DamagedCheckpointError as error:
+                    self._damaged[int(match[1])] = error
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing was ever logged here."""
-        return not self._entries
+        return not (self._entries or self._damaged)
 
     @property
     def last_run(self) -> int:
-        """The newest run that has started here; 0 when there was none."""
-        return max((entry.run for entry in self._entries.values()), default=0)
+        """The newest run that can have started here (each damaged entry may be one); 0 when there was none."""
+        return max((entry.run for entry in self._entries.values()), default=0) + len(self._damaged)
 
     @property
     def last_checkpoint_id(self) -> int:
@@ -129,8 +144,12 @@ class CheckpointLog:
 
         Raises:
             NoCheckpointError: there is none, or the newest run started afresh and completed none.
+            DamagedCheckpointError: the entry that says so is damaged.
         """
-        for _, entry in sorted(self._entries.items(), reverse=True):
+        for number in sorted([*self._entries, *self._damaged], reverse=True):
+            if number in self._damaged:
+                raise self._damaged[number]
+            entry = self._entries[number]
             if entry.kind == "checkpoint":
                 return entry
             if entry.checkpoint_id == 0:
@@ -154,6 +173,8 @@ class CheckpointLog:
             if entry.kind == "checkpoint" and entry.checkpoint_id == checkpoint_id:
                 return entry
         there = ", ".join(directory_of(entry.checkpoint_id) for entry in self.checkpoints())
+        if self._damaged:
+            there = f"{there or 'none'}; damaged manifests: {', '.join(f'log/{n:08d}.json' for n in self._damaged)}"
         raise NoCheckpointError(
             f"{self.storage.url}/{directory_of(checkpoint_id)} is not a complete checkpoint",
             hint=f"complete ones: {there}" if there else "there is no complete checkpoint in this directory",
@@ -165,8 +186,9 @@ class CheckpointLog:
         Raises:
             FencedError: another run has added one.
         """
-        number = max(self._entries, default=0) + 1
-        if not self.storage.create(f"log/{number:08d}.json", msgspec.json.format(msgspec.json.encode(entry), indent=1)):
+        number = max([*self._entries, *self._damaged], default=0) + 1
+        content = msgspec.json.format(msgspec.json.encode(entry.signed()), indent=1)
+        if not self.storage.create(f"log/{number:08d}.json", content):
             raise FencedError(
                 f"another run of the job has taken over {self.storage.url}; this one stops",
                 hint="run one job per checkpoint directory",
@@ -201,4 +223,6 @@ class CheckpointLog:
                 f"{self.storage.url}/log/{name} has format {entry.format}, this version reads up to {FORMAT}",
                 hint="restore with the version that wrote it, or a newer one",
             )
+        if entry.digest != entry.signed().digest:
+            raise DamagedCheckpointError(f"{self.storage.url}/log/{name} is damaged: its digest is another")
         return entry

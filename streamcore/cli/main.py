@@ -12,7 +12,7 @@ from streamcore.checkpoint.storage import open_storage
 from streamcore.cli.progress import progress_line
 from streamcore.cli.tables import checkpoint_table, table
 from streamcore.cli.targets import app_names, build_topology, load_app, user_code
-from streamcore.errors import NoCheckpointError, StreamcoreError, UsageError, UserFunctionError
+from streamcore.errors import DamagedCheckpointError, NoCheckpointError, StreamcoreError, UsageError, UserFunctionError
 from streamcore.job.config import Checkpointing
 from streamcore.job.restart import FixedDelay
 from streamcore.job.run import Observer
@@ -182,7 +182,7 @@ def checkpoints(directory: str) -> None:
     entries = log.checkpoints()
     try:
         latest, note = log.latest().checkpoint_id, ""
-    except NoCheckpointError as error:
+    except (NoCheckpointError, DamagedCheckpointError) as error:
         if not entries:
             raise
         latest, note = None, f"--restore latest takes none of them: {error.message}"

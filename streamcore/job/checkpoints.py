@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from streamcore.checkpoint.ledger import Ledger
 from streamcore.checkpoint.log import CheckpointLog, Entry, OperatorEntry, SubtaskEntry, directory_of
 from streamcore.checkpoint.storage import Storage, open_storage
-from streamcore.errors import FencedError, NoCheckpointError
+from streamcore.errors import DamagedCheckpointError, FencedError, NoCheckpointError
 from streamcore.job.config import Checkpointing
 from streamcore.job.status import CheckpointStats, JobStatus
 from streamcore.runtime.messages import Acknowledge, Finished, Restore, Subtask
@@ -57,8 +57,7 @@ class Checkpoints:
             self.newest = self._find(restore) if restore else None
             if self.newest is not None:
                 check_compatible(self._job, self.newest)
-                for subtask in self.newest.manifest.subtasks:  # a damaged one is named now, not by a subtask
-                    self._services.open_storage(self.newest.storage_url).get(subtask.file)
+                self._check_files(self.newest)  # a damaged one is named now, not by a subtask
             self._run = self._log.last_run + 1
             base = self.newest.manifest.checkpoint_id if self.newest is not None and self._is_own(self.newest) else 0
             try:
@@ -158,8 +157,16 @@ class Checkpoints:
 
     def _find(self, restore: str) -> Restore:
         if restore == "latest":
-            return Restore(self._storage.url, self._log.latest())
+            return Restore(self._storage.url, latest_of(self._log))
         return find_checkpoint(restore, self._services.open_storage)
+
+    def _check_files(self, restore: Restore) -> None:
+        storage = self._services.open_storage(restore.storage_url)
+        try:
+            check_files(storage, restore.manifest)
+        except DamagedCheckpointError as error:
+            error.hint = _offer(CheckpointLog(storage), restore.manifest)
+            raise
 
     def _is_own(self, restore: Restore) -> bool:
         return restore.storage_url == self._storage.url
@@ -200,4 +207,41 @@ def find_checkpoint(path: str, open_storage: Callable[[str], Storage] = open_sto
         raise NoCheckpointError(
             f"there is no checkpoint in {path}", hint="give --restore latest, or a directory DIR/chk-NNNNNNNN"
         )
-    return Restore(path, log.latest())
+    return Restore(path, latest_of(log))
+
+
+def latest_of(log: CheckpointLog) -> Entry:
+    """The checkpoint that the log's newest run would go on from.
+
+    Raises:
+        NoCheckpointError: there is none.
+        DamagedCheckpointError: its manifest is damaged; the hint offers an older one.
+    """
+    try:
+        return log.latest()
+    except DamagedCheckpointError as error:
+        error.hint = _offer(log, None)
+        raise
+
+
+def check_files(storage: Storage, manifest: Entry) -> None:
+    """Reads every file of a checkpoint.
+
+    Raises:
+        DamagedCheckpointError: one is missing, or not what was written.
+    """
+    for subtask in manifest.subtasks:
+        storage.get(subtask.file)
+
+
+def _offer(log: CheckpointLog, damaged: Entry | None) -> str:
+    """The hint that names the newest whole checkpoint from before a damaged one."""
+    older = [entry for entry in log.checkpoints() if damaged is None or entry.checkpoint_id < damaged.checkpoint_id]
+    for entry in reversed(older):
+        try:
+            check_files(log.storage, entry)
+        except DamagedCheckpointError:
+            continue
+        path = f"{log.storage.url.rstrip('/')}/{directory_of(entry.checkpoint_id)}"
+        return f"the next older one is whole: --restore {path}; what was written to sinks after it is written again"
+    return "there is no older one that is whole; start again without --restore"

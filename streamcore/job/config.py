@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -50,7 +51,7 @@ class RunConfig:
     on_stop: StopMode = field(default="snapshot")
 
     def restart_policy(self) -> RestartPolicy:
-        """The policy in force."""
+        """The policy in force, with no failure counted yet."""
         if self.restart is not None:
-            return self.restart
+            return copy.deepcopy(self.restart)
         return ExponentialDelay() if self.checkpointing else NoRestart()

@@ -14,7 +14,15 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from streamcore.errors import CheckpointError, FencedError, JobFailedError, StreamcoreError
+from streamcore.errors import (
+    CheckpointError,
+    DamagedCheckpointError,
+    FencedError,
+    IncompatibleSnapshotError,
+    JobFailedError,
+    StreamcoreError,
+    UsageError,
+)
 from streamcore.job.checkpoints import Checkpoints
 from streamcore.job.config import RunConfig, StopMode
 from streamcore.job.links import WorkerLost, Workers
@@ -54,6 +62,9 @@ from streamcore.runtime.spec import JobSpec
 CANCEL_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 10.0
 _FIRST_WAVE_PAUSE_S, _LAST_WAVE_PAUSE_S = 0.001, 0.05
+
+_FINAL_ERRORS = (FencedError, IncompatibleSnapshotError, DamagedCheckpointError, UsageError)
+"""What no restart can mend."""
 
 logger = logging.getLogger("streamcore.job")
 
@@ -152,7 +163,7 @@ class Coordinator:
                 return
             except _AttemptFailedError as failure:
                 error = failure.error
-                if isinstance(error, FencedError):
+                if isinstance(error, _FINAL_ERRORS):
                     raise error from None
                 delay_s = policy.delay_s(self._clock.monotonic())
                 if delay_s is None:
@@ -287,8 +298,8 @@ class Coordinator:
         if final:
             self._tick_later("close", CLOSE_TIMEOUT_S)
         await checkpoints.retain()
-        if self._stop == "snapshot" and self._stopping_id is None and not checkpoints.all_finished:
-            self._stopping_id = self._begin_checkpoint(pause=True)
+        if self._stop == "snapshot":
+            self._begin_last_checkpoint()
 
     def _abort_checkpoint(self, checkpoint_id: int, reason: str) -> None:
         checkpoints = self._checkpoints
@@ -298,6 +309,8 @@ class Coordinator:
         self._pool.broadcast(Abort(self._epoch, checkpoint_id))
         if not tolerated or checkpoint_id == self._stopping_id:
             raise _AttemptFailedError(CheckpointError(f"checkpoint {checkpoint_id} failed: {reason}"))
+        if self._stop == "snapshot":
+            self._begin_last_checkpoint()
 
     async def _on_finished(self, finished: Finished) -> None:
         self._unfinished.discard(finished.subtask)
@@ -344,8 +357,15 @@ class Coordinator:
         if self._stop == "drain" or checkpoints is None:
             logger.info("stopping: the input ends here", extra={"job": self._job.name})
             self._pool.broadcast(Drain(self._epoch))
-        elif checkpoints.pending is None and self._stopping_id is None and not checkpoints.all_finished:
+        else:
             logger.info("stopping with a last checkpoint", extra={"job": self._job.name})
+            self._begin_last_checkpoint()
+
+    def _begin_last_checkpoint(self) -> None:
+        """Unless one is pending: then when that is over."""
+        checkpoints = self._checkpoints
+        assert checkpoints is not None, "no checkpointing"
+        if checkpoints.pending is None and self._stopping_id is None and not checkpoints.all_finished:
             self._stopping_id = self._begin_checkpoint(pause=True)
 
     async def _force_close(self) -> None:

@@ -22,6 +22,7 @@ from streamcore.runtime.messages import Hello, ToWorker
 
 START_TIMEOUT_S = 60.0
 LEAVE_TIMEOUT_S = 5.0
+_TMPDIR_HINT = "set TMPDIR to a directory that this user may write to, with a short path"
 
 logger = logging.getLogger("streamcore.job")
 
@@ -69,6 +70,7 @@ class ProcessLink:
             self._post(WorkerLost(self._number, reason))
 
     async def close(self) -> None:
+        self._lost = True  # to the job: its end is no news
         try:
             await asyncio.wait_for(asyncio.shield(self._watch), LEAVE_TIMEOUT_S)
         except TimeoutError:
@@ -87,7 +89,10 @@ class ProcessWorkers:
     def __init__(self, count: int) -> None:
         self.count = count
         self._secret = secrets.token_bytes(32)
-        self._directory = Path(tempfile.mkdtemp(prefix="streamcore-"))
+        self._directory = _socket_directory()
+        self._address = str(
+            self._directory / "coordinator"
+        )  # longer than the workers' names: what fits here fits there
         self._server: asyncio.Server | None = None
         self._links: dict[int, ProcessLink] = {}
         self._starts = 0
@@ -98,8 +103,8 @@ class ProcessWorkers:
         self._starts += 1
         config = {
             "worker": number,
-            "control": str(self._directory / "control"),
-            "data": str(self._directory / f"data-{number}-{self._starts}"),
+            "control": self._address,
+            "data": str(self._directory / f"w{number}-{self._starts}"),
             "secret": self._secret.hex(),
             "path": sys.path,
             "log": _log_config(),
@@ -124,14 +129,11 @@ class ProcessWorkers:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     async def _listen(self) -> None:
-        address = str(self._directory / "control")
         try:
-            self._server = await listen(address, self._secret, self._receive, self._closed)
+            self._server = await listen(self._address, self._secret, self._receive, self._closed)
         except OSError as error:
-            raise MachineError(
-                f"can't listen for workers on {address}: {error.strerror or error}",
-                hint="set TMPDIR to a directory that this user may write to, with a short path",
-            ) from error
+            reason = error.strerror or error
+            raise MachineError(f"can't listen for workers on {self._address}: {reason}", hint=_TMPDIR_HINT) from error
 
     def _receive(self, connection: Connection, kind: int, detail: int, key: ChannelKey, body: memoryview) -> None:
         message = pickle.loads(body)  # noqa: S301 - the peer proved the job's secret
@@ -145,6 +147,13 @@ class ProcessWorkers:
             connection.peer.lose("closed its connection")
         elif not connection.is_trusted:
             logger.warning("refused a connection that did not prove the job's secret")
+
+
+def _socket_directory() -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="streamcore-"))
+    except OSError as error:
+        raise MachineError(f"there is no place for the workers' sockets: {error}", hint=_TMPDIR_HINT) from error
 
 
 def _log_config() -> dict[str, Any]:

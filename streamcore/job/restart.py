@@ -21,6 +21,7 @@ class NoRestart:
     """The first failure ends the job."""
 
     def delay_s(self, now_s: float) -> float | None:
+        """See `RestartPolicy.delay_s`."""
         return None
 
 
@@ -33,6 +34,7 @@ class FixedDelay:
     _used: int = field(default=0, repr=False)
 
     def delay_s(self, now_s: float) -> float | None:
+        """See `RestartPolicy.delay_s`."""
         self._used += 1
         return self.delay if self._used <= self.attempts else None
 
@@ -56,6 +58,7 @@ class ExponentialDelay:
     _last_s: float = field(default=float("-inf"), repr=False)
 
     def delay_s(self, now_s: float) -> float | None:
+        """See `RestartPolicy.delay_s`."""
         if now_s - self._last_s > self.reset_after:
             self._in_row = 0
         self._last_s = now_s
@@ -76,6 +79,7 @@ class FailureRate:
     _times: deque[float] = field(default_factory=deque, repr=False)
 
     def delay_s(self, now_s: float) -> float | None:
+        """See `RestartPolicy.delay_s`."""
         self._times.append(now_s)
         while self._times[0] <= now_s - self.interval:
             self._times.popleft()

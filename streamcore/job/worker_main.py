@@ -72,7 +72,10 @@ def _leave_with(parent: int) -> None:
 def main() -> int:
     """Runs a worker process."""
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True, name="parent watch").start()
-    for number in (signal.SIGINT, signal.SIGTERM):  # often sent to the whole group; a graceful stop is the coordinator's
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # often sent to the whole group; a graceful stop is the coordinator's
         signal.signal(number, signal.SIG_IGN)
     config = json.load(sys.stdin)
     sys.path[:] = config["path"]

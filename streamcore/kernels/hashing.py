@@ -80,7 +80,7 @@ def hash_key(key: Any) -> int:
     if dataclasses.is_dataclass(key):
         return _fold([hash_key(getattr(key, field.name)) for field in dataclasses.fields(key)])
     if isinstance(key, datetime.datetime) and key.utcoffset() is not None:
-        return hash_key(key.astimezone(datetime.timezone.utc).isoformat())
+        return hash_key(key.astimezone(datetime.UTC).isoformat())
     if isinstance(key, (datetime.datetime, datetime.date, datetime.time)):
         return hash_key(key.isoformat())
     if isinstance(key, decimal.Decimal):

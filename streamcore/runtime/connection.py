@@ -6,6 +6,8 @@ Handshake, in messages of fixed size (a mutual challenge and response with HMAC-
     client -> server   32 random bytes (C), HMAC(secret, "client" S C)
     server -> client   HMAC(secret, "server" S C)
 
+A handshake that isn't done within HANDSHAKE_TIMEOUT_S is refused like a wrong one.
+
 Then frames: a header of 16 bytes (body length, kind, detail, three 16-bit channel numbers) and the body. What one
 system call brings is taken apart at once, so that small frames reach their subtask together; a body that doesn't
 fit into it is received straight into a buffer of its own, and its columns are used where they arrived.
@@ -28,6 +30,8 @@ _HEADER = struct.Struct("<QBBHHH")
 _NONCE = 32
 _MAC = 32
 _CHUNK = 1 << 18
+HANDSHAKE_TIMEOUT_S = 10.0
+_UNPROVEN = "the other side doesn't know the job's secret"
 
 ChannelKey = tuple[int, int, int]
 """(edge id, sending subtask, receiving subtask)."""
@@ -72,6 +76,8 @@ class Connection(asyncio.BufferedProtocol):
         self._header: tuple[int, int, int, int, int, int] | None = None
         self._unsent: list[Any] = []
         self._loop = asyncio.get_running_loop()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._refusal = "the other side closed the connection during the handshake"
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.peer: Any = None
         """Who the other side said it is, in its first message."""
@@ -79,6 +85,9 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=1 << 30)  # senders are bounded by credits, not by the socket
+        self._alarm = self._loop.call_later(
+            HANDSHAKE_TIMEOUT_S, self._refuse, f"the handshake was not done after {HANDSHAKE_TIMEOUT_S:g} s"
+        )
         if self._is_server:
             self._transport.write(self._server_nonce)
 
@@ -98,12 +107,11 @@ class Connection(asyncio.BufferedProtocol):
                 self._shake_hands(bytes(full))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
         if not self.ready.done():
             self.ready.set_exception(
-                HandshakeError(
-                    "the other side closed the connection during the handshake",
-                    hint="worker and coordinator must have the same secret",
-                )
+                HandshakeError(self._refusal, hint="worker and coordinator must have the same secret")
             )
             self.ready.exception()  # a server has nobody waiting for it
         self._on_close(self)
@@ -138,7 +146,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._is_server:
             self._client_nonce, proof = got[:_NONCE], got[_NONCE:]
             if not hmac.compare_digest(proof, self._proof(b"client")):
-                self._transport.abort()
+                self._refuse(_UNPROVEN)
                 return
             self._transport.write(self._proof(b"server"))
             self._become_trusted()
@@ -149,13 +157,20 @@ class Connection(asyncio.BufferedProtocol):
         elif hmac.compare_digest(got, self._proof(b"server")):
             self._become_trusted()
         else:
-            self._transport.abort()
+            self._refuse(_UNPROVEN)
+
+    def _refuse(self, reason: str) -> None:
+        assert self._transport is not None, "a refusal before a connection"
+        self._refusal = reason
+        self._transport.abort()
 
     def _proof(self, side: bytes) -> bytes:
         return hmac.new(self._secret, side + self._server_nonce + self._client_nonce, hashlib.sha256).digest()
 
     def _become_trusted(self) -> None:
         self._trusted = True
+        if self._alarm is not None:
+            self._alarm.cancel()
         self._buffer = self._chunk
         self.ready.set_result(None)
 

@@ -6,11 +6,10 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-import streamcore
 from streamcore.errors import StreamcoreError, UserFunctionError
 from streamcore.runtime.spec import OperatorSpec
 
-_ENGINE = Path(streamcore.__file__).parent
+_ENGINE = Path(__file__).parent.parent
 _RECORD_VARIABLE = "record"  # the loops over rows in runtime.operators use this name
 
 

@@ -52,6 +52,7 @@ class Context(Generic[Out]):
 
     @property
     def key(self) -> Any:
+        """The key of the record (or timer) at hand, on a keyed stream."""
         return self._current.key
 
     @overload

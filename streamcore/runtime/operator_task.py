@@ -16,7 +16,7 @@ from streamcore.runtime.counters import Counters
 from streamcore.runtime.elements import Barrier, Element, EndOfInput
 from streamcore.runtime.gate import Gate
 from streamcore.runtime.messages import Abort, LoopOver, OutsideEnded, Trigger, Wave, WaveReply
-from streamcore.runtime.spec import EdgeSpec
+from streamcore.runtime.spec import EdgeSpec, JobSpec
 from streamcore.runtime.subtask import Mail, RestoredSubtask, SubtaskTask, SubtaskWiring
 
 
@@ -27,7 +27,7 @@ class OperatorTask(SubtaskTask):
         super().__init__(wiring)
         self._gate = gate
         self._alignment = gate.alignment
-        self._feedback_edges = feedback_edges
+        self._edge_names = {number: edge_name(wiring.job, edge) for number, edge in feedback_edges.items()}
         self._loop = wiring.vertex.loop
         self._told_outside_ended = False
         self._ready = False
@@ -61,7 +61,7 @@ class OperatorTask(SubtaskTask):
         for channel, batch in polled:
             assert isinstance(batch, list | Columns), "a control element among batches"
             if self._alignment.logs(channel.number):
-                self._log.setdefault(edge_name(self._feedback_edges[channel.number]), []).append(batch)
+                self._log.setdefault(self._edge_names[channel.number], []).append(batch)
             batches.append(batch)
         return concat(batches)
 
@@ -168,6 +168,9 @@ class OperatorTask(SubtaskTask):
         return super().measure()
 
 
-def edge_name(edge: EdgeSpec) -> str:
-    """The name of a back edge in snapshots: stable as long as the topology is."""
-    return f"{edge.source}.{edge.operator}.{edge.tag or ''}>{edge.target}.{edge.port}"
+def edge_name(job: JobSpec, edge: EdgeSpec) -> str:
+    """The name of a back edge in snapshots: by the uids at its ends, since vertices get other numbers when another
+    parallelism cuts the chains elsewhere."""
+    operators = {vertex.id: vertex.operators for vertex in job.vertices}
+    source, target = operators[edge.source][edge.operator], operators[edge.target][0]
+    return f"{source.uid}.{edge.tag or ''}>{target.uid}.{edge.port}"

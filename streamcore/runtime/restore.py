@@ -51,7 +51,8 @@ def read_subtask(restore: Restore, storage: Storage, job: JobSpec, vertex: Verte
 
     Raises:
         DamagedCheckpointError: a file is missing or damaged.
-        IncompatibleSnapshotError: the subtasks had finished in part, and the parallelism has changed.
+        IncompatibleSnapshotError: the subtasks had finished in part, and the parallelism has changed; or records
+            were in flight on a back edge that is no more.
     """
     uids = {spec.uid for spec in vertex.operators}
     entries = [entry for entry in restore.manifest.subtasks if uids & set(entry.operators)]
@@ -68,16 +69,38 @@ def read_subtask(restore: Restore, storage: Storage, job: JobSpec, vertex: Verte
             if uid in operators:
                 operators[uid].parts.append((entry.index, entry.parallelism, part))
         logged.append((entry, snapshot.feedback))
-    feedback: list[tuple[int, Batch]] = []
-    for edge in job.edges:
-        if edge.feedback and edge.target == vertex.id:
-            for entry, log in logged:
-                for form, body in log.get(edge_name(edge), ()):
-                    batch = decode_saved(form, body, allow_pickle=job.settings.allow_pickle)
-                    own = batch if same else _own_records(edge, batch, entry, vertex, index)
-                    if len(own):
-                        feedback.append((edge.port, own))
+    feedback = _in_flight(job, vertex, index, logged, same=same)
     return RestoredSubtask(operators, feedback, _has_finished(entries, vertex, index, same=same))
+
+
+def _in_flight(
+    job: JobSpec,
+    vertex: VertexSpec,
+    index: int,
+    logged: list[tuple[SubtaskEntry, dict[str, list[tuple[int, bytes]]]]],
+    *,
+    same: bool,
+) -> list[tuple[int, Batch]]:
+    """This subtask's share of the records that were in flight on back edges, by port."""
+    back = {edge_name(job, edge): edge for edge in job.edges if edge.feedback and edge.target == vertex.id}
+    feedback: list[tuple[int, Batch]] = []
+    for entry, log in logged:
+        for name, batches in log.items():
+            edge = back.get(name)
+            if edge is None:
+                if batches and f">{vertex.operators[0].uid}." in name:
+                    raise IncompatibleSnapshotError(
+                        f"{vertex.name}: the snapshot has records in flight on the back edge {name}, "
+                        "which the topology no longer has",
+                        hint="restore with the topology that wrote it; give operators on loops a uid",
+                    )
+                continue
+            for form, body in batches:
+                batch = decode_saved(form, body, allow_pickle=job.settings.allow_pickle)
+                own = batch if same else _own_records(edge, batch, entry, vertex, index)
+                if len(own):
+                    feedback.append((edge.port, own))
+    return feedback
 
 
 def _own_records(edge: EdgeSpec, batch: Batch, entry: SubtaskEntry, vertex: VertexSpec, index: int) -> Batch:

@@ -15,8 +15,10 @@ from streamcore import (
     StreamEnvironment,
     ValueState,
 )
+from streamcore.connectors.base import Split, SplitReader
 from streamcore.connectors.file_sink import FileSink
 from streamcore.connectors.generator_source import GeneratorSource
+from streamcore.connectors.iterable_source import IterableSource
 
 KEYS = 13
 HOPS = 3
@@ -73,7 +75,7 @@ class Hop(CoProcessFunction):
 
 
 def loop(env: StreamEnvironment, *, output: str, records: int, rate: float) -> None:
-    """Numbers that go round a loop; `map` stands between source and loop, chained or not."""
+    """Numbers that go round a loop."""
     source = env.source(GeneratorSource(rows, count=records, rate=rate, splits=2)).uid("source")
     pairs = source.map(lambda r: (r["n"], 0)).uid("pairs")
     with env.loop() as back:
@@ -178,3 +180,84 @@ def block(record, started):
     Path(started).write_text("")
     threading.Event().wait(60)
     return record
+
+
+def numbers_in_few_groups(env: StreamEnvironment, *, output: str, records: int, rate: float) -> None:
+    """`numbers` with another number of key groups."""
+    env.max_parallelism = 16
+    numbers(env, output=output, records=records, rate=rate)
+
+
+def numbers_reduced(env: StreamEnvironment, *, output: str, records: int, rate: float) -> None:
+    """`numbers`, but the operator that counted has other state now."""
+    stream = env.source(GeneratorSource(rows, count=records, rate=rate, splits=2)).uid("source")
+    stream.sink(sink(output, "rows")).uid("rows")
+    counts = stream.key_by(lambda r: r["key"]).reduce(lambda a, b: b, emit="final").uid("counts")
+    counts.map(lambda row: row).sink(sink(output, "counts")).uid("counts-sink")
+
+
+class Wander(CoProcessFunction):
+    """Sends numbers round the loop until a file is there, then says for each whether every turn was counted once."""
+
+    def __init__(self, release):
+        self._release = release
+
+    def open(self, ctx):
+        self._seen = ctx.state(ValueState("seen", 0))
+
+    def process_first(self, record, ctx):
+        n, turn = record
+        self._seen.set(self._seen.get() + 1)
+        if Path(self._release).exists():
+            ctx.emit({"n": n, "counted": self._seen.get() == turn + 1})
+        else:
+            ctx.side_output(AGAIN, (n, turn + 1))
+
+    process_second = process_first
+
+
+def wanderers(
+    env: StreamEnvironment, *, output: str, records: int, rate: float, release: str, tag: str = "again"
+) -> None:
+    """Numbers that are in flight in a loop whenever a snapshot is taken."""
+    source = env.source(GeneratorSource(rows, count=records, rate=rate, splits=2)).uid("source")
+    pairs = source.map(lambda r: (r["n"], 0)).uid("pairs")
+    with env.loop() as back:
+        wandering = pairs.connect(back.feedback).key_by(lambda r: r[0], lambda r: r[0]).process(Wander(release))
+        back.close(wandering.uid("wander").side_output(OutputTag(tag)))
+    wandering.sink(sink(output, "rows")).uid("rows")
+
+
+def wanderers_on_another_edge(env: StreamEnvironment, *, output: str, records: int, rate: float, release: str) -> None:
+    """`wanderers`, whose loop is closed with another output."""
+    wanderers(env, output=output, records=records, rate=rate, release=release, tag="other")
+
+
+class Uneven(IterableSource):
+    """A split that ends at once and one that never ends."""
+
+    def __init__(self):
+        super().__init__([])
+        self.bounded = False
+
+    def splits(self):
+        return [Split("long"), Split("short")]
+
+    def reader(self, split, offset, context):
+        return UnevenReader(split.id, offset or 0, context)
+
+
+class UnevenReader(SplitReader):
+    def __init__(self, name, offset, context):
+        self._name, self._context, self.offset = name, context, offset
+
+    def poll(self, limit):
+        self.exhausted = self._name == "short"
+        self.offset += 1
+        self.wake_at = self._context.now() + 0.01
+        return [{"n": self.offset, "key": 0}]
+
+
+def uneven(env: StreamEnvironment, *, output: str) -> None:
+    """Two splits, of which one ends at once."""
+    env.source(Uneven()).uid("source").sink(sink(output, "rows")).uid("rows")

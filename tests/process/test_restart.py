@@ -1,16 +1,18 @@
 """A user's function that raises, and checkpoints that can't be written: restarts within the policy, then an end."""
 
 import os
+import threading
 from pathlib import Path
 
 import process_jobs as jobs
 import pytest
-from process_harness import counted
+from process_harness import counted, until
 
 from streamcore import Checkpointing, FixedDelay, NoRestart, StreamEnvironment
 from streamcore.connectors.file_sink import read_jsonl
 from streamcore.connectors.generator_source import GeneratorSource
 from streamcore.errors import CheckpointError, UserFunctionError
+from streamcore.job import coordinator, processes
 
 RECORDS = 2000
 
@@ -174,3 +176,26 @@ def test_no_restart_can_bring_back_a_directory_that_is_gone(paths):
         env.execute()
     assert str(paths.checkpoints) in caught.value.message
     assert "Traceback" not in caught.value.message
+
+
+def hold_on(record, held):
+    """In the first attempt the one split's first record raises when the other's holds its worker."""
+    if record["n"] == RECORDS // 2 and not Path(held).exists():
+        Path(held).write_text("")
+        threading.Event().wait(60)
+    if record["n"] == 0 and not Path(held + "-seen").exists():
+        until(Path(held).exists, "the record that holds on")
+        Path(held + "-seen").write_text("")
+        raise ValueError("now")
+    return record
+
+
+def test_a_worker_that_does_not_let_go_of_a_record_is_replaced_once(paths, tmp_path, monkeypatch):
+    monkeypatch.setattr(coordinator, "CANCEL_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(processes, "LEAVE_TIMEOUT_S", 0.1)
+    env = environment(paths, restart=FixedDelay(attempts=1, delay=0.01), workers=2)
+    held = str(tmp_path / "held")
+    source = env.source(GeneratorSource(jobs.rows, count=RECORDS, splits=2))
+    source.map(lambda r: hold_on(r, held)).sink(jobs.sink(paths.output, "rows"))
+    assert env.execute().restarts == 1
+    assert counted(read_jsonl(paths.output / "rows")) == counted(jobs.expected_rows(RECORDS))

@@ -101,7 +101,7 @@ def assert_drained(runs):
 
 def test_the_second_signal_ends_at_once_and_leaves_no_worker_behind(runs):
     run = runs.start("stuck", "--workers", "2", started=runs.directory / "started")
-    until(lambda: (runs.directory / "started").exists(), "the record that blocks")
+    until((runs.directory / "started").exists, "the record that blocks")
     workers = run.workers
     assert len(workers) == 2
     run.signal(signal.SIGTERM)

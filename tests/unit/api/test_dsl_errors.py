@@ -77,10 +77,9 @@ def test_key_by_an_unknown_field_of_several(env):
 
 @pytest.mark.parametrize("method", ["map_batch", "filter_batch"])
 def test_columns_of_an_untyped_stream(env, method):
-    stream = env.from_values([1])
-    refused(
-        lambda: getattr(stream, method)(lambda c: c), f"{method} ({here()})", f"'values' ({here(-1)})", "has no type"
-    )
+    stream, place = env.from_values([1]), here()
+    call, line = lambda: getattr(stream, method)(lambda c: c), here()
+    refused(call, f"{method} ({line})", f"'values' ({place})", "has no type")
 
 
 def test_a_batch_function_on_an_untyped_stream(env):

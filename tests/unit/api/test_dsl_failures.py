@@ -1,4 +1,4 @@
-"""A user's function that raises: the error names the operator, shows the record, and keeps the user's traceback alone."""
+"""A user's function that raises: the error names the operator and record, and keeps the user's traceback alone."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def test_edges_carry_the_schema_of_the_output_they_read(env):
 def test_a_source_is_as_wide_as_it_has_splits_up_to_the_default(splits, width):
     env = StreamEnvironment(parallelism=4)
     source(env, splits).map(str)
-    assert [vertex.parallelism for vertex in env.compile().vertices][0] == width
+    assert env.compile().vertices[0].parallelism == width
 
 
 def test_a_source_s_own_parallelism_counts():

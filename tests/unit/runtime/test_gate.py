@@ -87,14 +87,13 @@ def test_deep_feedback_stops_new_input():
 def test_a_barrier_gets_through_a_loop_that_never_rests():
     gate = make_gate("fb")
     fill(gate, 0, Barrier(1))
-    for turn in range(50):
+    for _ in range(20):
         fill(gate, 1, ["back"])
         ((_, element),) = gate.poll()
         if element == Barrier(1):
             break
     else:
         pytest.fail("the barrier starved")
-    assert turn < 20
 
 
 def test_below_the_limit_forward_input_gets_its_share():

@@ -153,7 +153,7 @@ def test_state_that_no_descriptor_asks_for_is_refused():
     store.declare(SUM)
     restored = open_stores(1, 8, [store.capture()])[0]
     restored.declare(SUM)
-    with pytest.raises(IncompatibleSnapshotError, match="operator 'op'|operator op") as caught:
+    with pytest.raises(IncompatibleSnapshotError, match="operator op") as caught:
         restored.check_all_claimed("op")
     assert "state old" in str(caught.value)
     restored.declare(ValueState("old", 0))
