@@ -68,11 +68,9 @@ class RatingPool:
         self.size += len(slots)
 
     def rows(self, user_of_slot: Array) -> Columns:
-        """All waiting ratings as (user, item, rating, lane), in order within each user."""
+        """All waiting ratings as (user, item, rating), in order within each user."""
         slots, places = _walk(self.first, self.following, self.size)
-        return Columns.of(
-            user=user_of_slot[slots], item=self.item[places], rating=self.rating[places], lane=self.lane[places]
-        )
+        return Columns.of(user=user_of_slot[slots], item=self.item[places], rating=self.rating[places])
 
 
 @kernel

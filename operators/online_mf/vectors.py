@@ -109,7 +109,8 @@ class UserVectors(CoBatchFunction[Columns]):
         self._users = ctx.state(_vector_state("users", self.parameters, salt=1, out=np.int64))
         self._pool = RatingPool()
         self._schema = visit_schema(self.parameters.k)
-        ctx.table_state(TableState("waiting", "user", lambda: self._pool.rows(self._users.keys), self._take_back))
+        capture, restore = lambda: self._pool.rows(self._users.keys), lambda rows: self._take_back(rows, ctx)
+        ctx.table_state(TableState("waiting", "user", capture, restore))
 
     def process_first(self, columns: Columns, ctx: Context[Columns]) -> None:
         items = columns["item"]
@@ -140,9 +141,9 @@ class UserVectors(CoBatchFunction[Columns]):
             user = users.keys[out_slots]
             ctx.emit_batch(Columns(self._schema, {"user": user, "item": items, "rating": ratings, "vector": copies}))
 
-    def _take_back(self, rows: Columns) -> None:
-        slots = self._users.slots(rows["user"])
-        self._pool.add(slots, rows["item"], rows["rating"], rows["lane"], len(self._users))
+    def _take_back(self, rows: Columns, ctx: Context[Columns]) -> None:
+        lanes = ctx.subtasks_for(rows["item"], self.parameters.lanes)
+        self._pool.add(self._users.slots(rows["user"]), rows["item"], rows["rating"], lanes, len(self._users))
 
 
 class ItemVectors(BatchFunction[Columns]):

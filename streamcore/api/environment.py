@@ -14,6 +14,7 @@ from streamcore.batch import Schema
 from streamcore.connectors.base import Source
 from streamcore.connectors.collect_sink import CollectSink, read_collected
 from streamcore.connectors.iterable_source import IterableSource
+from streamcore.errors import UsageError
 from streamcore.job.config import Checkpointing, RunConfig
 from streamcore.job.restart import RestartPolicy
 from streamcore.job.run import Observer, run_job
@@ -114,7 +115,16 @@ class StreamEnvironment:
         return run_job(self.compile(), self.config, observers)
 
     def execute_and_collect(self, stream: DataStream[T]) -> list[T]:
-        """Runs the topology and returns the records of `stream`, each exactly once, in no promised order."""
+        """Runs the topology and returns the records of `stream`, each exactly once, in no promised order.
+
+        Raises:
+            UsageError: the environment restores a snapshot, whose earlier records are nowhere any more.
+        """
+        if self.config.restore is not None:
+            raise UsageError(
+                "execute_and_collect can't go on from a snapshot: what was collected before it is gone",
+                hint="write to a FileSink instead",
+            )
         with tempfile.TemporaryDirectory(prefix="streamcore-collect-") as directory:
             stream.sink(CollectSink(directory))
             self.execute()

@@ -28,6 +28,7 @@ class Loop(Generic[T]):
         self._env = env
         self._node = env.graph.add("loop", user_line(), is_feedback=True)
         self._schema = schema_of(declared)
+        self._closing: list[Schema | None] = []
         self._loop = LoopNode(self._node)
         env.graph.loops.append(self._loop)
 
@@ -52,6 +53,12 @@ class Loop(Generic[T]):
                 raise TopologyError(
                     f"loop.close ({user_line()}): the loop's records are {self._schema}, "
                     f"the stream's are {stream.schema}"
+                )
+            self._closing.append(stream.schema)
+            if self._closing[0] != stream.schema:
+                raise TopologyError(
+                    f"loop.close ({user_line()}): streams of different types, {self._closing[0]} and {stream.schema}",
+                    hint="map them to one type first",
                 )
             self._loop.closed_by.append((stream._node, stream._tag))
 

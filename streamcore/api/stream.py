@@ -170,7 +170,9 @@ class DataStream(Generic[T]):
         from streamcore.api.keyed import KeyedStream
 
         selector = self._selector(key)
-        return KeyedStream(self._env, self._node, self.schema, self._tag, Partitioning(Route.HASH, key=selector))
+        return KeyedStream(
+            self._env, self._node, self.schema, self._tag, Partitioning(Route.HASH, key=selector, location=user_line())
+        )
 
     def rebalance(self) -> DataStream[T]:
         """Deals the records out evenly over the next operator's subtasks."""
@@ -186,7 +188,7 @@ class DataStream(Generic[T]):
 
     def partition(self, choose: Callable[[T, int], int]) -> DataStream[T]:
         """Sends each record to subtask `choose(record, number_of_subtasks)`."""
-        return self._routed(Partitioning(Route.CUSTOM, choose=choose))
+        return self._routed(Partitioning(Route.CUSTOM, choose=choose, location=user_line()))
 
     # --- several streams -----------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Batches: how records travel. A batch is a list of rows or a `Columns`; results never depend on its size."""
 
 from streamcore.batch.columns import Array, Columns, concat_columns
-from streamcore.batch.convert import Batch, concat, slice_batch, take, to_columns, to_rows
+from streamcore.batch.convert import Batch, concat, same_form, slice_batch, take, to_columns, to_rows
 from streamcore.batch.schema import Field, Schema, Vector, schema_of
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Vector",
     "concat",
     "concat_columns",
+    "same_form",
     "schema_of",
     "slice_batch",
     "take",

@@ -52,6 +52,13 @@ def concat(parts: Sequence[Batch]) -> Batch:
     return rows
 
 
+def same_form(first: Any, other: Any) -> bool:
+    """Whether both are batches that `concat` can join: rows, or columns of one schema."""
+    if isinstance(first, Columns) and isinstance(other, Columns):
+        return first.schema is other.schema or first.schema == other.schema
+    return isinstance(first, list) and isinstance(other, list)
+
+
 def take(batch: Batch, indices: Any) -> Batch:
     """The records at `indices` (int64 positions), in that order."""
     if isinstance(batch, Columns):

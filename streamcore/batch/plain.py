@@ -12,6 +12,8 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import functools
+import inspect
 import pickle
 import sys
 import types
@@ -150,12 +152,20 @@ def _class_name(cls: type) -> list[str]:
 
 def _record_fields(value: Any) -> list[Any] | None:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return [getattr(value, field.name) for field in dataclasses.fields(value) if field.init]
+        names = _rebuildable(type(value))
+        return [getattr(value, name) for name in names] if names is not None else None
     if isinstance(value, msgspec.Struct):
         return [getattr(value, name) for name in value.__struct_fields__]
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return list(value)
     return None
+
+
+@functools.cache
+def _rebuildable(cls: type) -> list[str] | None:
+    """The fields of a dataclass, if its constructor takes just them: else it can't be built from what it holds."""
+    names = [field.name for field in dataclasses.fields(cls)]
+    return names if list(inspect.signature(cls).parameters) == names else None
 
 
 def _find_class(module: str, qualname: str) -> Any:
@@ -171,7 +181,7 @@ def _find_class(module: str, qualname: str) -> Any:
 def _build_record(module: str, qualname: str, values: list[Any]) -> Any:
     cls = _find_class(module, qualname)
     if dataclasses.is_dataclass(cls):
-        names = [field.name for field in dataclasses.fields(cls) if field.init]
+        names = [field.name for field in dataclasses.fields(cls)]
     elif issubclass(cls, msgspec.Struct):
         names = list(cls.__struct_fields__)
     elif issubclass(cls, tuple) and hasattr(cls, "_fields"):

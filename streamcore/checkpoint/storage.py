@@ -36,8 +36,10 @@ def digest_of(data: bytes) -> str:
 class Storage(ABC):
     """A flat space of files under a root; paths use `/`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, identity: str = "") -> None:
         self.url = url
+        self.identity = identity or url
+        """Equal for two URLs of one place, however they are written."""
 
     @abstractmethod
     def write(self, path: str, data: bytes) -> None:
@@ -108,7 +110,7 @@ class LocalStorage(Storage):
     """A directory of the local disk. Files are written beside their place, synced and renamed."""
 
     def __init__(self, url: str, root: Path) -> None:
-        super().__init__(url)
+        super().__init__(url, str(root.resolve()))
         self._root = root
 
     def write(self, path: str, data: bytes) -> None:
@@ -161,7 +163,7 @@ class FsspecStorage(Storage):
     """Any file system that fsspec knows (`memory://`, `s3://`, …)."""
 
     def __init__(self, url: str, fs: Any, root: str) -> None:
-        super().__init__(url)
+        super().__init__(url, f"{fs.protocol}:{root.rstrip('/')}")
         self._fs = fs
         self._root = root.rstrip("/")
 

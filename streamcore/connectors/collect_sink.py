@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,8 +47,8 @@ class _Writer(TwoPhaseWriter):
     def commit(self, handles: Sequence[Any]) -> None:
         for name in handles:
             hidden = self._directory / f".{name}"
-            if hidden.exists():
-                os.replace(hidden, self._directory / name)  # noqa: PTH105 - the pair reads as what it is
+            if not (self._directory / name).exists():  # else it was committed before
+                hidden.rename(self._directory / name)
 
     def abort_leftovers(self, prepared: Sequence[Any]) -> None:
         """Hidden files are never read, and the directory goes away with the job."""

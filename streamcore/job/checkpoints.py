@@ -45,25 +45,33 @@ class Checkpoints:
         self._failures_in_row = 0
         self.newest: Restore | None = None
 
-    def take_over(self, restore: str | None) -> int:
-        """Finds what to start from and fences off every run before; returns the first epoch.
+    def find(self, restore: str | None) -> None:
+        """Finds what to start from, and changes nothing.
 
         Raises:
             NoCheckpointError, DamagedCheckpointError, IncompatibleSnapshotError: nothing fit to restore.
             MachineError: the directory can't be written.
         """
         self._storage.check_writable()
+        self.newest = self._find(restore) if restore else None
+        if self.newest is not None:
+            check_compatible(self._job, self.newest)
+            self._check_files(self.newest)  # a damaged one is named now, not by a subtask
+
+    def take_over(self, restore: str | None) -> int:
+        """Fences off every run before; returns the first epoch.
+
+        Raises:
+            CheckpointError: as `find`, where a run before has gone on meanwhile.
+        """
         while True:
-            self.newest = self._find(restore) if restore else None
-            if self.newest is not None:
-                check_compatible(self._job, self.newest)
-                self._check_files(self.newest)  # a damaged one is named now, not by a subtask
             self._run = self._log.last_run + 1
             base = self.newest.manifest.checkpoint_id if self.newest is not None and self._is_own(self.newest) else 0
             try:
                 self._append("fence", self._run * RUN_EPOCHS, base, [])
             except FencedError:  # the run before was still writing: look again
                 self._log.refresh()
+                self.find(restore)
                 continue
             self._next_id = self._log.last_checkpoint_id + 1
             return self._run * RUN_EPOCHS + 1
@@ -169,7 +177,7 @@ class Checkpoints:
             raise
 
     def _is_own(self, restore: Restore) -> bool:
-        return restore.storage_url == self._storage.url
+        return self._services.open_storage(restore.storage_url).identity == self._storage.identity
 
     def _append(self, kind: str, epoch: int, checkpoint_id: int, parts: list[SubtaskEntry]) -> Entry:
         operators = {

@@ -15,6 +15,7 @@ import logging
 from dataclasses import dataclass
 
 from streamcore.errors import (
+    BadRecordError,
     CheckpointError,
     DamagedCheckpointError,
     FencedError,
@@ -60,10 +61,10 @@ from streamcore.runtime.services import Services
 from streamcore.runtime.spec import JobSpec
 
 CANCEL_TIMEOUT_S = 10.0
-CLOSE_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 60.0
 _FIRST_WAVE_PAUSE_S, _LAST_WAVE_PAUSE_S = 0.001, 0.05
 
-_FINAL_ERRORS = (FencedError, IncompatibleSnapshotError, DamagedCheckpointError, UsageError)
+_FINAL_ERRORS = (FencedError, IncompatibleSnapshotError, DamagedCheckpointError, UsageError, BadRecordError)
 """What no restart can mend."""
 
 logger = logging.getLogger("streamcore.job")
@@ -146,11 +147,13 @@ class Coordinator:
     def _prepare(self) -> None:
         if self._config.checkpointing is not None:
             self._checkpoints = Checkpoints(self._job, self._config.checkpointing, self._services, self.status)
-            self._epoch = self._checkpoints.take_over(self._config.restore) - 1
+            self._checkpoints.find(self._config.restore)
         for vertex in self._job.vertices:
             for spec in vertex.operators:
                 if spec.prepare is not None:
                     spec.prepare(self._restore() is not None)
+        if self._checkpoints is not None:  # last: a start that was refused leaves the run before as it is
+            self._epoch = self._checkpoints.take_over(self._config.restore) - 1
 
     def _restore(self) -> Restore | None:
         return self._checkpoints.newest if self._checkpoints else None
@@ -190,11 +193,11 @@ class Coordinator:
         if self._checkpoints is not None:
             self._checkpoints.begin_attempt(self._epoch)
         await self._start_workers()
+        self._tick_later("heartbeat", 1.0)
         await self._deploy()
         self.status.state = "running"
         if self._checkpoints is not None:
             self._tick_later("checkpoint", self._checkpoints.config.interval)
-        self._tick_later("heartbeat", 1.0)
         if self._stop is not None:
             await self._begin_stop()
         while self._open:
@@ -267,7 +270,7 @@ class Coordinator:
         elif tick.kind == "wave":
             self._start_wave(tick.number)
         elif tick.kind == "close":
-            await self._force_close()
+            self._refuse_unclosed()
         elif tick.kind == "timeout" and checkpoints is not None and checkpoints.pending == tick.number:
             waiting = ", ".join(self._name(subtask) for subtask in checkpoints.missing()[:5])
             self._abort_checkpoint(
@@ -297,7 +300,10 @@ class Coordinator:
         self._pool.broadcast(Complete(self._epoch, checkpoint_id, final))
         if final:
             self._tick_later("close", CLOSE_TIMEOUT_S)
-        await checkpoints.retain()
+        try:
+            await checkpoints.retain()
+        except OSError as error:
+            logger.warning("old checkpoints can't be deleted: %s", error, extra={"job": self._job.name})
         if self._stop == "snapshot":
             self._begin_last_checkpoint()
 
@@ -368,10 +374,15 @@ class Coordinator:
         if checkpoints.pending is None and self._stopping_id is None and not checkpoints.all_finished:
             self._stopping_id = self._begin_checkpoint(pause=True)
 
-    async def _force_close(self) -> None:
-        """Subtasks that are still busy after the last checkpoint are ended: what they do now counts no more."""
-        await self._cancel_attempt()
-        self._open.clear()
+    def _refuse_unclosed(self) -> None:
+        """A subtask that doesn't commit may be stuck in a user's function; its output is not visible."""
+        names = ", ".join(self._name(subtask) for subtask in sorted(self._open)[:5])
+        raise _AttemptFailedError(
+            JobFailedError(
+                f"{names} did not commit within {CLOSE_TIMEOUT_S:.0f} s of the last checkpoint",
+                hint="the output is prepared: it becomes visible when the job is restored from its last checkpoint",
+            )
+        )
 
     async def _check_heartbeats(self) -> None:
         self._tick_later("heartbeat", 1.0)

@@ -36,8 +36,14 @@ class WorkerPool:
             MachineError: a worker can't be started.
         """
         missing = [number for number in range(self._workers.count) if number not in self._links]
-        started = await asyncio.gather(*(self._workers.start(number, self._post) for number in missing))
-        self._links.update(zip(missing, started, strict=True))
+        starts = (self._workers.start(number, self._post) for number in missing)
+        outcomes = await asyncio.gather(*starts, return_exceptions=True)
+        for number, outcome in zip(missing, outcomes, strict=True):
+            if not isinstance(outcome, BaseException):
+                self._links[number] = outcome
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
         self._last_heard = dict.fromkeys(self._links, self._clock.monotonic())
 
     def send(self, number: int, message: ToWorker) -> None:

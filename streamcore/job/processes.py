@@ -90,9 +90,8 @@ class ProcessWorkers:
         self.count = count
         self._secret = secrets.token_bytes(32)
         self._directory = _socket_directory()
-        self._address = str(
-            self._directory / "coordinator"
-        )  # longer than the workers' names: what fits here fits there
+        # longer than the workers' names: what fits here fits there
+        self._address = str(self._directory / "coordinator")
         self._server: asyncio.Server | None = None
         self._links: dict[int, ProcessLink] = {}
         self._starts = 0
@@ -144,7 +143,8 @@ class ProcessWorkers:
 
     def _closed(self, connection: Connection) -> None:
         if isinstance(connection.peer, ProcessLink):
-            connection.peer.lose("closed its connection")
+            reason = f"sent what can't be read: {connection.error!r}" if connection.error else "closed its connection"
+            connection.peer.lose(reason)
         elif not connection.is_trusted:
             logger.warning("refused a connection that did not prove the job's secret")
 

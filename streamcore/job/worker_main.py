@@ -39,6 +39,8 @@ async def serve(config: dict[str, Any]) -> int:
 
     def orphaned(connection: Connection) -> None:
         if connection.is_trusted and not worker.done.is_set():
+            if connection.error is not None:
+                print(f"worker {number}: can't read what the coordinator sent: {connection.error!r}", file=sys.stderr)
             os._exit(EXIT_ORPHANED)  # at once: a survivor must not write on behalf of a job that has moved on
 
     try:
@@ -50,8 +52,8 @@ async def serve(config: dict[str, Any]) -> int:
     def send(message: ToCoordinator) -> None:
         send_message(control, message)
 
-    def lost(peer: int) -> None:
-        worker.peer_lost(peer)
+    def lost(peer: int, error: Exception | None) -> None:
+        worker.peer_lost(peer, error)
 
     data_plane = DataPlane(config["data"], secret, number, lost)
     worker = Worker(number, send, Services(), data_plane)
@@ -72,11 +74,8 @@ def _leave_with(parent: int) -> None:
 def main() -> int:
     """Runs a worker process."""
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True, name="parent watch").start()
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # often sent to the whole group; a graceful stop is the coordinator's
-        signal.signal(number, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # often sent to the whole group; a graceful stop is the coordinator's
     config = json.load(sys.stdin)
     sys.path[:] = config["path"]
     configure_logging(level=config["log"]["level"], as_json=config["log"]["json"])

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from streamcore.errors import JobFailedError, StreamcoreError
 from streamcore.runtime.chain import Chain
 from streamcore.runtime.channel import InputChannel, OutputChannel, connect_locally
 from streamcore.runtime.connection import ChannelKey
 from streamcore.runtime.counters import Counters
 from streamcore.runtime.data_plane import DataPlane
+from streamcore.runtime.failures import as_failure
 from streamcore.runtime.feedback import FeedbackQueue
 from streamcore.runtime.gate import Gate
 from streamcore.runtime.messages import (
@@ -129,13 +129,9 @@ class Attempt:
     async def _run(self, subtask: Subtask) -> None:
         try:
             await self._subtasks[subtask].run(await self._restored(subtask))
-        except StreamcoreError as error:
-            self._send(Failed(self.epoch, subtask, error))
         except Exception as error:  # noqa: BLE001 - whatever it was, the coordinator must hear of it
-            name = self._vertices[subtask[0]].name
-            failure = JobFailedError(f"{name}, subtask {subtask[1]}: {type(error).__name__}: {error}")
-            failure.__cause__ = error
-            self._send(Failed(self.epoch, subtask, failure))
+            place = f"{self._vertices[subtask[0]].name}, subtask {subtask[1]}"
+            self._send(Failed(self.epoch, subtask, as_failure(error, place)))
         else:
             self._send(Closed(self.epoch, subtask, self._subtasks[subtask].measure()))
 
@@ -184,7 +180,9 @@ class Attempt:
         receivers = [index] if forward else list(range(target.parallelism))
         channels = [await self._make_channel(edge, index, receiver, addresses) for receiver in receivers]
         partition = make_partitioner(edge.partitioning, 0 if forward else index, len(receivers), target.max_parallelism)
-        return EdgeOutput(channels, partition, self._job.settings.batch_size, in_loop=edge.loop is not None)
+        return EdgeOutput(
+            channels, partition, self._job.settings.batch_size, in_loop=edge.loop is not None, is_feedback=edge.feedback
+        )
 
     async def _make_channel(
         self, edge: EdgeSpec, index: int, receiver: int, addresses: dict[int, str]

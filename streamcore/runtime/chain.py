@@ -12,7 +12,7 @@ from streamcore.runtime.failures import describe_failure
 from streamcore.runtime.operator import Operator, OperatorContext, Output, Receiver, SavedOperator
 from streamcore.runtime.output import EdgeOutput
 from streamcore.runtime.services import Services
-from streamcore.runtime.spec import EdgeSpec, Form, OperatorSpec, VertexSpec
+from streamcore.runtime.spec import EdgeSpec, Form, OperatorSpec, Partitioning, VertexSpec
 from streamcore.runtime.wakeup import Wakeup
 from streamcore.state.key_groups import group_range
 from streamcore.state.store import KeyedStore
@@ -108,18 +108,26 @@ class Chain:
                 guard(spec, lambda operator=operator: operator.fire_timers(now_ms))  # type: ignore[misc]
 
     def finish(self) -> None:
-        """Ends the operators, parents first: timers that wait fire at once, then each emits what is left."""
+        """Ends the operators, parents first: the timers that wait now fire at once, later ones never, then each
+        operator emits what is left."""
         for spec, operator, store in zip(self.vertex.operators, self.operators, self._stores, strict=True):
-            while (last := store.timers.next_ms) is not None:
+            last = store.timers.close()
+            if last is not None:
                 guard(spec, lambda operator=operator, last=last: operator.fire_timers(last))  # type: ignore[misc]
             guard(spec, operator.finish)
 
-    def capture(self, checkpoint_id: int) -> dict[str, OperatorSnapshot]:
-        """The state of all operators, by uid."""
-        return {
-            spec.uid: OperatorSnapshot(store.capture(), operator.capture(checkpoint_id))
-            for spec, operator, store in zip(self.vertex.operators, self.operators, self._stores, strict=True)
-        }
+    def capture(self, checkpoint_id: int, *, with_state: bool = True) -> dict[str, OperatorSnapshot]:
+        """The state of all operators, by uid; sinks prepare what they have written. Without `with_state` they do
+        only that."""
+        captured: dict[str, OperatorSnapshot] = {}
+        for spec, operator, store in zip(self.vertex.operators, self.operators, self._stores, strict=True):
+
+            def capture(spec: OperatorSpec = spec, operator: Operator = operator, store: KeyedStore = store) -> None:
+                keyed = store.capture() if with_state else {}
+                captured[spec.uid] = OperatorSnapshot(keyed, operator.capture(checkpoint_id))
+
+            guard(spec, capture)
+        return captured
 
     def notify_complete(self, checkpoint_id: int) -> None:
         """Tells every operator that a checkpoint is complete."""
@@ -129,9 +137,9 @@ class Chain:
     def close(self) -> list[Exception]:
         """Closes every operator, whatever the others do; returns what they raised."""
         errors: list[Exception] = []
-        for operator in self.operators:
+        for spec, operator in zip(self.vertex.operators, self.operators, strict=True):
             try:
-                operator.close()
+                guard(spec, operator.close)
             except Exception as error:  # noqa: BLE001 - reported by the caller; the others must be closed too
                 errors.append(error)
         return errors
@@ -141,14 +149,19 @@ class Chain:
             if spec.parent >= 0:
                 self._attach(spec.parent, spec.tag, self._receiver(index, 0))
         for edge, output in outputs:
-            self._attach(edge.operator, edge.tag, self._edge_writer(output))
+            self._attach(edge.operator, edge.tag, self._edge_writer(edge.partitioning, output))
 
-    def _edge_writer(self, output: EdgeOutput) -> Receiver:
+    def _edge_writer(self, partitioning: Partitioning, output: EdgeOutput) -> Receiver:
         counters, write = self._counters, output.write
 
         def send(batch: Batch) -> None:
             counters.records_out += len(batch)
-            write(batch)
+            try:
+                write(batch)
+            except Exception as error:
+                if not partitioning.location:
+                    raise
+                raise describe_failure(f"partitioning {partitioning}", partitioning.location, error) from error
 
         return send
 
@@ -171,7 +184,7 @@ class Chain:
                     batch = to_columns(batch, schema)
                 process(batch, port)
             except Exception as error:
-                raise describe_failure(spec, error) from error
+                raise describe_failure(f"operator {spec.name!r}", spec.location, error) from error
 
         return receive
 
@@ -181,4 +194,4 @@ def guard(spec: OperatorSpec, call: Callable[[], None]) -> None:
     try:
         call()
     except Exception as error:
-        raise describe_failure(spec, error) from error
+        raise describe_failure(f"operator {spec.name!r}", spec.location, error) from error

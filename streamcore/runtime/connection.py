@@ -79,6 +79,8 @@ class Connection(asyncio.BufferedProtocol):
         self._alarm: asyncio.TimerHandle | None = None
         self._refusal = "the other side closed the connection during the handshake"
         self.ready: asyncio.Future[None] = self._loop.create_future()
+        self.error: Exception | None = None
+        """Why this side gave the connection up: a frame that couldn't be taken."""
         self.peer: Any = None
         """Who the other side said it is, in its first message."""
 
@@ -194,7 +196,12 @@ class Connection(asyncio.BufferedProtocol):
         assert self._header is not None, "a body without header"
         _, kind, detail, edge, source, target = self._header
         self._header = None
-        self._on_frame(self, kind, detail, (edge, source, target), body)
+        try:
+            self._on_frame(self, kind, detail, (edge, source, target), body)
+        except Exception as error:  # noqa: BLE001 - told by `on_close`; what follows can't be understood either
+            self.error = error
+            assert self._transport is not None, "a frame without connection"
+            self._transport.abort()
 
 
 async def connect(

@@ -23,7 +23,9 @@ class DataPlane:
     A peer names its attempt in its first message; what comes for another attempt than the current is refused.
     """
 
-    def __init__(self, address: str, secret: bytes, worker: int, on_broken: Callable[[int], None]) -> None:
+    def __init__(
+        self, address: str, secret: bytes, worker: int, on_broken: Callable[[int, Exception | None], None]
+    ) -> None:
         self.address = address
         self._secret = secret
         self._worker = worker
@@ -113,7 +115,7 @@ class DataPlane:
 
     def _lost(self, connection: Connection) -> None:
         if connection in self._incoming or connection in self._outgoing.values():
-            self._on_broken(connection.peer)
+            self._on_broken(connection.peer, connection.error)
 
 
 def _transmitter(connection: Connection, key: ChannelKey, schema: Schema | None) -> Transmit:

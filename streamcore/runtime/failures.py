@@ -6,8 +6,7 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-from streamcore.errors import StreamcoreError, UserFunctionError
-from streamcore.runtime.spec import OperatorSpec
+from streamcore.errors import JobFailedError, StreamcoreError, UserFunctionError
 
 _ENGINE = Path(__file__).parent.parent
 _RECORD_VARIABLE = "record"  # the loops over rows in runtime.operators use this name
@@ -21,13 +20,13 @@ def is_engine_file(filename: str) -> bool:
     return path.relative_to(_ENGINE).parts[0] not in ("apps", "operators")
 
 
-def describe_failure(spec: OperatorSpec, error: Exception) -> StreamcoreError:
-    """The error to raise for an exception that passed through an operator.
+def describe_failure(what: str, location: str, error: Exception) -> StreamcoreError:
+    """The error to raise for an exception that passed through an operator, or the key function of an edge.
 
     An error of the engine's own gets the operator's name and the user's line; anything else came from the
     user's function and becomes a UserFunctionError with the traceback of the user's frames and the record.
     """
-    place = f"operator {spec.name!r} ({spec.location})"
+    place = f"{what} ({location})" if location else what
     if isinstance(error, StreamcoreError):
         if not hasattr(error, "operator"):
             error.operator = place  # type: ignore[attr-defined]
@@ -41,6 +40,19 @@ def describe_failure(spec: OperatorSpec, error: Exception) -> StreamcoreError:
     wrapped = UserFunctionError(f"{place}: {type(error).__name__}: {error}{shown}", hint="", traceback_text=text)
     wrapped.operator = place  # type: ignore[attr-defined]
     return wrapped
+
+
+def as_failure(error: Exception, place: str) -> StreamcoreError:
+    """The error of a message that any process of the job can read: one of `streamcore.errors`."""
+    if isinstance(error, StreamcoreError):
+        if type(error).__module__ == StreamcoreError.__module__:
+            return error
+        bases: list[type[StreamcoreError]] = [cls for cls in type(error).__mro__ if issubclass(cls, StreamcoreError)]
+        known = next(cls for cls in bases if cls.__module__ == StreamcoreError.__module__)
+        return known(error.message, hint=error.hint)
+    failure = JobFailedError(f"{place}: {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
 
 
 def _record_at_fault(tb: TracebackType | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streamcore.batch import Columns
+from streamcore.batch import Columns, same_form
 from streamcore.runtime.alignment import Alignment
 from streamcore.runtime.channel import InputChannel
 from streamcore.runtime.elements import Element
@@ -51,11 +51,15 @@ class Gate:
         self._turn += 1
         if self._waits(self._feedback):
             depth = sum(c.queued_records for c in self._feedback)
-            if self._burst < _FEEDBACK_BURST or depth >= self._feedback_limit or not self._waits(self._forward):
+            if self._burst < _FEEDBACK_BURST or self._is_too_deep(depth) or not self._waits(self._forward):
                 self._burst += 1
                 return self._gather(self._feedback)
         self._burst = 0
         return self._gather(self._forward)
+
+    def _is_too_deep(self, depth: int) -> bool:
+        """Not while a checkpoint is on its way: its barriers wait behind at most a few batches of each channel."""
+        return depth >= self._feedback_limit and self.alignment.current is None
 
     def _gather(self, channels: list[InputChannel]) -> list[tuple[InputChannel, Element]]:
         taken: list[tuple[InputChannel, Element]] = []
@@ -67,7 +71,7 @@ class Gate:
                 if taken:
                     first_channel, first = taken[0]
                     follower = channel.peek()
-                    if first_channel.port != channel.port or type(follower) is not type(first):
+                    if first_channel.port != channel.port or not same_form(first, follower):
                         break
                 element = channel.take()
                 taken.append((channel, element))

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 
 from streamcore.batch import Batch, Columns, concat
+from streamcore.batch.codec import encode_saved
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot
+from streamcore.errors import TopologyError
 from streamcore.runtime.alignment import Step
 from streamcore.runtime.channel import InputChannel
 from streamcore.runtime.counters import Counters
@@ -17,7 +19,7 @@ from streamcore.runtime.elements import Barrier, Element, EndOfInput
 from streamcore.runtime.gate import Gate
 from streamcore.runtime.messages import Abort, LoopOver, OutsideEnded, Trigger, Wave, WaveReply
 from streamcore.runtime.spec import EdgeSpec, JobSpec
-from streamcore.runtime.subtask import Mail, RestoredSubtask, SubtaskTask, SubtaskWiring
+from streamcore.runtime.subtask import FeedbackLog, Mail, RestoredSubtask, SubtaskTask, SubtaskWiring
 
 
 class OperatorTask(SubtaskTask):
@@ -31,7 +33,7 @@ class OperatorTask(SubtaskTask):
         self._loop = wiring.vertex.loop
         self._told_outside_ended = False
         self._ready = False
-        self._log: dict[str, list[Batch]] = {}
+        self._log: FeedbackLog = {}
         self._captured: dict[str, OperatorSnapshot] | None = None
         self._aligning_since = 0.0
         self._alignment_s = 0.0
@@ -61,7 +63,9 @@ class OperatorTask(SubtaskTask):
         for channel, batch in polled:
             assert isinstance(batch, list | Columns), "a control element among batches"
             if self._alignment.logs(channel.number):
-                self._log.setdefault(self._edge_names[channel.number], []).append(batch)
+                # encoded now: the operators may change the records, and the log must have them as they came
+                form, body = encode_saved(batch, allow_pickle=self.wiring.job.settings.allow_pickle)
+                self._log.setdefault(self._edge_names[channel.number], []).append((int(form), body))
             batches.append(batch)
         return concat(batches)
 
@@ -111,10 +115,22 @@ class OperatorTask(SubtaskTask):
             case Wave():
                 self._reply(mail)
             case LoopOver():
+                self.outputs.end_feedback()
+                self._refuse_late_feedback()
                 for channel in self._gate.channels:
                     if channel.feedback and not self._alignment.has_ended(channel.number):
-                        assert not channel.queued_records, "a loop was declared over with records in flight"
                         await self._perform(self._alignment.end(channel.number))
+
+    def _check_after_end(self) -> None:
+        self._refuse_late_feedback()
+
+    def _refuse_late_feedback(self) -> None:
+        """A loop is over when nothing is in flight in it; only an operator's `finish` can send something after."""
+        if any(channel.feedback and channel.queued_records for channel in self._gate.channels):
+            raise TopologyError(
+                f"records came round the loop to {self.wiring.vertex.name!r} after the loop was over",
+                hint="in `finish`, emit only to outputs that lead out of the loop",
+            )
 
     def _reply(self, wave: Wave) -> None:
         passive = self._ended or (
@@ -154,6 +170,8 @@ class OperatorTask(SubtaskTask):
             self.outputs.flush()
             await self.outputs.drain()
             deadline = None
+        if self._mail or self._gate.has_input:
+            return  # it came while the outputs were drained, and its wake-up has been used up
         timer_ms = self.chain.next_timer_ms
         if timer_ms is not None:
             at = self._clock.monotonic() + max(0, timer_ms - self._clock.now_ms()) / 1000

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from streamcore.batch import Batch, Columns, concat
+from streamcore.batch import Batch, concat, same_form
+from streamcore.errors import TopologyError
 from streamcore.runtime.channel import OutputChannel
 from streamcore.runtime.elements import Element
 from streamcore.runtime.partition import Partitioner
@@ -25,7 +26,7 @@ class _Target:
         self.ready: deque[Batch] = deque()
 
     def add(self, batch: Batch, limit: int) -> None:
-        if self.parts and isinstance(batch, Columns) is not isinstance(self.parts[0], Columns):
+        if self.parts and not same_form(self.parts[0], batch):
             self.flush()
         self.parts.append(batch)
         self.gathered += len(batch)
@@ -43,17 +44,34 @@ class EdgeOutput:
     """One out-edge of a subtask."""
 
     def __init__(
-        self, channels: Sequence[OutputChannel], partition: Partitioner, batch_size: int, *, in_loop: bool
+        self,
+        channels: Sequence[OutputChannel],
+        partition: Partitioner,
+        batch_size: int,
+        *,
+        in_loop: bool,
+        is_feedback: bool = False,
     ) -> None:
         self.targets = [_Target(channel) for channel in channels]
         self.in_loop = in_loop
+        self.is_feedback = is_feedback
+        self.is_over = False
         self._partition = partition
         # a batch that was cut for several targets is sent on as it is, not gathered up to full size again
         self._limit = max(1, batch_size // (2 * len(channels)))
         self.gathering = False
 
     def write(self, batch: Batch) -> None:
-        """Takes a batch from the chain."""
+        """Takes a batch from the chain.
+
+        Raises:
+            TopologyError: this is a back edge, and its loop is over.
+        """
+        if self.is_over:
+            raise TopologyError(
+                "records were sent round a loop that is over",
+                hint="in `finish`, emit only to outputs that lead out of the loop",
+            )
         for target, records in self._partition(batch):
             self.targets[target].add(records, self._limit)
         self.gathering = True
@@ -79,6 +97,8 @@ class Outputs:
         self.edges = edges
         self._waited_s = 0.0
         self._waiting_since: float | None = None
+        self.on_wake: Callable[[], bool] = lambda: True
+        """Called each time a wait for credit is interrupted; false gives up what is still to be sent."""
         self._targets = [target for edge in edges for target in edge.targets]
         self._wakeup = wakeup
         self._clock = services.clock
@@ -102,6 +122,11 @@ class Outputs:
             edge.flush()
         self.deadline = None
 
+    def end_feedback(self) -> None:
+        """The loop is over: nothing may be sent back any more."""
+        for edge in self.edges:
+            edge.is_over = edge.is_feedback
+
     def flush_loop(self) -> None:
         """The same for the edges inside a loop."""
         for edge in self.edges:
@@ -120,6 +145,8 @@ class Outputs:
             await self._wakeup.wait()
             self._waiting_since = None
             self._waited_s += self._clock.monotonic() - started
+            if not self.on_wake():
+                return
 
     def waited_until(self, now: float) -> float:
         """Seconds spent waiting for credit, up to `now` of the monotonic clock."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from streamcore.batch import Batch, take
+from streamcore.batch import Batch, Columns
 from streamcore.batch.codec import decode_saved
 from streamcore.checkpoint.log import SubtaskEntry
 from streamcore.checkpoint.snapshot_file import SubtaskSnapshot
@@ -13,9 +11,9 @@ from streamcore.errors import IncompatibleSnapshotError
 from streamcore.runtime.chain import RestoredOperator
 from streamcore.runtime.messages import Restore
 from streamcore.runtime.operator_task import edge_name
+from streamcore.runtime.partition import make_partitioner
 from streamcore.runtime.spec import EdgeSpec, JobSpec, Route, VertexSpec
 from streamcore.runtime.subtask import RestoredSubtask
-from streamcore.state.key_groups import subtasks_of
 
 NOTHING_RESTORED = RestoredSubtask({}, [], finished=False)
 
@@ -70,7 +68,10 @@ def read_subtask(restore: Restore, storage: Storage, job: JobSpec, vertex: Verte
                 operators[uid].parts.append((entry.index, entry.parallelism, part))
         logged.append((entry, snapshot.feedback))
     feedback = _in_flight(job, vertex, index, logged, same=same)
-    return RestoredSubtask(operators, feedback, _has_finished(entries, vertex, index, same=same))
+    finished = _has_finished(entries, vertex, index, same=same)
+    if vertex.is_source and any(entry.finished for entry in entries):
+        _refuse_new_splits(vertex, operators)
+    return RestoredSubtask(operators, feedback, finished)
 
 
 def _in_flight(
@@ -97,6 +98,8 @@ def _in_flight(
                 continue
             for form, body in batches:
                 batch = decode_saved(form, body, allow_pickle=job.settings.allow_pickle)
+                if isinstance(batch, Columns) and edge.schema is not None:
+                    batch = Columns(edge.schema, batch.arrays)  # whose rows are of the user's class again
                 own = batch if same else _own_records(edge, batch, entry, vertex, index)
                 if len(own):
                     feedback.append((edge.port, own))
@@ -104,11 +107,29 @@ def _in_flight(
 
 
 def _own_records(edge: EdgeSpec, batch: Batch, entry: SubtaskEntry, vertex: VertexSpec, index: int) -> Batch:
-    key = edge.partitioning.key
-    if edge.partitioning.route is Route.HASH and key is not None:
-        targets = subtasks_of(key.hashes(batch), vertex.max_parallelism, vertex.parallelism)
-        return take(batch, np.flatnonzero(targets == index))
+    """A logged batch, sent again by the edge's own rule."""
+    if edge.partitioning.route is Route.BROADCAST:
+        raise IncompatibleSnapshotError(
+            f"{vertex.name}: records were in flight on a back edge that is broadcast, of which each of the "
+            f"{entry.parallelism} subtasks had seen another part: its parallelism can't change now",
+            hint=f"restore with parallelism {entry.parallelism}",
+        )
+    if edge.partitioning.route in (Route.HASH, Route.CUSTOM):
+        partition = make_partitioner(edge.partitioning, 0, vertex.parallelism, vertex.max_parallelism)
+        return dict(partition(batch)).get(index, [])
     return batch if entry.index % vertex.parallelism == index else []
+
+
+def _refuse_new_splits(vertex: VertexSpec, operators: dict[str, RestoredOperator]) -> None:
+    """A subtask that had finished reads no more, so nothing new may be dealt out among the subtasks."""
+    old = {split for part in operators[vertex.operators[0].uid].parts for split in part[2].own["offsets"]}
+    new = sorted({split.id for split in vertex.splits or ()} - old)
+    if new:
+        raise IncompatibleSnapshotError(
+            f"{vertex.name}: had read a part of its input to the end in the snapshot, and now there is more: "
+            f"{', '.join(new)}",
+            hint="start a job of its own for the new input, or take it away to go on with the old",
+        )
 
 
 def _has_finished(entries: list[SubtaskEntry], vertex: VertexSpec, index: int, *, same: bool) -> bool:

@@ -21,8 +21,9 @@ class SourceTask(SubtaskTask):
             if self._ending or self._closed:
                 return
             before = self.counters.records_in
-            if not self._paused and self._poll(source, limit):
-                self.outputs.settle()
+            found = not self._paused and self._poll(source, limit)
+            self.outputs.settle()  # a poll without records may have found malformed ones
+            if found:
                 await self.outputs.drain()
                 await self._take_turns(self.counters.records_in - before)
             elif not source.exhausted or self._paused:
@@ -45,7 +46,8 @@ class SourceTask(SubtaskTask):
         if flush_at is not None and flush_at <= self._clock.monotonic():
             self.outputs.flush()
             await self.outputs.drain()
-        elif flush_at is not None:
+            return
+        if flush_at is not None:
             deadline = flush_at if deadline is None else min(deadline, flush_at)
         await self._idle(deadline)
 

@@ -35,11 +35,13 @@ class Route(enum.Enum):
 
 @dataclass(frozen=True)
 class Partitioning:
-    """A route and what it needs: the key of HASH, the function (record, targets) -> target of CUSTOM."""
+    """A route and what it needs: the key of HASH, the function (record, targets) -> target of CUSTOM. `location`
+    is the user's line."""
 
     route: Route
     key: KeySelector | None = None
     choose: Callable[[Any, int], int] | None = None
+    location: str = ""
 
     def __str__(self) -> str:
         return f"{self.route.value} by {self.key}" if self.key else self.route.value

@@ -13,11 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from streamcore.batch import Batch
-from streamcore.batch.codec import encode_saved
 from streamcore.checkpoint.log import SubtaskEntry, finished_path, state_path
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
 from streamcore.checkpoint.storage import FileRef, Storage
-from streamcore.errors import CheckpointError, StreamcoreError
+from streamcore.errors import CheckpointError
 from streamcore.runtime.chain import Chain, RestoredOperator
 from streamcore.runtime.counters import Counters
 from streamcore.runtime.elements import END_OF_INPUT, Barrier
@@ -38,6 +37,9 @@ from streamcore.runtime.output import Outputs
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import JobSpec, VertexSpec
 from streamcore.runtime.wakeup import Wakeup
+
+FeedbackLog = dict[str, list[tuple[int, bytes]]]
+"""Name of a back edge → its logged batches, encoded."""
 
 Mail = Trigger | Complete | Abort | Wave | LoopOver | Drain
 
@@ -91,6 +93,7 @@ class SubtaskTask(ABC):
         self._idle_since: float | None = None
         self._ended = False
         self._closed = False
+        wiring.outputs.on_wake = self._commit_while_blocked
 
     def post(self, mail: Mail) -> None:
         """Puts a message of the coordinator into the mailbox."""
@@ -114,6 +117,7 @@ class SubtaskTask(ABC):
                     await self._end(run_finish=True)
             while not self._closed:
                 await self._read_mail()
+                self._check_after_end()
                 if not self._closed:
                     await self._idle(None)
         except BaseException:
@@ -149,11 +153,26 @@ class SubtaskTask(ABC):
         while self._mail:
             mail = self._mail.popleft()
             if isinstance(mail, Complete):
-                self.chain.notify_complete(mail.checkpoint_id)
-                if mail.final:
-                    self._closed = True
+                self._commit(mail)
             elif not self._ended or isinstance(mail, Wave):
                 await self._handle(mail)
+
+    def _commit(self, complete: Complete) -> None:
+        self.chain.notify_complete(complete.checkpoint_id)
+        if complete.final:
+            self._closed = True
+
+    def _commit_while_blocked(self) -> bool:
+        """Commits must not wait for credit: a job that is stopped gives none any more. Between two batches the
+        operators are at rest, so this is as good a moment as any."""
+        completes = [mail for mail in self._mail if isinstance(mail, Complete)]
+        self._mail = deque(mail for mail in self._mail if not isinstance(mail, Complete))
+        for complete in completes:
+            self._commit(complete)
+        return not self._closed
+
+    def _check_after_end(self) -> None:  # noqa: B027 - only a subtask with inputs has something to look at
+        """Looks, each time that something has come after the end, whether it may come."""
 
     async def _idle(self, deadline: float | None) -> None:
         self._idle_since = started = self._clock.monotonic()
@@ -183,7 +202,7 @@ class SubtaskTask(ABC):
         self,
         checkpoint_id: int,
         captured: dict[str, OperatorSnapshot],
-        log: dict[str, list[Batch]],
+        log: FeedbackLog,
         alignment_s: float,
         pause_s: float,
     ) -> None:
@@ -196,15 +215,15 @@ class SubtaskTask(ABC):
         self,
         checkpoint_id: int,
         captured: dict[str, OperatorSnapshot],
-        log: dict[str, list[Batch]],
+        log: FeedbackLog,
         alignment_s: float,
         pause_s: float,
     ) -> None:
         path = state_path(checkpoint_id, *self.id, self.epoch)
         try:
             file = await self._services.in_background(lambda: self._store(path, captured, log))
-        except (StreamcoreError, OSError) as error:
-            self._send(Decline(self.epoch, checkpoint_id, self.id, str(error)))
+        except Exception as error:  # noqa: BLE001 - whatever it was, this part can't be written
+            self._send(Decline(self.epoch, checkpoint_id, self.id, str(error) or type(error).__name__))
             return
         entry = self._entry(file, finished=False)
         self._send(Acknowledge(self.epoch, checkpoint_id, self.id, entry, alignment_s, pause_s))
@@ -216,7 +235,7 @@ class SubtaskTask(ABC):
             self.outputs.flush()
             await self.outputs.drain()
         # a part of every checkpoint that this subtask has not captured before: those with a higher id
-        last = self.chain.capture(self._last_captured + 1)
+        last = self.chain.capture(self._last_captured + 1, with_state=self.wiring.storage is not None)
         await self.outputs.send_all(END_OF_INPUT)
         if self._writes:
             await asyncio.wait(self._writes)  # an acknowledgement after `Finished` would come too late to count
@@ -232,14 +251,10 @@ class SubtaskTask(ABC):
             entry = self._entry(file, finished=True)
         self._send(Finished(self.epoch, self.id, entry))
 
-    def _store(self, path: str, captured: dict[str, OperatorSnapshot], log: dict[str, list[Batch]]) -> FileRef:
+    def _store(self, path: str, captured: dict[str, OperatorSnapshot], log: FeedbackLog) -> FileRef:
         storage, allow_pickle = self.wiring.storage, self.wiring.job.settings.allow_pickle
         assert storage is not None, "a checkpoint was triggered without storage"
-        feedback = {
-            edge: [(int(form), body) for form, body in (encode_saved(b, allow_pickle=allow_pickle) for b in batches)]
-            for edge, batches in log.items()
-        }
-        return storage.put(path, SubtaskSnapshot(captured, feedback).encode(allow_pickle=allow_pickle))
+        return storage.put(path, SubtaskSnapshot(captured, log).encode(allow_pickle=allow_pickle))
 
     def _entry(self, file: FileRef, *, finished: bool) -> SubtaskEntry:
         vertex = self.wiring.vertex

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from streamcore.errors import JobFailedError, MachineError, StreamcoreError
+from streamcore.errors import MachineError
 from streamcore.runtime.attempt import Attempt
 from streamcore.runtime.data_plane import DataPlane
+from streamcore.runtime.failures import as_failure
 from streamcore.runtime.messages import (
     Cancel,
     Cancelled,
@@ -57,7 +58,10 @@ class Worker:
                 message = await self._inbox.get()
                 if isinstance(message, Shutdown):
                     break
-                await self._act(message)
+                try:
+                    await self._act(message)
+                except Exception as error:  # noqa: BLE001 - whatever it was, the coordinator must hear of it
+                    self._send(Failed(message.epoch, None, as_failure(error, f"worker {self._number}")))
         finally:
             reports.cancel()
             if self._attempt is not None:
@@ -66,10 +70,12 @@ class Worker:
                 await self._data_plane.close()
             self.done.set()
 
-    def peer_lost(self, worker: int) -> None:
-        """A data connection to another worker broke."""
+    def peer_lost(self, worker: int, error: Exception | None) -> None:
+        """A data connection to another worker broke, or was given up because of `error`."""
         if self._attempt is not None and not self._attempt.is_over:
-            self._send(Failed(self._attempt.epoch, None, MachineError(f"the connection to worker {worker} is gone")))
+            gone = MachineError(f"the connection to worker {worker} is gone")
+            failure = as_failure(error, f"records from worker {worker}") if error is not None else gone
+            self._send(Failed(self._attempt.epoch, None, failure))
 
     async def _act(self, message: ToWorker) -> None:
         attempt = self._attempt
@@ -84,12 +90,8 @@ class Worker:
             return
         match message:
             case Connect():
-                try:
-                    await attempt.connect(message.addresses)
-                except (StreamcoreError, OSError) as error:
-                    self._send(Failed(attempt.epoch, None, _as_ours(error)))
-                else:
-                    self._send(Connected(attempt.epoch, self._number))
+                await attempt.connect(message.addresses)
+                self._send(Connected(attempt.epoch, self._number))
             case Start():
                 attempt.start()
             case Cancel():
@@ -106,7 +108,3 @@ class Worker:
                 self._send(Report(0, self._number))
             else:
                 self._send(Report(attempt.epoch, self._number, attempt.measure()))
-
-
-def _as_ours(error: Exception) -> StreamcoreError:
-    return error if isinstance(error, StreamcoreError) else JobFailedError(f"a worker can't reach another: {error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 from streamcore.batch import plain
@@ -17,6 +18,7 @@ class TimerQueue:
         self._heap: list[tuple[int, int, Any]] = []
         self._known: set[tuple[int, Any]] = set()
         self._order = itertools.count()  # keys need not be comparable
+        self._is_closed = False
 
     def __len__(self) -> int:
         return len(self._known)
@@ -29,8 +31,8 @@ class TimerQueue:
         return self._heap[0][0] if self._heap else None
 
     def register(self, time_ms: int, key: Any) -> None:
-        """Sets a timer; setting it twice is setting it once."""
-        if (time_ms, key) not in self._known:
+        """Sets a timer; setting it twice is setting it once. After the end of input it is not set any more."""
+        if not self._is_closed and (time_ms, key) not in self._known:
             self._known.add((time_ms, key))
             heapq.heappush(self._heap, (time_ms, next(self._order), key))
 
@@ -38,14 +40,22 @@ class TimerQueue:
         """Removes a timer, if it is set."""
         self._known.discard((time_ms, key))
 
-    def pop_due(self, now_ms: int) -> tuple[int, Any] | None:
-        """Takes the earliest timer that is due, as (time, key)."""
-        due = self.next_ms
-        if due is None or due > now_ms:
-            return None
-        time_ms, _, key = heapq.heappop(self._heap)
-        self._known.discard((time_ms, key))
-        return time_ms, key
+    def close(self) -> int | None:
+        """Lets no timer be set any more; returns the time of the last one that is."""
+        self._is_closed = True
+        return max((time_ms for time_ms, _ in self._known), default=None)
+
+    def take_due(self, now_ms: int) -> Iterator[tuple[int, Any]]:
+        """Takes the timers that are due now, earliest first, as (time, key): not those that are set meanwhile, nor
+        those that are cancelled meanwhile."""
+        due: list[tuple[int, Any]] = []
+        while (next_ms := self.next_ms) is not None and next_ms <= now_ms:
+            time_ms, _, key = heapq.heappop(self._heap)
+            due.append((time_ms, key))
+        for timer in due:
+            if timer in self._known:
+                self._known.discard(timer)
+                yield timer
 
     def capture(self, max_parallelism: int, *, allow_pickle: bool) -> dict[int, bytes]:
         """All timers, encoded by key group."""

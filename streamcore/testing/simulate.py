@@ -127,10 +127,17 @@ class SimulatedWorld:
         self.storage = MemoryStorage()
 
     def run(
-        self, job: JobSpec, config: RunConfig, *, crash_after: int | None = None, max_steps: int = 2_000_000
+        self,
+        job: JobSpec,
+        config: RunConfig,
+        *,
+        crash_after: int | None = None,
+        stop_after_s: float | None = None,
+        max_steps: int = 2_000_000,
     ) -> JobResult | None:
         """Runs a job. With `crash_after`, everything stops dead after so many steps of the event loop - as
-        by kill -9 - unless the job has ended before.
+        by kill -9 - unless the job has ended before. With `stop_after_s`, it is asked to stop gracefully, as by
+        SIGTERM, after so many virtual seconds.
 
         Returns:
             The result, or None after a crash.
@@ -143,7 +150,10 @@ class SimulatedWorld:
         services = SimulatedServices(self.chance, self.storage)
 
         async def main() -> JobResult:
-            return await Coordinator(job, config, LocalWorkers(services), services).run()
+            coordinator = Coordinator(job, config, LocalWorkers(services), services)
+            if stop_after_s is not None:
+                loop.call_later(stop_after_s, coordinator.request_stop, config.on_stop)
+            return await coordinator.run()
 
         loop.max_steps = crash_after if crash_after is not None else max_steps
         try:

@@ -31,7 +31,7 @@ def stopped(tmp_path_factory):
     """The directory of a job `process_jobs` that was stopped after its third checkpoint."""
     root = tmp_path_factory.mktemp("stopped")
     env = StreamEnvironment("process_jobs", checkpoint=Checkpointing(str(root / "checkpoints"), interval=0.05))
-    jobs.numbers(env, output=str(root / "out"), records=RECORDS, rate=4000)
+    jobs.numbers(env, output=str(root / "out"), records=RECORDS, rate=1000)
 
     async def main():
         services = Services()

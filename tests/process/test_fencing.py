@@ -22,7 +22,7 @@ from streamcore.runtime.messages import Acknowledge, Closed, Failed, Finished
 from streamcore.runtime.services import Services
 from streamcore.runtime.worker import Worker
 
-RECORDS = 4000
+RECORDS = 2400
 
 
 def content(directory):
@@ -33,14 +33,13 @@ def content(directory):
 
 
 def test_a_run_that_was_stopped_and_woken_finds_that_another_has_taken_over(runs):
-    settings = {"records": RECORDS, "rate": 4000}
-    old = runs.start("numbers", "--workers", "2", **settings)
+    old = runs.start("numbers", "--workers", "2", records=RECORDS, rate=500)
     old.wait_for("checkpoint complete", count=2)
     group = [old.process.pid, *old.workers]
     assert len(group) == 3
     for pid in group:
         os.kill(pid, signal.SIGSTOP)
-    new = runs.start("numbers", "--workers", "2", restore="latest", **settings).expect(0)
+    new = runs.start("numbers", "--workers", "2", restore="latest", records=RECORDS, rate=1e6).expect(0)
     assert "finished: " in new.text
     assert counted(runs.rows("rows")) == counted(jobs.expected_rows(RECORDS))
     output, log = content(runs.output), content(runs.checkpoints / "log")

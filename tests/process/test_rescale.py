@@ -11,7 +11,7 @@ from streamcore.checkpoint.log import CheckpointLog
 from streamcore.checkpoint.snapshot_file import SubtaskSnapshot
 from streamcore.checkpoint.storage import open_storage
 
-RECORDS = 3000
+RECORDS = 2000
 
 
 def stop(runs, function, parallelism, **settings):
@@ -29,9 +29,9 @@ def snapshot(runs):
     return storage, manifest, parts
 
 
-@pytest.mark.parametrize("parallelism", [1, 2, 3])
+@pytest.mark.parametrize("parallelism", [1, 3])
 def test_keyed_state_columnar_state_timers_and_splits_move(runs, parallelism):
-    stop(runs, "keyed", 2, records=RECORDS, rate=4000)
+    stop(runs, "keyed", 2, records=RECORDS, rate=500)
     storage, manifest, parts = snapshot(runs)
     state = read_state(storage, manifest)
     assert len(state["sums"]["sums"]) == len(state["alarms"]["first"]) == jobs.KEYS
@@ -53,11 +53,11 @@ def test_keyed_state_columnar_state_timers_and_splits_move(runs, parallelism):
     assert {alarm["key"]: alarm["first"] for alarm in alarms} == state["alarms"]["first"]
 
 
-@pytest.mark.parametrize(("parallelism", "workers"), [(1, 1), (2, 2), (3, 1), (3, 2)])
+@pytest.mark.parametrize(("parallelism", "workers"), [(1, 1), (3, 2)])
 def test_records_in_flight_on_a_back_edge_move(runs, parallelism, workers):
     """At 3 the source (of two splits) and the map no longer share a chain, so every vertex has another number."""
     settings = {"records": 300, "release": runs.directory / "release"}
-    stop(runs, "wanderers", 2, rate=600, **settings)
+    stop(runs, "wanderers", 2, rate=100, **settings)
     _, manifest, parts = snapshot(runs)
     in_flight = [batch for part in parts for batches in part.feedback.values() for batch in batches]
     assert in_flight, "nothing was in flight"
@@ -67,19 +67,6 @@ def test_records_in_flight_on_a_back_edge_move(runs, parallelism, workers):
     options = ("--parallelism", str(parallelism), "--workers", str(workers))
     runs.start("wanderers", *options, restore="latest", rate=1e6, **settings).expect(0)
     assert counted(runs.rows("rows")) == counted([{"n": n, "counted": True} for n in range(300)])
-
-
-def test_there_and_back_again(runs):
-    for parallelism in (2, 3, 1):
-        restore = "latest" if runs.checkpoints.exists() else None
-        run = runs.start("keyed", "--parallelism", str(parallelism), restore=restore, records=RECORDS, rate=4000)
-        run.wait_for("checkpoint complete")
-        run.signal(signal.SIGTERM)
-        run.expect(0)
-    runs.start("keyed", "--parallelism", "4", restore="latest", records=RECORDS, rate=1e6).expect(0)
-    assert counted(runs.rows("rows")) == counted(jobs.expected_rows(RECORDS))
-    assert sum(row["count"] for row in runs.rows("sums")) == RECORDS
-    assert len(runs.rows("alarms")) == jobs.KEYS
 
 
 def test_subtasks_that_had_finished_in_part_keep_their_parallelism(runs):
@@ -101,9 +88,9 @@ def test_subtasks_that_had_finished_in_part_keep_their_parallelism(runs):
 
 def test_records_in_flight_on_a_back_edge_that_is_no_more_are_not_dropped_silently(runs):
     settings = {"records": 300, "release": runs.directory / "release"}
-    stop(runs, "wanderers", 2, rate=600, **settings)
+    stop(runs, "wanderers", 2, rate=100, **settings)
     settings["release"].touch()
-    rest = runs.start("wanderers_on_another_edge", "--parallelism", "2", restore="latest", rate=600, **settings)
+    rest = runs.start("wanderers_on_another_edge", "--parallelism", "2", restore="latest", rate=100, **settings)
     rest.expect(4)
     assert "records in flight on the back edge wander.again>wander.1, which the topology no longer has" in rest.text
     assert "restarting" not in rest.text

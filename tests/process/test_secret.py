@@ -124,38 +124,51 @@ def test_a_worker_for_which_nobody_listens(short_directory):
     assert "Traceback" not in left.stderr
 
 
-@pytest.mark.parametrize("answer", ["noise", "bomb", "close", "reflect"])
-def test_a_server_that_does_not_know_the_secret_is_refused_by_the_worker(short_directory, answer):
-    address, boom = short_directory / "coordinator", short_directory / "boom"
+def fake_server(address, answer):
+    """A server that takes one client through the handshake and sends `answer(its proof)` at the end; b"": closes."""
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(address))
     listening.listen()
 
     def serve():
         peer, _ = listening.accept()
-        peer.sendall(bytes(32))
-        proof = peer.recv(64, socket.MSG_WAITALL)
-        assert len(proof) == 64
-        if answer == "noise":
-            peer.sendall(os.urandom(32))
-        elif answer == "bomb":
-            peer.sendall(pickle.dumps(Bomb(boom)).ljust(1000, b"\0"))
-        elif answer == "reflect":  # the worker's own proof is none of ours
-            peer.sendall(proof[32:])
-        else:
-            peer.close()
-            return
-        drained(peer)
+        with listening, peer:
+            peer.sendall(bytes(32))
+            proof = peer.recv(64, socket.MSG_WAITALL)
+            if content := answer(proof):
+                peer.sendall(content)
+                drained(peer)
 
     server = threading.Thread(target=serve, daemon=True)
     server.start()
+    return server
+
+
+def test_a_worker_refuses_a_server_that_does_not_know_the_secret(short_directory):
+    address, boom = short_directory / "coordinator", short_directory / "boom"
+    server = fake_server(address, lambda proof: pickle.dumps(Bomb(boom)).ljust(1000, b"\0"))
     left = worker(address, SECRET)
     server.join(10)
-    listening.close()
     assert left.returncode == 5
-    assert ("closed the connection" if answer == "close" else "doesn't know the job's secret") in left.stderr
+    assert "the other side doesn't know the job's secret" in left.stderr
     assert "Traceback" not in left.stderr
     assert not boom.exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (lambda proof: os.urandom(32), "the other side doesn't know the job's secret"),
+        (lambda proof: proof[32:], "the other side doesn't know the job's secret"),  # the client's own proof
+        (lambda proof: b"", "the other side closed the connection during the handshake"),
+    ],
+    ids=["noise", "reflection", "nothing"],
+)
+def test_a_client_refuses_a_server_that_does_not_know_the_secret(short_directory, answer, reason):
+    server = fake_server(short_directory / "s", answer)
+    with pytest.raises(HandshakeError, match=reason):
+        asyncio.run(connect(str(short_directory / "s"), SECRET, print, lambda _: None))
+    server.join(10)
 
 
 def serve_and(address, act):

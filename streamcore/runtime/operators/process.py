@@ -32,8 +32,7 @@ class _Process(Operator):
 
     def fire_timers(self, now_ms: int) -> None:
         timers, current = self.context.store.timers, self.context.store.current
-        while (due := timers.pop_due(now_ms)) is not None:
-            time_ms, current.key = due
+        for time_ms, current.key in timers.take_due(now_ms):
             self._function.on_timer(time_ms, self._ctx)
         self._ctx.flush()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from streamcore.batch import Batch
@@ -79,7 +80,7 @@ class SourceOperator(Operator):
     def capture(self, checkpoint_id: int) -> Any:
         offsets = {split_id: (offset, True) for split_id, offset in self._done.items()}
         offsets.update({split_id: (reader.offset, False) for split_id, reader in self._readers.items()})
-        return {"offsets": offsets}
+        return {"offsets": copy.deepcopy(offsets)}  # a reader may change its offset in place
 
     def close(self) -> None:
         for reader in self._readers.values():

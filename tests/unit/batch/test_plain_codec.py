@@ -26,7 +26,6 @@ from streamcore.errors import StateCodecError
 class Point:
     x: Any
     y: Any = None
-    seen: list = field(default_factory=list, compare=False, init=False)
 
 
 class Pair(NamedTuple):
@@ -172,10 +171,22 @@ class Holder:
     thing: Any
 
 
+@dataclass
+class Derived:
+    """Can't be built from what it holds: one field is not the constructor's."""
+
+    x: int
+    doubled: int = field(init=False)
+
+    def __post_init__(self):
+        self.doubled = 2 * self.x
+
+
 @pytest.mark.parametrize(
     "value",
     [
         Strange(),
+        Derived(1),
         object(),
         lambda: 1,
         range(3),

@@ -121,6 +121,21 @@ def test_held_feedback_does_not_count_as_deep():
     assert [numbers(poll) for poll in poll_all(gate)] == [[1], [1]]
 
 
+def test_deep_feedback_that_is_held_does_not_starve_the_barrier_it_waits_for():
+    gate = make_gate("fbb")
+    gate.alignment.barrier(1, 1)
+    gate.refresh()
+    fill(gate, 1, ["behind the barrier"] * 10 * LIMIT)
+    fill(gate, 0, Barrier(1))
+    for _ in range(20):
+        fill(gate, 2, ["back"])
+        ((_, element),) = gate.poll()
+        if element == Barrier(1):
+            break
+    else:
+        pytest.fail("the barrier starved")
+
+
 def test_a_held_forward_channel_is_not_read():
     gate = make_gate("ff")
     gate.alignment.barrier(0, 1)

@@ -57,10 +57,9 @@ def test_heap_state_and_timers(widths, values):
     for i, store in enumerate(restored):
         value, many = store.declare(ValueState("v", None)), store.declare(ListState("l"))
         store.check_all_claimed("op")
-        timers = []
-        while (due := store.timers.pop_due(2**80)) is not None:
-            timers.append(due)
+        timers = list(store.timers.take_due(2**80))
         assert [t for t, _ in timers] == sorted(t for t, _ in timers)
+        assert all(owner(key, after, groups) == i for _, key in timers)
         for key in values:
             store.current.key = key
             if value.get() is not None:

@@ -24,13 +24,11 @@ def test_against_a_set(operations):
             queue.cancel(time_ms, key)
             model.discard((time_ms, key))
         else:
-            due = queue.pop_due(time_ms)
-            if due is None:
-                assert all(t > time_ms for t, _ in model)
-            else:
-                assert due in model
-                assert due[0] == min(t for t, _ in model) <= time_ms
-                model.remove(due)
+            due = list(queue.take_due(time_ms))
+            assert [t for t, _ in due] == sorted(t for t, _ in due)
+            assert set(due) == {timer for timer in model if timer[0] <= time_ms}
+            assert len(due) == len(set(due))
+            model.difference_update(due)
         assert len(queue) == len(model)
         assert queue.next_ms == min((t for t, _ in model), default=None)
 
@@ -41,5 +39,27 @@ def test_a_timer_that_was_cancelled_and_set_again_fires_once():
         queue.register(5, "k")
         queue.cancel(5, "k")
     queue.register(5, "k")
-    assert queue.pop_due(5) == (5, "k")
-    assert queue.pop_due(5) is None
+    assert list(queue.take_due(5)) == [(5, "k")]
+    assert list(queue.take_due(5)) == []
+
+
+def test_what_is_set_or_cancelled_while_timers_fire():
+    queue = TimerQueue()
+    for key in "abc":
+        queue.register(5, key)
+    fired = []
+    for _, key in queue.take_due(5):
+        fired.append(key)
+        queue.register(4, key + key)  # fires in the next round, not in this one
+        queue.cancel(5, "c")
+    assert fired == ["a", "b"]
+    assert sorted(queue.take_due(5)) == [(4, "aa"), (4, "bb")]
+
+
+def test_after_the_end_no_timer_is_set():
+    queue = TimerQueue()
+    queue.register(7, "k")
+    assert queue.close() == 7
+    queue.register(9, "k")
+    assert list(queue.take_due(10)) == [(7, "k")]
+    assert queue.next_ms is None
