@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 KILLS ?= 50
+SECONDS ?= 60
 
-.PHONY: run test lint chaos bench apps clean
+.PHONY: run test lint chaos soak bench apps clean
 
 run: $(VENV)/installed  ## the main job on the shipped ratings
 	$(BIN)/streamcore run online_mf
@@ -19,6 +20,9 @@ lint: $(VENV)/installed-dev
 
 chaos: $(VENV)/installed-dev  ## kill -9 at random moments, KILLS times
 	$(BIN)/python tests/process/chaos.py --kills $(KILLS)
+
+soak: $(VENV)/installed-dev  ## a fast source before a slow sink: memory over SECONDS
+	$(BIN)/python tests/process/backpressure_job.py --seconds $(SECONDS)
 
 bench: $(VENV)/installed-bench  ## speeds, as ratios to bare loops, into build/bench.json
 	$(BIN)/python -m tests.bench.run
@@ -36,7 +40,10 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@
 
-$(VENV)/installed-bench: $(VENV)/installed-dev
+$(VENV)/installed-soak: $(VENV)/installed-dev  ## a fast source before a slow sink: memory over SECONDS
+	$(BIN)/python tests/process/backpressure_job.py --seconds $(SECONDS)
+
+bench: $(VENV)/installed-dev
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	@touch $@
 

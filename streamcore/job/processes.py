@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import pickle
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -62,8 +64,7 @@ class ProcessLink:
         if self._lost:
             return
         self._lost = True
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._kill()
         if not self.greeted.done():
             self.greeted.set_exception(MachineError(f"worker {self._number} {reason} before it was ready"))
         else:
@@ -74,9 +75,13 @@ class ProcessLink:
         try:
             await asyncio.wait_for(asyncio.shield(self._watch), LEAVE_TIMEOUT_S)
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            self._kill()
             await self._watch
+
+    def _kill(self) -> None:
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)  # Process.kill would reap it unseen by its watcher
 
     async def _wait_for_exit(self) -> None:
         code = await self._process.wait()
