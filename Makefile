@@ -40,10 +40,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@
 
-$(VENV)/installed-soak: $(VENV)/installed-dev  ## a fast source before a slow sink: memory over SECONDS
-	$(BIN)/python tests/process/backpressure_job.py --seconds $(SECONDS)
-
-bench: $(VENV)/installed-dev
+$(VENV)/installed-bench: $(VENV)/installed-dev
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	@touch $@
 
