@@ -53,10 +53,15 @@ def _row(name: str, workers: int, runs: list[Measured]) -> dict[str, Any]:
         "workers": workers,
         "input": "generated",
         "records_per_s": statistics.median(run.records / run.seconds for run in runs),
-        "ratio_to_limit": statistics.median(run.limit_s / run.seconds for run in runs),
+        "ratio_to_limit": _ratio(runs),
         "correct": all(run.correct for run in runs),
         "note": runs[-1].note,
     }
+
+
+def _ratio(runs: list[Measured]) -> float | None:
+    ratios = [run.limit_s / run.seconds for run in runs if run.limit_s is not None]
+    return statistics.median(ratios) if ratios else None
 
 
 def _print_checkpoint_cost(measured: dict[str, list[Measured]]) -> None:
