@@ -275,7 +275,7 @@ class DataStream(Generic[T]):
             )
 
     def _selector(self, key: Any) -> KeySelector:
-        selector = KeySelector(key)
+        selector = KeySelector(key, self.schema.names if self.schema is not None else ())
         if self.schema is not None:
             for name in selector.fields:
                 if name not in self.schema.by_name:

@@ -166,21 +166,19 @@ class Coordinator:
                 return
             except _AttemptFailedError as failure:
                 error = failure.error
-                if isinstance(error, _FINAL_ERRORS):
-                    raise error from None
-                delay_s = policy.delay_s(self._clock.monotonic())
-                if delay_s is None:
-                    raise error from None
-                self.status.restarts += 1
-                self.status.state = "restarting"
-                where = self._checkpoints.path_of_newest() if self._checkpoints else None
-                logger.warning(
-                    "attempt failed: %s; restarting in %.1f s from %s",
-                    error.message, delay_s, where or "the beginning",
-                    extra={"job": self._job.name, "epoch": self._epoch},
-                )  # fmt: skip
-                await self._cancel_attempt()
-                await self._clock.sleep(delay_s)
+            delay_s = None if isinstance(error, _FINAL_ERRORS) else policy.delay_s(self._clock.monotonic())
+            if delay_s is None:
+                raise error  # with the user's own exception as its cause, where it was raised in this process
+            self.status.restarts += 1
+            self.status.state = "restarting"
+            where = self._checkpoints.path_of_newest() if self._checkpoints else None
+            logger.warning(
+                "attempt failed: %s; restarting in %.1f s from %s",
+                error.message, delay_s, where or "the beginning",
+                extra={"job": self._job.name, "epoch": self._epoch},
+            )  # fmt: skip
+            await self._cancel_attempt()
+            await self._clock.sleep(delay_s)
 
     async def _attempt(self) -> None:
         self._epoch += 1

@@ -161,7 +161,8 @@ class Chain:
             except Exception as error:
                 if not partitioning.location:
                     raise
-                raise describe_failure(f"partitioning {partitioning}", partitioning.location, error) from error
+                explained = describe_failure(f"partitioning {partitioning}", partitioning.location, error)
+                raise explained from explained.__cause__
 
         return send
 
@@ -184,7 +185,8 @@ class Chain:
                     batch = to_columns(batch, schema)
                 process(batch, port)
             except Exception as error:
-                raise describe_failure(f"operator {spec.name!r}", spec.location, error) from error
+                explained = describe_failure(f"operator {spec.name!r}", spec.location, error)
+                raise explained from explained.__cause__
 
         return receive
 
@@ -194,4 +196,5 @@ def guard(spec: OperatorSpec, call: Callable[[], None]) -> None:
     try:
         call()
     except Exception as error:
-        raise describe_failure(f"operator {spec.name!r}", spec.location, error) from error
+        explained = describe_failure(f"operator {spec.name!r}", spec.location, error)
+        raise explained from explained.__cause__

@@ -39,6 +39,7 @@ def describe_failure(what: str, location: str, error: Exception) -> StreamcoreEr
     shown = f" on record {record}" if record else ""
     wrapped = UserFunctionError(f"{place}: {type(error).__name__}: {error}{shown}", hint="", traceback_text=text)
     wrapped.operator = place  # type: ignore[attr-defined]
+    wrapped.__cause__ = error
     return wrapped
 
 

@@ -16,8 +16,9 @@ from streamcore.kernels.hashing import fold_hashes, hash_keys
 class KeySelector:
     """Finds keys by field name(s) or with the user's function. A tuple of names gives tuple keys."""
 
-    def __init__(self, by: str | tuple[str, ...] | Callable[[Any], Any]) -> None:
+    def __init__(self, by: str | tuple[str, ...] | Callable[[Any], Any], names: tuple[str, ...] = ()) -> None:
         self.by = by
+        self._names = names  # of the stream's fields, by which plain tuples are read
         self.fields: tuple[str, ...] = (by,) if isinstance(by, str) else by if isinstance(by, tuple) else ()
         self.single = isinstance(by, str)
 
@@ -30,7 +31,11 @@ class KeySelector:
         """A function from record to key for rows that look like `sample`."""
         if callable(self.by):
             return self.by
-        get = (operator.itemgetter if isinstance(sample, dict) else operator.attrgetter)(*self.fields)
+        get: Callable[[Any], Any]
+        if isinstance(sample, tuple) and self._names and not hasattr(sample, self.fields[0]):
+            get = operator.itemgetter(*map(self._names.index, self.fields))
+        else:
+            get = (operator.itemgetter if isinstance(sample, dict) else operator.attrgetter)(*self.fields)
         if len(self.fields) == 1 and not self.single:
             return lambda record: (get(record),)
         return get

@@ -187,3 +187,12 @@ def test_a_restart_without_checkpoints_starts_over_and_results_come_once():
 
     env = StreamEnvironment(restart=FixedDelay(attempts=2, delay=0.0), batch_size=2)
     assert sorted(env.from_values([1, 2, 3, 4]).map(fail_once).execute_and_collect()) == [1, 2, 3, 4]
+
+
+def test_the_user_s_exception_is_the_cause():
+    def fail(record):
+        raise KeyError(record)
+
+    with pytest.raises(UserFunctionError) as caught:
+        StreamEnvironment().from_values([1]).map(fail).execute_and_collect()
+    assert isinstance(caught.value.__cause__, KeyError)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from streamcore import Columns, StreamEnvironment
+from streamcore import Columns, Schema, StreamEnvironment
 
 
 @dataclass(frozen=True)
@@ -196,3 +196,13 @@ def test_key_by_again_uses_the_new_key(env):
         .execute_and_collect()
     )
     assert sorted((r.page, r.count) for r in results) == sorted(Counter(v.page for v in VISITS).items())
+
+
+@pytest.mark.parametrize("parallelism", [1, 3])
+def test_plain_tuples_on_a_typed_stream_are_keyed_by_position(parallelism):
+    env = StreamEnvironment(parallelism=parallelism)
+    stream = env.from_values([(1, "a"), (2, "b"), (3, "a")], Schema.of(n=int, s=str))
+    assert sorted(tuple(r) for r in stream.key_by("s").count(emit="final").execute_and_collect()) == [
+        ("a", 2),
+        ("b", 1),
+    ]
