@@ -27,10 +27,10 @@ from streamcore.errors import (
 from streamcore.job.checkpoints import Checkpoints
 from streamcore.job.config import RunConfig, StopMode
 from streamcore.job.links import WorkerLost, Workers
+from streamcore.job.loops import LoopWatch
 from streamcore.job.placement import place
 from streamcore.job.pool import WorkerPool
 from streamcore.job.status import JobResult, JobStatus
-from streamcore.job.termination import LoopTermination
 from streamcore.runtime.messages import (
     Abort,
     Acknowledge,
@@ -54,7 +54,6 @@ from streamcore.runtime.messages import (
     Subtask,
     ToCoordinator,
     Trigger,
-    Wave,
     WaveReply,
 )
 from streamcore.runtime.services import Services
@@ -62,7 +61,6 @@ from streamcore.runtime.spec import JobSpec
 
 CANCEL_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 60.0
-_FIRST_WAVE_PAUSE_S, _LAST_WAVE_PAUSE_S = 0.001, 0.05
 
 _FINAL_ERRORS = (FencedError, IncompatibleSnapshotError, DamagedCheckpointError, UsageError, BadRecordError)
 """What no restart can mend."""
@@ -112,8 +110,7 @@ class Coordinator:
         self._stopping_id: int | None = None
         self._open: set[Subtask] = set()
         self._unfinished: set[Subtask] = set()
-        self._loops: dict[int, LoopTermination] = {}
-        self._wave_pause_s: dict[int, float] = {}
+        self._loops = LoopWatch(job, 0)
 
     def request_stop(self, mode: StopMode) -> None:
         """Asks for a graceful end: `snapshot` stops at a last checkpoint, `drain` ends the input."""
@@ -187,7 +184,7 @@ class Coordinator:
         members = self._job.subtasks()
         self._open, self._unfinished = set(members), set(members)
         self._stopping_id = None
-        self._make_loops()
+        self._loops = LoopWatch(self._job, self._epoch)
         if self._checkpoints is not None:
             self._checkpoints.begin_attempt(self._epoch)
         await self._start_workers()
@@ -253,8 +250,9 @@ class Coordinator:
             case Finished():
                 await self._on_finished(event)
             case OutsideEnded():
-                if self._loops[event.loop].outside_ended(event.subtask):
-                    self._start_wave(event.loop)
+                wave = self._loops.outside_ended(event)
+                if wave is not None:
+                    self._pool.broadcast(wave)
             case WaveReply():
                 self._on_wave_reply(event)
             case Closed():
@@ -266,7 +264,7 @@ class Coordinator:
         if tick.kind == "heartbeat":
             await self._check_heartbeats()
         elif tick.kind == "wave":
-            self._start_wave(tick.number)
+            self._pool.broadcast(self._loops.wave(tick.number))
         elif tick.kind == "close":
             self._refuse_unclosed()
         elif tick.kind == "timeout" and checkpoints is not None and checkpoints.pending == tick.number:
@@ -330,31 +328,12 @@ class Coordinator:
             self._stopping_id = checkpoints.begin()
             await self._complete_checkpoint()
 
-    def _make_loops(self) -> None:
-        self._loops = {}
-        for loop in sorted({vertex.loop for vertex in self._job.vertices if vertex.loop is not None}):
-            members = [
-                (vertex.id, index)
-                for vertex in self._job.vertices
-                if vertex.loop == loop
-                for index in range(vertex.parallelism)
-            ]
-            self._loops[loop] = LoopTermination(members)
-            self._wave_pause_s[loop] = _FIRST_WAVE_PAUSE_S
-
-    def _start_wave(self, loop: int) -> None:
-        self._pool.broadcast(Wave(self._epoch, loop, self._loops[loop].start_wave()))
-
     def _on_wave_reply(self, reply: WaveReply) -> None:
-        detector = self._loops[reply.loop]
-        if not detector.reply(reply.number, reply.subtask, reply.sent, reply.received, passive=reply.passive):
-            return
-        if detector.is_over:
-            self._pool.broadcast(LoopOver(self._epoch, reply.loop))
-            return
-        pause_s = self._wave_pause_s[reply.loop]
-        self._wave_pause_s[reply.loop] = min(2 * pause_s, _LAST_WAVE_PAUSE_S)
-        self._tick_later("wave", pause_s, reply.loop)
+        match self._loops.reply(reply):
+            case LoopOver() as over:
+                self._pool.broadcast(over)
+            case float(pause_s):
+                self._tick_later("wave", pause_s, reply.loop)
 
     async def _begin_stop(self) -> None:
         checkpoints = self._checkpoints

@@ -184,7 +184,7 @@ class Chain:
                 elif form is Form.COLUMNS and schema is not None:
                     batch = to_columns(batch, schema)
                 process(batch, port)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - explained and raised again
                 explained = describe_failure(f"operator {spec.name!r}", spec.location, error)
                 raise explained from explained.__cause__
 
@@ -195,6 +195,6 @@ def guard(spec: OperatorSpec, call: Callable[[], None]) -> None:
     """Runs a call into an operator; what it raises names the operator."""
     try:
         call()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - explained and raised again
         explained = describe_failure(f"operator {spec.name!r}", spec.location, error)
         raise explained from explained.__cause__

@@ -40,8 +40,8 @@ class Outer(ProcessFunction):
             ctx.side_output(AGAIN_OUTER, (number, outer + 1, 0))
 
 
-def nested(sink: MemorySink, parallelism: int):
-    env = StreamEnvironment("nested", parallelism=parallelism, batch_size=2, buffer_timeout=0.0005)
+def nested_loops(env: StreamEnvironment):
+    """The stream of results of a loop in a loop."""
     numbers = env.from_values([(number, 0, 0) for number in range(RECORDS)])
     with env.loop() as outer_loop:
         rounds = numbers.union(outer_loop.feedback)
@@ -50,7 +50,12 @@ def nested(sink: MemorySink, parallelism: int):
             inner_loop.close(steps.side_output(AGAIN_INNER))
         done = steps.process(Outer())
         outer_loop.close(done.side_output(AGAIN_OUTER))
-    done.sink(sink)
+    return done
+
+
+def nested(sink: MemorySink, parallelism: int):
+    env = StreamEnvironment("nested", parallelism=parallelism, batch_size=2, buffer_timeout=0.0005)
+    nested_loops(env).sink(sink)
     return env.compile()
 
 
@@ -104,12 +109,4 @@ def config(world: SimulatedWorld, checkpointing: Checkpointing) -> RunConfig:
 
 def test_a_nested_loop_runs_over_two_processes():
     env = StreamEnvironment("nested", workers=2, parallelism=2)
-    numbers = env.from_values([(number, 0, 0) for number in range(RECORDS)])
-    with env.loop() as outer_loop:
-        rounds = numbers.union(outer_loop.feedback)
-        with env.loop() as inner_loop:
-            steps = rounds.connect(inner_loop.feedback).key_by(lambda r: r[0], lambda r: r[0]).process(Inner())
-            inner_loop.close(steps.side_output(AGAIN_INNER))
-        done = steps.process(Outer())
-        outer_loop.close(done.side_output(AGAIN_OUTER))
-    assert collections.Counter(done.execute_and_collect()) == expected_nested()
+    assert collections.Counter(nested_loops(env).execute_and_collect()) == expected_nested()

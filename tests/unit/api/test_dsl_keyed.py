@@ -202,7 +202,5 @@ def test_key_by_again_uses_the_new_key(env):
 def test_plain_tuples_on_a_typed_stream_are_keyed_by_position(parallelism):
     env = StreamEnvironment(parallelism=parallelism)
     stream = env.from_values([(1, "a"), (2, "b"), (3, "a")], Schema.of(n=int, s=str))
-    assert sorted(tuple(r) for r in stream.key_by("s").count(emit="final").execute_and_collect()) == [
-        ("a", 2),
-        ("b", 1),
-    ]
+    counted = stream.key_by("s").count(emit="final").execute_and_collect()
+    assert sorted(map(tuple, counted)) == [("a", 2), ("b", 1)]
