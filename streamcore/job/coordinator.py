@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from typing import Literal
 
 from streamcore.errors import (
     BadRecordError,
@@ -68,11 +69,14 @@ _FINAL_ERRORS = (FencedError, IncompatibleSnapshotError, DamagedCheckpointError,
 logger = logging.getLogger("streamcore.job")
 
 
+TickKind = Literal["checkpoint", "timeout", "heartbeat", "wave", "close"]
+
+
 @dataclass(frozen=True, slots=True)
 class _Tick:
     """A moment that the coordinator has set itself."""
 
-    kind: str
+    kind: TickKind
     epoch: int
     number: int = 0
 
@@ -145,6 +149,11 @@ class Coordinator:
         if self._config.checkpointing is not None:
             self._checkpoints = Checkpoints(self._job, self._config.checkpointing, self._services, self.status)
             self._checkpoints.find(self._config.restore)
+        elif self._config.restore is not None:
+            raise UsageError(
+                f"there is no checkpointing to restore {self._config.restore!r} with",
+                hint="say where checkpoints are kept: checkpoint=Checkpointing(directory), or --checkpoint-dir",
+            )
         for vertex in self._job.vertices:
             for spec in vertex.operators:
                 if spec.prepare is not None:
@@ -391,7 +400,7 @@ class Coordinator:
             elif isinstance(event, _StopRequest):
                 self._stop = event.mode
 
-    def _tick_later(self, kind: str, delay_s: float, number: int = 0) -> None:
+    def _tick_later(self, kind: TickKind, delay_s: float, number: int = 0) -> None:
         tick = _Tick(kind, self._epoch, number)
         asyncio.get_running_loop().call_later(delay_s, self._events.put_nowait, tick)
 

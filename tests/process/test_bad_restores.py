@@ -16,7 +16,7 @@ from streamcore.checkpoint.log import CheckpointLog
 from streamcore.checkpoint.storage import open_storage
 from streamcore.cli.main import cli
 from streamcore.connectors.file_sink import read_jsonl
-from streamcore.errors import MachineError
+from streamcore.errors import MachineError, UsageError
 from streamcore.job.coordinator import Coordinator
 from streamcore.job.links import LocalWorkers
 from streamcore.job.processes import ProcessWorkers
@@ -286,4 +286,11 @@ def test_a_checkpoint_directory_that_cannot_be_written(place, tmp_path):
     env = StreamEnvironment("job", checkpoint=Checkpointing(str(tmp_path / "file")))
     env.from_values([1]).print()
     with pytest.raises(MachineError, match=f"the checkpoint directory {tmp_path}/file can't be written"):
+        env.execute()
+
+
+def test_restore_without_checkpointing_is_refused():
+    env = StreamEnvironment(restore="latest")
+    env.from_values([1]).print()
+    with pytest.raises(UsageError, match="no checkpointing to restore 'latest'"):
         env.execute()
