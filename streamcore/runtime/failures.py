@@ -57,11 +57,19 @@ def as_failure(error: Exception, place: str) -> StreamcoreError:
 
 
 def _record_at_fault(tb: TracebackType | None) -> str:
+    """The record of the engine's loop that was at work. Comprehensions of Python 3.12 and later keep their variable
+    to themselves: there it is the first argument of the user's function."""
     found: str | None = None
+    argument: str | None = None
     while tb is not None:
-        if is_engine_file(tb.tb_frame.f_code.co_filename) and _RECORD_VARIABLE in tb.tb_frame.f_locals:
-            found = repr(tb.tb_frame.f_locals[_RECORD_VARIABLE])
+        frame = tb.tb_frame
+        if is_engine_file(frame.f_code.co_filename):
+            argument = None
+            if _RECORD_VARIABLE in frame.f_locals:
+                found = repr(frame.f_locals[_RECORD_VARIABLE])
+        elif argument is None:
+            names = [name for name in frame.f_code.co_varnames[: frame.f_code.co_argcount] if name != "self"]
+            argument = repr(frame.f_locals[names[0]]) if names and names[0] in frame.f_locals else ""
         tb = tb.tb_next
-    if found is None:
-        return ""
-    return found if len(found) <= 200 else found[:199] + "…"
+    shown = found or argument or ""
+    return shown if len(shown) <= 200 else shown[:199] + "…"
