@@ -60,7 +60,8 @@ def test_a_function_that_raises_at_first_is_run_again_from_the_newest_checkpoint
     env = environment(paths, restart=FixedDelay(attempts=2, delay=0.01), workers=workers)
     build(env, paths, failures=2, log=str(paths.log))
     result = env.execute()
-    assert 1 <= result.restarts <= paths.failures == 2  # both subtasks may stumble in one attempt
+    assert 1 <= result.restarts <= 2
+    assert 2 <= paths.failures <= 3  # both subtasks may stumble before the first is heard of
     assert result.records_read < RECORDS  # the last attempt went on from a checkpoint
     assert_exactly_once(paths)
 
