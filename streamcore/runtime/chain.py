@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from streamcore.batch import Batch, to_columns, to_rows
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot
@@ -16,6 +18,8 @@ from streamcore.runtime.spec import EdgeSpec, Form, OperatorSpec, Partitioning, 
 from streamcore.runtime.wakeup import Wakeup
 from streamcore.state.key_groups import group_range
 from streamcore.state.store import KeyedStore
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -105,7 +109,7 @@ class Chain:
         for spec, operator, store in zip(self.vertex.operators, self.operators, self._stores, strict=True):
             due = store.timers.next_ms
             if due is not None and due <= now_ms:
-                guard(spec, lambda operator=operator: operator.fire_timers(now_ms))  # type: ignore[misc]
+                guard(spec, partial(operator.fire_timers, now_ms))
 
     def finish(self) -> None:
         """Ends the operators, parents first: the timers that wait now fire at once, later ones never, then each
@@ -113,7 +117,7 @@ class Chain:
         for spec, operator, store in zip(self.vertex.operators, self.operators, self._stores, strict=True):
             last = store.timers.close()
             if last is not None:
-                guard(spec, lambda operator=operator, last=last: operator.fire_timers(last))  # type: ignore[misc]
+                guard(spec, partial(operator.fire_timers, last))
             guard(spec, operator.finish)
 
     def capture(self, checkpoint_id: int, *, with_state: bool = True) -> dict[str, OperatorSnapshot]:
@@ -121,18 +125,15 @@ class Chain:
         only that."""
         captured: dict[str, OperatorSnapshot] = {}
         for spec, operator, store in zip(self.vertex.operators, self.operators, self._stores, strict=True):
-
-            def capture(spec: OperatorSpec = spec, operator: Operator = operator, store: KeyedStore = store) -> None:
-                keyed = store.capture() if with_state else {}
-                captured[spec.uid] = OperatorSnapshot(keyed, operator.capture(checkpoint_id))
-
-            guard(spec, capture)
+            keyed = guard(spec, store.capture) if with_state else {}
+            own = guard(spec, partial(operator.capture, checkpoint_id))
+            captured[spec.uid] = OperatorSnapshot(keyed, own)
         return captured
 
     def notify_complete(self, checkpoint_id: int) -> None:
         """Tells every operator that a checkpoint is complete."""
         for spec, operator in zip(self.vertex.operators, self.operators, strict=True):
-            guard(spec, lambda operator=operator: operator.notify_complete(checkpoint_id))  # type: ignore[misc]
+            guard(spec, partial(operator.notify_complete, checkpoint_id))
 
     def close(self) -> list[Exception]:
         """Closes every operator, whatever the others do; returns what they raised."""
@@ -191,10 +192,10 @@ class Chain:
         return receive
 
 
-def guard(spec: OperatorSpec, call: Callable[[], None]) -> None:
+def guard(spec: OperatorSpec, call: Callable[[], T]) -> T:
     """Runs a call into an operator; what it raises names the operator."""
     try:
-        call()
+        return call()
     except Exception as error:  # noqa: BLE001 - explained and raised again
         explained = describe_failure(f"operator {spec.name!r}", spec.location, error)
         raise explained from explained.__cause__

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from streamcore.runtime.chain import guard
 from streamcore.runtime.messages import Drain, Trigger
 from streamcore.runtime.operators.source import SourceOperator
@@ -30,15 +32,7 @@ class SourceTask(SubtaskTask):
                 await self._rest(source)
 
     def _poll(self, source: SourceOperator, limit: int) -> bool:
-        spec = self.wiring.vertex.operators[0]
-        found = False
-
-        def poll() -> None:
-            nonlocal found
-            found = source.poll(limit)
-
-        guard(spec, poll)
-        return found
+        return guard(self.wiring.vertex.operators[0], partial(source.poll, limit))
 
     async def _rest(self, source: SourceOperator) -> None:
         deadline = None if self._paused else source.wake_at
