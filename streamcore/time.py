@@ -17,6 +17,12 @@ from streamcore.errors import UsageError
 Duration = NewType("Duration", float)
 """A length of time in seconds."""
 
+MIN_TIME = -(1 << 63)
+"""Before all event time: the watermark of a stream that has had none."""
+
+MAX_TIME = (1 << 63) - 1
+"""After all event time: the watermark at the end of input."""
+
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _PATTERN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
 
@@ -56,6 +62,10 @@ class Clock:
     def monotonic(self) -> float:
         """Seconds of the running loop's clock; only differences mean anything."""
         return asyncio.get_running_loop().time()
+
+    def wall_s(self) -> float:
+        """Wall-clock time in seconds since the epoch, for latencies between processes."""
+        return time.time()
 
     def now_ms(self) -> int:
         """Wall-clock time in milliseconds since the epoch, for timers and labels."""

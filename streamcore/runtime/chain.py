@@ -11,7 +11,7 @@ from streamcore.batch import Batch, to_columns, to_rows
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot
 from streamcore.runtime.counters import Counters
 from streamcore.runtime.failures import describe_failure
-from streamcore.runtime.operator import Operator, OperatorContext, Output, Receiver, SavedOperator
+from streamcore.runtime.operator import Advance, Operator, OperatorContext, Output, Receiver, SavedOperator
 from streamcore.runtime.output import EdgeOutput
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import EdgeSpec, Form, OperatorSpec, Partitioning, VertexSpec
@@ -111,6 +111,15 @@ class Chain:
             if due is not None and due <= now_ms:
                 guard(spec, partial(operator.fire_timers, now_ms))
 
+    def advance(self, time_ms: int) -> None:
+        """Event time has come to `time_ms` on all inputs."""
+        guard(self.vertex.operators[0], partial(self.head.advance, time_ms))
+
+    def before_barrier(self) -> None:
+        """Lets the operators emit what is to be downstream's state instead of theirs, parents first."""
+        for spec, operator in zip(self.vertex.operators, self.operators, strict=True):
+            guard(spec, operator.before_barrier)
+
     def finish(self) -> None:
         """Ends the operators, parents first: the timers that wait now fire at once, later ones never, then each
         operator emits what is left."""
@@ -149,8 +158,10 @@ class Chain:
         for index, spec in enumerate(self.vertex.operators):
             if spec.parent >= 0:
                 self._attach(spec.parent, spec.tag, self._receiver(index, 0))
+                self._outputs[spec.parent].watermarks.append(self._advancer(index))
         for edge, output in outputs:
             self._attach(edge.operator, edge.tag, self._edge_writer(edge.partitioning, output))
+            self._outputs[edge.operator].watermarks.append(output.write_watermark)
 
     def _edge_writer(self, partitioning: Partitioning, output: EdgeOutput) -> Receiver:
         counters, write = self._counters, output.write
@@ -173,6 +184,10 @@ class Chain:
             output.main.append(receive)
         else:
             output.side.setdefault(tag, []).append(receive)
+
+    def _advancer(self, index: int) -> Advance:
+        spec, operator = self.vertex.operators[index], self.operators[index]
+        return lambda time_ms: guard(spec, partial(operator.advance, time_ms))
 
     def _receiver(self, index: int, port: int) -> Receiver:
         spec, operator = self.vertex.operators[index], self.operators[index]

@@ -45,6 +45,8 @@ class FrameKind(enum.IntEnum):
     BARRIER = 3
     END = 4
     CREDIT = 5
+    WATERMARK = 6
+    MARKER = 7
 
 
 FrameHandler = Callable[["Connection", int, int, ChannelKey, Any], None]

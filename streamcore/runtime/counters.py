@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from streamcore.runtime.latency import LatencyHistogram
 
 
 @dataclass(slots=True)
@@ -12,11 +14,14 @@ class Counters:
     records_in: int = 0
     records_out: int = 0
     bad_records: int = 0
+    late_records: int = 0
     idle_s: float = 0.0
     backpressured_s: float = 0.0
     running_s: float = 0.0
     queued: int = 0
     feedback_queued: int = 0
+    latency: LatencyHistogram = field(default_factory=LatencyHistogram)
+    """From the source to here, of the latency markers that came by."""
 
     @property
     def busy_s(self) -> float:

@@ -11,10 +11,12 @@ from streamcore.batch import Columns, Schema
 from streamcore.batch.codec import decode_wire, encode_wire
 from streamcore.runtime.channel import InputChannel, OutputChannel, Transmit
 from streamcore.runtime.connection import ChannelKey, Connection, FrameKind, connect, listen
-from streamcore.runtime.elements import END_OF_INPUT, Barrier, Element
+from streamcore.runtime.elements import END_OF_INPUT, Barrier, Element, LatencyMarker, Watermark
 from streamcore.runtime.wakeup import Wakeup
 
 _CHECKPOINT = struct.Struct("<Q")
+_TIME = struct.Struct("<q")
+_SENT = struct.Struct("<d")
 
 
 class DataPlane:
@@ -96,6 +98,10 @@ class DataPlane:
             element: Element
             if kind == FrameKind.BATCH:
                 element = decode_wire(detail, body, schema)
+            elif kind == FrameKind.WATERMARK:
+                element = Watermark(*_TIME.unpack(body))
+            elif kind == FrameKind.MARKER:
+                element = LatencyMarker(*_SENT.unpack(body))
             elif kind == FrameKind.BARRIER:
                 element = Barrier(*_CHECKPOINT.unpack(body))
             else:
@@ -123,6 +129,10 @@ def _transmitter(connection: Connection, key: ChannelKey, schema: Schema | None)
         if isinstance(element, list | Columns):
             form, body = encode_wire(element, schema)
             connection.send(FrameKind.BATCH, body, detail=form, channel=key)
+        elif isinstance(element, Watermark):
+            connection.send(FrameKind.WATERMARK, _TIME.pack(element.time_ms), channel=key)
+        elif isinstance(element, LatencyMarker):
+            connection.send(FrameKind.MARKER, _SENT.pack(element.sent_s), channel=key)
         elif isinstance(element, Barrier):
             connection.send(FrameKind.BARRIER, _CHECKPOINT.pack(element.checkpoint_id), channel=key)
         else:

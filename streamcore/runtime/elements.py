@@ -8,6 +8,20 @@ from streamcore.batch import Batch
 
 
 @dataclass(frozen=True, slots=True)
+class Watermark:
+    """Event time has come to `time_ms`: no record with that time or an earlier one follows, but for late ones."""
+
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyMarker:
+    """Left a source at `sent_s`, seconds of the wall clock; waits in the queues like a record (as in Apache Flink)."""
+
+    sent_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Barrier:
     """Separates the records that belong to checkpoint `checkpoint_id` from those that don't."""
 
@@ -21,4 +35,4 @@ class EndOfInput:
 
 END_OF_INPUT = EndOfInput()
 
-Element = Batch | Barrier | EndOfInput
+Element = Batch | Watermark | LatencyMarker | Barrier | EndOfInput

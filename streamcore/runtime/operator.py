@@ -15,6 +15,9 @@ from streamcore.time import Clock
 
 Receiver = Callable[[Batch], None]
 
+Advance = Callable[[int], None]
+"""Takes a watermark, milliseconds of event time."""
+
 
 @dataclass(frozen=True, slots=True)
 class SavedOperator:
@@ -51,6 +54,8 @@ class Output:
 
     main: list[Receiver] = field(default_factory=list)
     side: dict[str, list[Receiver]] = field(default_factory=dict)
+    watermarks: list[Advance] = field(default_factory=list)
+    """All readers of any of the outputs, main or side."""
 
     def emit(self, batch: Batch) -> None:
         """Sends a batch down the chain; an empty one goes nowhere."""
@@ -64,12 +69,18 @@ class Output:
             for receive in self.side.get(tag, ()):
                 receive(batch)
 
+    def emit_watermark(self, time_ms: int) -> None:
+        """Tells every reader how far event time has come."""
+        for advance in self.watermarks:
+            advance(time_ms)
+
 
 class Operator(ABC):
     """A synchronous, stateful function of batches. Runs in the one task of its subtask: no locks, no awaits.
 
-    Calls come in this order: `open`; then `process`, `fire_timers`, `capture`, `notify_complete` in any; then
-    `finish` when all input has ended (not after a failure, and not again in a subtask restored as finished); `close`.
+    Calls come in this order: `open`; then `process`, `advance`, `fire_timers`, `capture`, `notify_complete` in any;
+    then `finish` when all input has ended (not after a failure, and not again in a subtask restored as finished);
+    `close`.
     """
 
     context: OperatorContext
@@ -86,6 +97,13 @@ class Operator(ABC):
     @abstractmethod
     def process(self, batch: Batch, port: int) -> None:
         """Takes a batch that came in on input `port`, in the form that the operator's spec asks for."""
+
+    def advance(self, time_ms: int) -> None:
+        """Event time has come to `time_ms` on all inputs: emits what that completes, then hands the watermark on."""
+        self.output.emit_watermark(time_ms)
+
+    def before_barrier(self) -> None:  # noqa: B027 - optional
+        """Emits what would otherwise have to be state: a barrier is about to go out, `capture` follows."""
 
     def fire_timers(self, now_ms: int) -> None:  # noqa: B027 - optional
         """Runs the timers that are due."""

@@ -15,11 +15,12 @@ from streamcore.errors import TopologyError
 from streamcore.runtime.alignment import Step
 from streamcore.runtime.channel import InputChannel
 from streamcore.runtime.counters import Counters
-from streamcore.runtime.elements import Barrier, Element, EndOfInput
+from streamcore.runtime.elements import Barrier, Element, EndOfInput, LatencyMarker, Watermark
 from streamcore.runtime.gate import Gate
 from streamcore.runtime.messages import Abort, LoopOver, OutsideEnded, Trigger, Wave, WaveReply
 from streamcore.runtime.spec import EdgeSpec, JobSpec
 from streamcore.runtime.subtask import FeedbackLog, Mail, RestoredSubtask, SubtaskTask, SubtaskWiring
+from streamcore.runtime.watermarks import WatermarkMerge
 
 
 class OperatorTask(SubtaskTask):
@@ -29,6 +30,7 @@ class OperatorTask(SubtaskTask):
         super().__init__(wiring)
         self._gate = gate
         self._alignment = gate.alignment
+        self._event_time = WatermarkMerge(channel.number for channel in gate.channels if not channel.feedback)
         self._edge_names = {number: edge_name(wiring.job, edge) for number, edge in feedback_edges.items()}
         self._loop = wiring.vertex.loop
         self._told_outside_ended = False
@@ -53,10 +55,17 @@ class OperatorTask(SubtaskTask):
                 await self._rest()
                 continue
             channel, element = polled[0]
-            if isinstance(element, Barrier | EndOfInput):
-                await self._control(channel, element)
-            else:
+            if isinstance(element, list | Columns):
                 await self._process(self._join(polled), channel.port)
+            elif isinstance(element, Watermark):
+                await self._advance(self._event_time.advance(channel.number, element.time_ms))
+            elif isinstance(element, LatencyMarker):
+                self.counters.latency.add(self._clock.wall_s() - element.sent_s)
+                self.outputs.write_marker(element)
+                self.outputs.settle()
+                await self.outputs.drain()
+            else:
+                await self._control(channel, element)
 
     def _join(self, polled: list[tuple[InputChannel, Element]]) -> Batch:
         batches: list[Batch] = []
@@ -79,10 +88,17 @@ class OperatorTask(SubtaskTask):
         await self.outputs.drain()
         await self._take_turns(len(batch))
 
+    async def _advance(self, time_ms: int | None) -> None:
+        if time_ms is not None:
+            self.chain.advance(time_ms)
+            self.outputs.settle()
+            await self.outputs.drain()
+
     async def _control(self, channel: InputChannel, element: Barrier | EndOfInput) -> None:
         if self._alignment.has_ended(channel.number):
             return  # a barrier or end that went round a loop which is over
         if isinstance(element, EndOfInput):
+            await self._advance(self._event_time.end(channel.number))
             await self._perform(self._alignment.end(channel.number))
             self._tell_outside_ended()
         else:

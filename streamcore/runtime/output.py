@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from streamcore.batch import Batch, concat, same_form
 from streamcore.errors import TopologyError
 from streamcore.runtime.channel import OutputChannel
-from streamcore.runtime.elements import Element
+from streamcore.runtime.elements import Element, LatencyMarker, Watermark
 from streamcore.runtime.partition import Partitioner
 from streamcore.runtime.services import Services
 from streamcore.runtime.wakeup import Wakeup
@@ -17,13 +17,15 @@ from streamcore.runtime.wakeup import Wakeup
 class _Target:
     """What waits for one channel: parts that are being gathered, then batches ready to go."""
 
-    __slots__ = ("channel", "gathered", "parts", "ready")
+    __slots__ = ("channel", "gathered", "marker", "parts", "ready", "watermark")
 
     def __init__(self, channel: OutputChannel) -> None:
         self.channel = channel
         self.parts: list[Batch] = []
         self.gathered = 0
-        self.ready: deque[Batch] = deque()
+        self.watermark: Watermark | None = None
+        self.marker: LatencyMarker | None = None
+        self.ready: deque[Batch | Watermark | LatencyMarker] = deque()
 
     def add(self, batch: Batch, limit: int) -> None:
         if self.parts and not same_form(self.parts[0], batch):
@@ -38,6 +40,12 @@ class _Target:
             self.ready.append(concat(self.parts))
             self.parts = []
             self.gathered = 0
+        if self.watermark is not None:
+            self.ready.append(self.watermark)
+            self.watermark = None
+        if self.marker is not None:
+            self.ready.append(self.marker)
+            self.marker = None
 
 
 class EdgeOutput:
@@ -74,6 +82,24 @@ class EdgeOutput:
             )
         for target, records in self._partition(batch):
             self.targets[target].add(records, self._limit)
+        self.gathering = True
+
+    def write_watermark(self, time_ms: int) -> None:
+        """Takes a watermark from the chain. It goes out with the records gathered before it: a later one replaces
+        it until then, since a watermark may be late but never early."""
+        if self.is_feedback:
+            return  # a head's event time is that of its forward inputs
+        watermark = Watermark(time_ms)
+        for target in self.targets:
+            target.watermark = watermark
+        self.gathering = True
+
+    def write_marker(self, marker: LatencyMarker) -> None:
+        """Takes a latency marker, which waits like a record that came now."""
+        if self.in_loop:
+            return  # it would go round for ever
+        for target in self.targets:
+            target.marker = marker
         self.gathering = True
 
     def flush(self) -> None:
@@ -115,6 +141,11 @@ class Outputs:
                     self.deadline = self._clock.monotonic() + self._timeout_s
         elif self._clock.monotonic() >= self.deadline:
             self.flush()
+
+    def write_marker(self, marker: LatencyMarker) -> None:
+        """Sends a latency marker behind what has been gathered."""
+        for edge in self.edges:
+            edge.write_marker(marker)
 
     def flush(self) -> None:
         """Makes everything gathered ready to go."""
@@ -167,7 +198,7 @@ class Outputs:
         done = True
         for target in self._targets:
             ready, channel = target.ready, target.channel
-            while ready and channel.credits > 0:
+            while ready and (channel.credits > 0 or isinstance(ready[0], Watermark | LatencyMarker)):
                 channel.send(ready.popleft())
             if ready:
                 done = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from streamcore.runtime.chain import guard
+from streamcore.runtime.elements import LatencyMarker
 from streamcore.runtime.messages import Drain, Trigger
 from streamcore.runtime.operators.source import SourceOperator
 from streamcore.runtime.subtask import Mail, RestoredSubtask, SubtaskTask
@@ -18,10 +19,12 @@ class SourceTask(SubtaskTask):
         assert isinstance(source, SourceOperator), "the head of a source chain is no source"
         limit = self.wiring.job.settings.batch_size
         self._ending = self._paused = False
+        self._mark_at = self._clock.monotonic()
         while not (self._ending or source.exhausted):
             await self._read_mail()
             if self._ending or self._closed:
                 return
+            self._mark_latency()
             before = self.counters.records_in
             found = not self._paused and self._poll(source, limit)
             self.outputs.settle()  # a poll without records may have found malformed ones
@@ -30,6 +33,12 @@ class SourceTask(SubtaskTask):
                 await self._take_turns(self.counters.records_in - before)
             elif not source.exhausted or self._paused:
                 await self._rest(source)
+
+    def _mark_latency(self) -> None:
+        interval_s = self.wiring.job.settings.latency_interval_s
+        if interval_s > 0 and self._clock.monotonic() >= self._mark_at:
+            self._mark_at = self._clock.monotonic() + interval_s
+            self.outputs.write_marker(LatencyMarker(self._clock.wall_s()))
 
     def _poll(self, source: SourceOperator, limit: int) -> bool:
         return guard(self.wiring.vertex.operators[0], partial(source.poll, limit))

@@ -108,6 +108,8 @@ class Settings:
         channel_credits: batches that may be on their way in one forward channel.
         feedback_memory_records: records that a feedback channel holds in memory before it spills to disk.
         feedback_limit_records: depth of feedback above which a loop head takes no new input.
+        latency_interval_s: how often a source sends a latency marker; 0: never.
+        two_stage: whether aggregates are computed in part before the exchange where that is possible.
     """
 
     batch_size: int = 8192
@@ -116,6 +118,8 @@ class Settings:
     feedback_memory_records: int = 262_144
     feedback_limit_records: int = 65_536
     allow_pickle: bool = False
+    latency_interval_s: float = 1.0
+    two_stage: bool = True
 
 
 @dataclass(frozen=True)

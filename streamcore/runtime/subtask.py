@@ -139,6 +139,7 @@ class SubtaskTask(ABC):
             running_s=now - self._started if self._started else 0.0,
             idle_s=self.counters.idle_s + (now - self._idle_since if self._idle_since is not None else 0.0),
             backpressured_s=self.outputs.waited_until(now),
+            latency=self.counters.latency.copy(),
         )
 
     @abstractmethod
@@ -189,6 +190,7 @@ class SubtaskTask(ABC):
 
     async def _capture(self, checkpoint_id: int) -> tuple[dict[str, OperatorSnapshot], float]:
         """Captures the chain's state and sends the barrier; returns the state and the pause in seconds."""
+        self.chain.before_barrier()
         self.outputs.flush()
         await self.outputs.drain()
         started = self._clock.monotonic()

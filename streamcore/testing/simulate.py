@@ -81,7 +81,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
 class _SimulatedClock(Clock):
     def now_ms(self) -> int:
-        return 1_700_000_000_000 + int(self.monotonic() * 1000)
+        return int(self.wall_s() * 1000)
+
+    def wall_s(self) -> float:
+        return 1_700_000_000.0 + self.monotonic()
 
 
 class SimulatedServices(Services):
