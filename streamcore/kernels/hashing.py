@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from streamcore.errors import UsageError
 from streamcore.kernels.compile import kernel
+from streamcore.kernels.key_columns import KeyColumns
 
 _MASK = (1 << 64) - 1
 _SALT_TEXT = 0x9E3779B97F4A7C15
@@ -102,7 +103,9 @@ def _fold(parts: Sequence[int]) -> int:
 
 
 def hash_keys(keys: Any) -> Hashes:
-    """The hashes of many keys: a list of Python keys, a NumPy array, or an Arrow array; uint64 (n,)."""
+    """The hashes of many keys: a list of Python keys, a NumPy array, an Arrow array, or `KeyColumns`; uint64 (n,)."""
+    if isinstance(keys, KeyColumns):
+        return fold_hashes([hash_keys(field) for field in keys.fields])
     if isinstance(keys, np.ndarray):
         return _hash_array(keys)
     if isinstance(keys, pa.Array):

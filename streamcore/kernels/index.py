@@ -29,6 +29,10 @@ class IntIndex:
         """The keys in slot order; int64 (size,)."""
         return self._keys[: self.size]
 
+    def keys_from(self, start: int) -> IntArray:
+        """The keys of the slots from `start` on; int64 (size - start,), a view."""
+        return self._keys[start : self.size]
+
     def slots(self, keys: IntArray) -> IntArray:
         """The slot of each key, new keys getting new slots; int64 (n,)."""
         out = np.empty(len(keys), np.int64)

@@ -10,7 +10,8 @@ import numpy as np
 
 from streamcore.batch import Batch, Columns
 from streamcore.errors import TopologyError
-from streamcore.kernels.hashing import fold_hashes, hash_keys
+from streamcore.kernels.hashing import hash_keys
+from streamcore.kernels.key_columns import KeyColumns
 
 
 class KeySelector:
@@ -41,7 +42,7 @@ class KeySelector:
         return get
 
     def keys(self, batch: Batch) -> Any:
-        """The keys: a list, or the array of a single key column.
+        """The keys: a list, the array of a single key column, or `KeyColumns` of several.
 
         Raises:
             TopologyError: a record doesn't have the key's field.
@@ -50,8 +51,7 @@ class KeySelector:
             if self.single:
                 return batch[self.fields[0]]
             if self.fields:
-                parts = [_as_list(batch[name]) for name in self.fields]
-                return list(zip(*parts, strict=True))
+                return KeyColumns([batch[name] for name in self.fields])
             batch = batch.to_rows()
         if not batch:
             return []
@@ -68,11 +68,4 @@ class KeySelector:
 
     def hashes(self, batch: Batch) -> np.ndarray[Any, np.dtype[np.uint64]]:
         """The stable hash of each record's key; uint64 (n,)."""
-        if isinstance(batch, Columns) and self.fields and not self.single:
-            return fold_hashes([hash_keys(batch[name]) for name in self.fields])
         return hash_keys(self.keys(batch))
-
-
-def _as_list(array: Any) -> list[Any]:
-    values: list[Any] = array.tolist() if isinstance(array, np.ndarray) else array.to_pylist()
-    return values

@@ -5,39 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from streamcore.batch import Array
-from streamcore.kernels.index import IntIndex
+from streamcore.kernels.key_columns import KeyColumns, as_list
+from streamcore.kernels.key_index import KeyIndex
 from streamcore.state.descriptors import ColumnarState
 from streamcore.state.key_groups import IntArray, groups_of
-
-
-class ObjectIndex:
-    """Slots for keys that are not integers: a dictionary, asked once per distinct key of a batch."""
-
-    def __init__(self) -> None:
-        self._slots: dict[Any, int] = {}
-
-    @property
-    def size(self) -> int:
-        return len(self._slots)
-
-    @property
-    def keys(self) -> list[Any]:
-        """The keys in slot order."""
-        return list(self._slots)
-
-    def slots(self, keys: Any) -> IntArray:
-        """The slot of each key (a list, NumPy or Arrow array), new keys getting new slots; int64 (n,)."""
-        known = self._slots
-        if isinstance(keys, pa.Array):
-            plain = keys.dictionary_decode() if pa.types.is_dictionary(keys.type) and keys.null_count else keys
-            encoded = plain if pa.types.is_dictionary(plain.type) else plain.dictionary_encode(null_encoding="encode")
-            distinct = np.array([known.setdefault(key, len(known)) for key in encoded.dictionary.to_pylist()], np.int64)
-            return distinct[encoded.indices.to_numpy()] if len(distinct) else np.empty(0, np.int64)
-        values = keys.tolist() if isinstance(keys, np.ndarray) else keys
-        return np.array([known.setdefault(key, len(known)) for key in values], np.int64)
 
 
 class ColumnarTable:
@@ -49,11 +22,11 @@ class ColumnarTable:
 
     def __init__(self, descriptor: ColumnarState) -> None:
         self.descriptor = descriptor
-        self._index: IntIndex | ObjectIndex | None = None
+        self._index = KeyIndex()
         self._arrays = {f.name: _zeros(f, 64) for f in descriptor.schema.fields}
 
     def __len__(self) -> int:
-        return self._index.size if self._index else 0
+        return self._index.size
 
     def __getitem__(self, field: str) -> np.ndarray[Any, Any]:
         return self._arrays[field][: len(self)]
@@ -61,19 +34,25 @@ class ColumnarTable:
     @property
     def keys(self) -> Any:
         """All keys in slot order: int64 (n,) or a list."""
-        return self._index.keys if self._index else np.empty(0, np.int64)
+        return _public(self._index.keys)
 
-    def slots(self, keys: Array) -> IntArray:
-        """The row of each key (n,), int64; new keys get rows with the descriptor's initial values."""
-        index = self._index
-        if index is None:
-            is_int = isinstance(keys, np.ndarray) and keys.dtype.kind in "iub"
-            index = self._index = IntIndex() if is_int else ObjectIndex()
-        if isinstance(index, IntIndex):
-            keys = np.asarray(keys, np.int64)
-        before = index.size
-        slots = index.slots(keys)
-        if index.size > before:
+    @property
+    def key_arrays(self) -> Any:
+        """All keys in slot order, as arrays where there are such: int64 array (a view), Arrow array of text,
+        `KeyColumns` of tuple keys, or a list."""
+        return self._index.keys
+
+    def slots(self, keys: Array | KeyColumns | tuple[Array, ...] | list[Any]) -> IntArray:
+        """The row of each key (n,), int64; new keys get rows with the descriptor's initial values.
+
+        Args:
+            keys: the array of a key column, a list of keys, or the arrays of a tuple key's fields as a tuple.
+        """
+        if isinstance(keys, tuple):
+            keys = KeyColumns(keys)
+        before = self._index.size
+        slots = self._index.slots(keys)
+        if self._index.size > before:
             self._extend(before)
         return slots
 
@@ -86,7 +65,7 @@ class ColumnarTable:
                 bigger[:before] = array[:before]
                 self._arrays[field.name] = bigger
         if self.descriptor.initial is not None:
-            for name, values in self.descriptor.initial(self.keys[before:]).items():
+            for name, values in self.descriptor.initial(_public(self._index.keys_from(before))).items():
                 self._arrays[name][before:size] = values
 
     def capture(self, max_parallelism: int) -> dict[str, Any]:
@@ -109,6 +88,11 @@ class ColumnarTable:
         slots = self.slots(saved["keys"][low:high])
         for name, values in saved["columns"].items():
             self._arrays[name][slots] = values[low:high]
+
+
+def _public(keys: Any) -> Any:
+    """Keys as users see them: numbers as an array, everything else as Python objects."""
+    return keys if isinstance(keys, np.ndarray) else as_list(keys)
 
 
 def _zeros(field: Any, capacity: int) -> np.ndarray[Any, Any]:
