@@ -9,12 +9,15 @@ from streamcore.api.environment import StreamEnvironment
 from streamcore.api.keyed import KeyedStream
 from streamcore.api.loop import Loop
 from streamcore.api.stream import DataStream
+from streamcore.api.windowed import WindowedStream
 from streamcore.batch import Columns, Field, Schema, Vector
 from streamcore.errors import StreamcoreError
 from streamcore.job.config import Checkpointing
 from streamcore.job.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
 from streamcore.job.status import JobResult
 from streamcore.kernels.compile import kernel
+from streamcore.runtime.aggregates import Aggregate, count, max_of, mean, min_of, sum_of
+from streamcore.runtime.event_time import WatermarkStrategy, bounded_out_of_orderness, monotonous
 from streamcore.runtime.functions import (
     BatchFunction,
     CoBatchFunction,
@@ -23,11 +26,13 @@ from streamcore.runtime.functions import (
     OutputTag,
     ProcessFunction,
 )
+from streamcore.runtime.windows import Windows, sliding, tumbling
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
 from streamcore.time import milliseconds, minutes, seconds
 
 __all__ = [
+    "Aggregate",
     "App",
     "BatchFunction",
     "Checkpointing",
@@ -58,8 +63,20 @@ __all__ = [
     "TableState",
     "ValueState",
     "Vector",
+    "WatermarkStrategy",
+    "WindowedStream",
+    "Windows",
+    "bounded_out_of_orderness",
+    "count",
     "kernel",
+    "max_of",
+    "mean",
     "milliseconds",
+    "min_of",
     "minutes",
+    "monotonous",
     "seconds",
+    "sliding",
+    "sum_of",
+    "tumbling",
 ]

@@ -22,6 +22,7 @@ from streamcore.job.status import JobResult
 from streamcore.plan.compile import compile_graph
 from streamcore.plan.describe import describe
 from streamcore.plan.graph import Graph
+from streamcore.runtime.event_time import WatermarkStrategy
 from streamcore.runtime.spec import JobSpec, Settings
 
 T = TypeVar("T")
@@ -38,6 +39,8 @@ class StreamEnvironment:
         max_parallelism: number of key groups, fixed for the life of the state.
         batch_size, buffer_timeout: the dial between latency and throughput: an output waits for so many
             records, or so many seconds (0: not at all).
+        latency_interval: seconds between two latency markers of a source, 0 for none; see `Counters.latency`.
+        two_stage: adds up before the exchange what an aggregate can merge after it.
         restart: what to do after a failure.
         restore: `"latest"` or a checkpoint's directory.
 
@@ -57,12 +60,19 @@ class StreamEnvironment:
         max_parallelism: int | None = None,
         batch_size: int = 8192,
         buffer_timeout: float = 0.005,
+        latency_interval: float = 1.0,
+        two_stage: bool = True,
         restart: RestartPolicy | None = None,
         restore: str | None = None,
     ) -> None:
         self.name = name
         self.graph = Graph()
-        self.settings = Settings(batch_size=batch_size, buffer_timeout_s=buffer_timeout)
+        self.settings = Settings(
+            batch_size=batch_size,
+            buffer_timeout_s=buffer_timeout,
+            latency_interval_s=latency_interval,
+            two_stage=two_stage,
+        )
         self.max_parallelism = max_parallelism
         self._parallelism = parallelism
         self.config = RunConfig(workers=workers, checkpointing=checkpoint, restart=restart, restore=restore)
@@ -76,9 +86,21 @@ class StreamEnvironment:
     def parallelism(self, value: int | None) -> None:
         self._parallelism = value
 
-    def source(self, source: Source[T], *, name: str | None = None) -> DataStream[T]:
-        """The stream of a source's records."""
+    def source(
+        self, source: Source[T], *, name: str | None = None, watermarks: WatermarkStrategy | None = None
+    ) -> DataStream[T]:
+        """The stream of a source's records.
+
+        Args:
+            watermarks: where the records' event time is and how far out of order it may be; kept per split.
+
+        Raises:
+            TopologyError: the field with the event time isn't there or has no time in it.
+        """
         node = self.graph.add(name or type(source).__name__, user_line(), source=source, output=source.schema)
+        if watermarks is not None:
+            watermarks.time.check(source.schema, f"source ({user_line()})")
+            node.watermarks, node.time = watermarks, watermarks.time
         return DataStream(self, node, source.schema)
 
     def from_values(

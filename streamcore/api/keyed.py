@@ -8,10 +8,16 @@ from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 
+from streamcore.api.callsite import user_line
 from streamcore.api.stream import DataStream
+from streamcore.api.windowed import WindowedStream, add_aggregate
 from streamcore.batch import Field, Schema
+from streamcore.errors import TopologyError
+from streamcore.runtime.aggregates import Aggregate, count
+from streamcore.runtime.event_time import EventTime
 from streamcore.runtime.operators.keyed import CountColumns, CountRows, Reduce, Scan
 from streamcore.runtime.spec import Form
+from streamcore.runtime.windows import Windows
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -40,12 +46,45 @@ class KeyedStream(DataStream[T], Generic[K, T]):
             "reduce", partial(Reduce, self._key, function, only_final=emit == "final"), Form.ROWS, self.schema
         )
 
+    def window(self, windows: Windows, *, time: str | None = None) -> WindowedStream[K, T]:
+        """Cuts the records of each key into windows of event time: `tumbling(seconds(5))`, `sliding(…)`.
+
+        Args:
+            time: the field with the event time, when it isn't the one that the stream's watermarks go by.
+
+        Raises:
+            TopologyError: the stream has no event time.
+        """
+        where = f"window ({user_line()})"
+        known = self._node.time if self._tag is None else None
+        if known is None and time is None:
+            raise TopologyError(
+                f"{where}: the stream from {self._node} has no event time",
+                hint="give the source watermarks: env.source(source, watermarks=bounded_out_of_orderness("
+                "'time', seconds(5))), or the stream: stream.assign_watermarks(...); where a map has given the "
+                "field another name: window(..., time='name')",
+            )
+        event_time = EventTime(time) if time is not None else known
+        assert event_time is not None, "a window without event time"
+        event_time.check(self.schema, where)
+        return WindowedStream(self, windows, event_time)
+
+    def aggregate(self, *aggregates: Aggregate, **named: Aggregate) -> DataStream[Any]:
+        """One record per key at the end of input: the key's fields, and a field per aggregate.
+
+        Raises:
+            TopologyError: an aggregate doesn't fit the stream's type.
+        """
+        return add_aggregate(self, None, None, (*aggregates, *(a.named(name) for name, a in named.items())))
+
     def count(self, *, emit: Emit = "each") -> DataStream[Any]:
         """Counts the records of each key: the count after each record, or (`"final"`) once a key at the end of input.
 
         On a typed stream keyed by fields the results have these fields and `count`; else they are tuples (key, count).
         """
         final = emit == "final"
+        if final and self.schema is not None and self._key.fields:
+            return self.aggregate(count())
         if self.schema is None or not self._key.fields:
             return self._then("count", partial(CountRows, self._key, only_final=final), Form.ROWS, None)
         schema = Schema(

@@ -14,6 +14,7 @@ from streamcore.connectors.base import Sink
 from streamcore.connectors.print_sink import PrintSink
 from streamcore.errors import TopologyError
 from streamcore.plan.graph import Input, Node
+from streamcore.runtime.event_time import EventTime, WatermarkStrategy
 from streamcore.runtime.functions import BatchFunction, OutputTag, ProcessFunction
 from streamcore.runtime.keys import KeySelector
 from streamcore.runtime.operator import Operator
@@ -21,6 +22,7 @@ from streamcore.runtime.operators.process import ProcessColumns, ProcessRows
 from streamcore.runtime.operators.sink import SinkOperator
 from streamcore.runtime.operators.source import BAD_RECORDS
 from streamcore.runtime.operators.stateless import Filter, FilterBatch, FlatMap, Forward, Map, MapBatch
+from streamcore.runtime.operators.watermarks import AssignWatermarks
 from streamcore.runtime.spec import Form, Partitioning, Route
 
 if TYPE_CHECKING:
@@ -155,6 +157,19 @@ class DataStream(Generic[T]):
             raise TopologyError(f"{self._node} is no source; only sources have bad records ({user_line()})")
         return DataStream(self._env, self._node, None, BAD_RECORDS)
 
+    # --- event time ----------------------------------------------------------------------------------------
+
+    def assign_watermarks(self, strategy: WatermarkStrategy) -> DataStream[T]:
+        """Gives the stream event time; what it had before no longer counts.
+
+        Raises:
+            TopologyError: the strategy's field isn't there or has no time in it.
+        """
+        strategy.time.check(self.schema, f"assign_watermarks ({user_line()})")
+        stream: DataStream[T] = self._then("watermarks", partial(AssignWatermarks, strategy), Form.ANY, self.schema)
+        stream._node.time = strategy.time
+        return stream
+
     # --- partitioning --------------------------------------------------------------------------------------
 
     @overload
@@ -200,6 +215,8 @@ class DataStream(Generic[T]):
         )
         node.schemas = tuple(stream.schema for stream in streams)
         node.inputs = [stream._read(port) for port, stream in enumerate(streams)]
+        times = {stream._node.time if stream._tag is None else None for stream in streams}
+        node.time = carried_time(times.pop(), node.output) if len(times) == 1 else None
         return DataStream(self._env, node, node.output)
 
     def connect(self, other: DataStream[T2]) -> ConnectedStreams[T, T2]:
@@ -265,6 +282,7 @@ class DataStream(Generic[T]):
         node = self._env.graph.add(
             name, user_line(), make=make, forms=(form,), schemas=(self.schema,), output=schema, inputs=[self._read(0)]
         )
+        node.time = carried_time(self._node.time if self._tag is None else None, schema)
         return DataStream(self._env, node, schema)
 
     def _need_schema(self, what: str) -> None:
@@ -284,6 +302,13 @@ class DataStream(Generic[T]):
                         hint=f"its fields are {self.schema}",
                     )
         return selector
+
+
+def carried_time(time: EventTime | None, schema: Schema | None) -> EventTime | None:
+    """Where event time is after an operator: in the field of the same name, if the results have one."""
+    if time is None or not isinstance(time.by, str):
+        return None
+    return time if schema is not None and time.by in schema.by_name else None
 
 
 def _fresh(cls: Callable[..., Operator], function: Any, *arguments: Any) -> Operator:

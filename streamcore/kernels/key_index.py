@@ -76,7 +76,10 @@ class CompositeIndex:
 
     def keys_from(self, start: int) -> KeyColumns:
         """The keys of the slots from `start` on."""
-        slots = np.arange(start, self.size)
+        return self.take(np.arange(start, self.size))
+
+    def take(self, slots: IntArray) -> KeyColumns:
+        """The keys of some slots, field by field."""
         fields = []
         for pairs, field in zip(self._pairs[::-1], self._fields[:0:-1], strict=True):
             packed = pairs.keys[slots]
@@ -125,6 +128,10 @@ class KeyIndex:
     def keys_from(self, start: int) -> Any:
         """The keys of the slots from `start` on, in the same form."""
         return self._index.keys_from(start) if self._index is not None else np.empty(0, np.int64)
+
+    def take(self, slots: IntArray) -> Any:
+        """The keys of some slots (n,), in the same form."""
+        return self._index.take(slots) if isinstance(self._index, CompositeIndex) else _taken(self.keys, slots)
 
     def slots(self, keys: Any) -> IntArray:
         """The slot of each key, new keys getting new slots; int64 (n,)."""

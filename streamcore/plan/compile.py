@@ -8,8 +8,9 @@ from functools import partial
 
 from streamcore.connectors.base import Split
 from streamcore.errors import TopologyError
-from streamcore.plan.graph import Graph, Input, Node
+from streamcore.plan.graph import Graph, Link, Node
 from streamcore.plan.loops import strongly_connected
+from streamcore.plan.two_stage import split_aggregates
 from streamcore.runtime.operators.source import SourceOperator
 from streamcore.runtime.spec import (
     EdgeSpec,
@@ -25,18 +26,6 @@ from streamcore.state.key_groups import default_max_parallelism
 
 FORWARD = Partitioning(Route.FORWARD)
 REBALANCE = Partitioning(Route.REBALANCE)
-
-
-@dataclass(frozen=True, slots=True)
-class _Link:
-    """A read of one node's output by another, with loops' placeholders resolved."""
-
-    source: Node
-    tag: str | None
-    target: Node
-    port: int
-    partitioning: Partitioning | None
-    feedback: bool
 
 
 @dataclass(slots=True)
@@ -56,8 +45,9 @@ def compile_graph(
     """
     graph.check()
     splits = {node: tuple(node.source.splits()) for node in graph.nodes if node.source}
+    nodes = [node for node in graph.nodes if not node.is_feedback]
     links = list(_resolve(graph))
-    widths = _parallelism(graph, links, splits, parallelism)
+    widths = _parallelism(nodes, links, splits, parallelism)
     for link in links:
         if _is_forward(link) and widths[link.source] != widths[link.target]:
             raise TopologyError(
@@ -65,7 +55,9 @@ def compile_graph(
                 f"but it is {widths[link.source]} and {widths[link.target]}",
                 hint="use rebalance() instead",
             )
-    chains = _chain(graph, links, widths)
+    if settings.two_stage:
+        nodes, links = split_aggregates(nodes, links, widths, graph.uid_of)
+    chains = _chain(nodes, links, widths)
     place = {node: (i, chain.nodes.index(node)) for i, chain in enumerate(chains) for node in chain.nodes}
     key_groups = max_parallelism or default_max_parallelism(max(widths.values()))
     if key_groups < max(widths.values()):
@@ -79,24 +71,22 @@ def compile_graph(
     return JobSpec(name, tuple(vertices), tuple(edges), settings)
 
 
-def _resolve(graph: Graph) -> Iterable[_Link]:
+def _resolve(graph: Graph) -> Iterable[Link]:
     closing = {loop.placeholder: loop.closed_by for loop in graph.loops}
     for node in graph.nodes:
         for read in node.inputs:
             if read.node.is_feedback:
                 for source, tag in closing[read.node]:
-                    yield _Link(source, tag, node, read.port, read.partitioning, feedback=True)
+                    yield Link(source, tag, node, read.port, read.partitioning, feedback=True)
             else:
-                yield _Link(read.node, read.tag, node, read.port, read.partitioning, feedback=False)
+                yield Link(read.node, read.tag, node, read.port, read.partitioning, feedback=False)
 
 
 def _parallelism(
-    graph: Graph, links: list[_Link], splits: dict[Node, tuple[Split, ...]], default: int
+    nodes: list[Node], links: list[Link], splits: dict[Node, tuple[Split, ...]], default: int
 ) -> dict[Node, int]:
     widths: dict[Node, int] = {}
-    for node in graph.nodes:
-        if node.is_feedback:
-            continue
+    for node in nodes:
         if node.source is not None:
             widths[node] = node.parallelism or max(1, min(default, len(splits[node])))
         else:
@@ -106,17 +96,15 @@ def _parallelism(
     return widths
 
 
-def _is_forward(link: _Link) -> bool:
+def _is_forward(link: Link) -> bool:
     return link.partitioning is not None and link.partitioning.route is Route.FORWARD
 
 
-def _chain(graph: Graph, links: list[_Link], widths: dict[Node, int]) -> list[_Chain]:
+def _chain(nodes: list[Node], links: list[Link], widths: dict[Node, int]) -> list[_Chain]:
     """Puts a node into its producer's chain when all that it reads comes from there, on the same subtask."""
     chains: list[_Chain] = []
     chain_of: dict[Node, _Chain] = {}
-    for node in graph.nodes:
-        if node.is_feedback:
-            continue
+    for node in nodes:
         reads = [link for link in links if link.target is node]
         joined = None
         if len(reads) == 1 and node.chainable:
@@ -136,7 +124,7 @@ def _vertex(
     graph: Graph,
     number: int,
     chain: _Chain,
-    links: list[_Link],
+    links: list[Link],
     place: dict[Node, tuple[int, int]],
     widths: dict[Node, int],
     splits: dict[Node, tuple[Split, ...]],
@@ -146,11 +134,11 @@ def _vertex(
     for node in chain.nodes:
         parent, tag = -1, None
         if node is not chain.head:
-            read: Input = node.inputs[0]
-            parent, tag = place[read.node][1], read.tag
+            read = next(link for link in links if link.target is node)
+            parent, tag = place[read.source][1], read.tag
         make = node.make
         if node.source is not None:
-            make = partial(SourceOperator, node.source, splits[node])
+            make = partial(SourceOperator, node.source, splits[node], node.watermarks)
         assert make is not None, f"operator {node} can't be made"
         forms = node.forms if node.source is None else (Form.ANY,)
         specs.append(
@@ -170,7 +158,7 @@ def _vertex(
     return VertexSpec(number, title, tuple(specs), widths[chain.head], key_groups, splits=splits.get(chain.head))
 
 
-def _edges(links: list[_Link], place: dict[Node, tuple[int, int]], widths: dict[Node, int]) -> list[EdgeSpec]:
+def _edges(links: list[Link], place: dict[Node, tuple[int, int]], widths: dict[Node, int]) -> list[EdgeSpec]:
     edges: list[EdgeSpec] = []
     for link in links:
         (source, operator), (target, position) = place[link.source], place[link.target]

@@ -9,8 +9,18 @@ from typing import Any
 from streamcore.batch import Schema
 from streamcore.connectors.base import Source
 from streamcore.errors import TopologyError
+from streamcore.runtime.event_time import EventTime, WatermarkStrategy
 from streamcore.runtime.operator import Operator
 from streamcore.runtime.spec import Form, Partitioning
+
+
+@dataclass(frozen=True)
+class TwoStage:
+    """An aggregate's other form: `first` before the exchange, whose output has the type `between`, `second` after."""
+
+    first: Callable[[], Operator]
+    between: Schema
+    second: Callable[[], Operator]
 
 
 @dataclass(eq=False)
@@ -19,6 +29,7 @@ class Node:
 
     `location` is the user's own line. `make` builds the operator of one subtask (a source's is built from
     `source`, once its splits are known). `schemas` are those of the inputs, `output` and `sides` those of the outputs.
+    `time` is where the main output's records have their event time, if watermarks come with them.
     """
 
     id: int
@@ -34,6 +45,9 @@ class Node:
     uid: str | None = None
     parallelism: int | None = None
     prepare: Callable[[bool], None] | None = None
+    time: EventTime | None = None
+    watermarks: WatermarkStrategy | None = None
+    two_stage: TwoStage | None = None
     is_feedback: bool = False
     chainable: bool = True
 
@@ -50,6 +64,18 @@ class Input:
     tag: str | None
     port: int
     partitioning: Partitioning | None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A read of one node's output by another, with loops' placeholders resolved."""
+
+    source: Node
+    tag: str | None
+    target: Node
+    port: int
+    partitioning: Partitioning | None
+    feedback: bool
 
 
 @dataclass(eq=False)

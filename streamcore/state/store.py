@@ -9,6 +9,7 @@ import numpy as np
 from streamcore.batch import Columns, concat_columns
 from streamcore.batch.codec import decode_saved, encode_saved
 from streamcore.errors import IncompatibleSnapshotError, TopologyError
+from streamcore.kernels.key_columns import KeyColumns, as_list
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
 from streamcore.state.heap import (
@@ -101,7 +102,7 @@ class KeyedStore:
         for saved in self._saved_as(descriptor.name, "table"):
             rows = decode_saved(saved["form"], saved["rows"], allow_pickle=self._allow_pickle)
             assert isinstance(rows, Columns), "a saved table is columns"
-            groups = groups_of(rows[descriptor.key], self._max_parallelism)
+            groups = groups_of(_keys_of(rows, descriptor.key), self._max_parallelism)
             parts.append(rows.filter((groups >= self._groups.start) & (groups < self._groups.stop)))
         if parts:
             descriptor.restore(concat_columns(parts))
@@ -164,10 +165,14 @@ def entries(saved: Saved, *, allow_pickle: bool = False) -> dict[str, dict[Any, 
         elif state["kind"] == "table":
             rows = decode_saved(state["form"], state["rows"], allow_pickle=False)
             assert isinstance(rows, Columns), "a saved table is columns"
-            for key, row in zip(rows[state["key"]].tolist(), rows.to_rows(), strict=True):
+            for key, row in zip(as_list(_keys_of(rows, state["key"])), rows.to_rows(), strict=True):
                 table.setdefault(key, []).append(row)
         else:
             for body in state["groups"].values():
                 table.update((key, value) for key, value in plain.decode(body, allow_pickle=allow_pickle))
         result[name] = table
     return result
+
+
+def _keys_of(rows: Columns, key: str | tuple[str, ...]) -> Any:
+    return rows[key] if isinstance(key, str) else KeyColumns([rows[name] for name in key])

@@ -8,7 +8,9 @@ from typing import Any
 from streamcore.batch import Batch
 from streamcore.connectors.base import BadRecord, ReaderContext, Source, Split, SplitReader
 from streamcore.errors import IncompatibleSnapshotError
+from streamcore.runtime.event_time import WatermarkStrategy
 from streamcore.runtime.operator import Operator
+from streamcore.time import MIN_TIME
 
 BAD_RECORDS = "bad-records"
 """The tag of a source's side output for malformed records."""
@@ -21,9 +23,14 @@ class SourceOperator(Operator):
     offsets come from the snapshots of all old subtasks, whoever had the split then.
     """
 
-    def __init__(self, source: Source[Any], splits: tuple[Split, ...]) -> None:
+    def __init__(
+        self, source: Source[Any], splits: tuple[Split, ...], watermarks: WatermarkStrategy | None = None
+    ) -> None:
         self._source = source
         self._splits = splits
+        self._strategy = watermarks
+        self._latest: dict[str, int] = {}  # the latest event time of each split that hasn't ended
+        self._watermark = MIN_TIME
         self._readers: dict[str, SplitReader] = {}
         self._turn: list[str] = []
         self._done: dict[str, Any] = {}
@@ -32,8 +39,10 @@ class SourceOperator(Operator):
     def open(self) -> None:
         context = self.context
         offsets: dict[str, Any] = {}
+        latest: dict[str, int] = {}
         for saved in context.saved:
             offsets.update(saved.state["offsets"])
+            latest.update(saved.state.get("latest", {}))
         self._refuse_lost(offsets)
         reader_context = ReaderContext(context.wakeup.notify, context.clock.monotonic, self._report_bad)
         for split in sorted(self._splits, key=lambda split: split.id)[context.subtask :: context.parallelism]:
@@ -42,6 +51,7 @@ class SourceOperator(Operator):
                 self._done[split.id] = offset
             else:
                 self._readers[split.id] = self._source.reader(split, offset, reader_context)
+                self._latest[split.id] = latest.get(split.id, MIN_TIME)
         self._turn = list(self._readers)
 
     @property
@@ -64,13 +74,20 @@ class SourceOperator(Operator):
             if reader.exhausted:
                 self._done[split_id] = reader.offset
                 del self._readers[split_id]
+                del self._latest[split_id]
                 reader.close()
             else:
                 self._turn.append(split_id)
             self._emit_bad()
-            if batch is not None and len(batch):
+            found = batch is not None and len(batch) > 0
+            if batch is not None and found:
                 self.context.counters.records_in += len(batch)
                 self.output.emit(batch)
+                if self._strategy is not None and split_id in self._latest:
+                    latest = int(self._strategy.time.times(batch).max())
+                    self._latest[split_id] = max(self._latest[split_id], latest)
+            self._advance_time()
+            if found:
                 return True
         return False
 
@@ -80,11 +97,20 @@ class SourceOperator(Operator):
     def capture(self, checkpoint_id: int) -> Any:
         offsets = {split_id: (offset, True) for split_id, offset in self._done.items()}
         offsets.update({split_id: (reader.offset, False) for split_id, reader in self._readers.items()})
-        return {"offsets": copy.deepcopy(offsets)}  # a reader may change its offset in place
+        return {"offsets": copy.deepcopy(offsets), "latest": dict(self._latest)}  # a reader changes its offset in place
 
     def close(self) -> None:
         for reader in self._readers.values():
             reader.close()
+
+    def _advance_time(self) -> None:
+        """The subtask's event time is that of the split that is furthest behind."""
+        if self._strategy is None:
+            return
+        watermark = self._strategy.after(min(self._latest.values(), default=MIN_TIME))
+        if watermark > self._watermark:
+            self._watermark = watermark
+            self.output.emit_watermark(watermark)
 
     def _report_bad(self, bad: BadRecord) -> None:
         self.context.counters.bad_records += 1

@@ -1,0 +1,82 @@
+"""Accumulators in arrays: one pass over a batch per accumulator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from streamcore.kernels.compile import kernel
+
+
+@kernel
+def add_ones(totals: Any, entries: Any) -> None:
+    """totals[entries[i]] += 1."""
+    for i in range(len(entries)):
+        totals[entries[i]] += 1
+
+
+@kernel
+def add_values(totals: Any, entries: Any, values: Any) -> None:
+    """totals[entries[i]] += values[i], in order."""
+    for i in range(len(entries)):
+        totals[entries[i]] += values[i]
+
+
+@kernel
+def keep_lowest(lowest: Any, entries: Any, values: Any) -> None:
+    """lowest[entries[i]] = min(lowest[entries[i]], values[i])."""
+    for i in range(len(entries)):
+        if values[i] < lowest[entries[i]]:  # noqa: PLR1730 - `min` would keep NaN
+            lowest[entries[i]] = values[i]
+
+
+@kernel
+def keep_highest(highest: Any, entries: Any, values: Any) -> None:
+    """highest[entries[i]] = max(highest[entries[i]], values[i])."""
+    for i in range(len(entries)):
+        if values[i] > highest[entries[i]]:  # noqa: PLR1730
+            highest[entries[i]] = values[i]
+
+
+@kernel
+def floor_divide(values: Any, offset: Any, divisor: Any) -> Any:
+    """(values[i] - offset) // divisor, rounded down; int64 (n,). Neighbours mostly fall together: they cost no
+    division."""
+    out = np.empty(len(values), np.int64)
+    quotient, low, high = np.int64(0), np.int64(0), np.int64(0)
+    for i in range(len(values)):
+        value = values[i] - offset
+        if value < low or value >= high:
+            quotient = value // divisor
+            low = quotient * divisor
+            high = low + divisor
+        out[i] = quotient
+    return out
+
+
+@kernel
+def rows_by_key(keys: Any, row_of: Any, distinct: Any) -> Any:
+    """Numbers the distinct keys in order of first appearance.
+
+    Args:
+        keys: int64 (n,), each below len(row_of).
+        row_of: int64, all -1; left so again.
+        distinct: int64 (n,), receives the distinct keys.
+
+    Returns:
+        (rows, count): int64 (n,) the number of each key, and how many there are.
+    """
+    rows = np.empty(len(keys), np.int64)
+    count = 0
+    for i in range(len(keys)):
+        row = row_of[keys[i]]
+        if row < 0:
+            row = count
+            row_of[keys[i]] = row
+            distinct[count] = keys[i]
+            count += 1
+        rows[i] = row
+    for i in range(count):
+        row_of[distinct[i]] = -1
+    return rows, count

@@ -1,0 +1,164 @@
+"""Accumulators per key and slice of event time: the state of windows, and of partial aggregates before an exchange.
+
+A slice is a stretch of event time that every window contains as a whole or not at all (Traub et al. 2021, "Scotty"),
+so a record is added once, however many windows it belongs to. Each (key, slice) with records is an *entry*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from streamcore.batch import Columns, Field, Schema
+from streamcore.kernels.accumulate import rows_by_key
+from streamcore.kernels.key_columns import KeyColumns, as_list
+from streamcore.kernels.key_index import KeyIndex
+from streamcore.kernels.pairs import PairIndex
+from streamcore.state.accumulators import Accumulator
+
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
+
+SLICE = "slice"
+"""The column of partial results with the number of the slice."""
+
+_SPARE_KEYS = 65_536
+
+
+class SliceTable:
+    """Entries for the keys of `key_schema`'s fields."""
+
+    def __init__(self, key_schema: Schema, accumulators: Sequence[Accumulator]) -> None:
+        self.key_schema = key_schema
+        self.accumulators = tuple(accumulators)
+        slice_field = Schema.of(**{SLICE: np.int64}).fields[0]
+        self.partial_schema = Schema((*key_schema.fields, slice_field, *(a.column for a in self.accumulators)))
+        self._keys = KeyIndex()
+        self._pairs = PairIndex()
+        self._totals = [np.full(self._pairs.capacity, a.initial, a.dtype) for a in self.accumulators]
+        self._buckets: dict[int, list[IntArray]] = {}
+        self._scratch = np.empty(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    @property
+    def slices(self) -> list[int]:
+        """The slices that have entries, in order."""
+        return sorted(self._buckets)
+
+    def add(self, batch: Columns, slices: IntArray) -> None:
+        """Adds records to their slices."""
+        entries = self._entries(self._keys_of(batch), slices)
+        for accumulator, totals in zip(self.accumulators, self._totals, strict=True):
+            accumulator.add(totals, entries, batch)
+
+    def add_partials(self, partials: Columns) -> None:
+        """Adds partial results, columns of `partial_schema`."""
+        entries = self._entries(self._keys_of(partials), partials[SLICE])
+        for accumulator, totals in zip(self.accumulators, self._totals, strict=True):
+            accumulator.merge(totals, entries, partials[accumulator.name])
+
+    def as_partials(self, batch: Columns, slices: IntArray) -> Columns:
+        """Records as partial results of one record each, for keys that hardly ever come twice."""
+        columns = {field.name: batch[field.name] for field in self.key_schema.fields}
+        values = {accumulator.name: accumulator.values(batch) for accumulator in self.accumulators}
+        return Columns(self.partial_schema, {**columns, SLICE: slices, **values})
+
+    def partials(self, slices: Iterable[int]) -> Columns:
+        """The entries of some slices as partial results."""
+        entries = self._entries_of(slices)
+        values = {a.name: totals[entries] for a, totals in zip(self.accumulators, self._totals, strict=True)}
+        keys = self._key_columns(self._pairs.first(entries))
+        return Columns(self.partial_schema, {**keys, SLICE: self._pairs.second(entries), **values})
+
+    def window(self, slices: Iterable[int]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The entries of a window's slices, merged by key: the key's columns and the accumulated values, by name."""
+        present = [number for number in slices if number in self._buckets]
+        entries = self._entries_of(present)
+        slots = self._pairs.first(entries)
+        if len(present) == 1:
+            values = {a.name: totals[entries] for a, totals in zip(self.accumulators, self._totals, strict=True)}
+            return self._key_columns(slots), values
+        if len(self._scratch) < self._keys.size:
+            self._scratch = np.full(2 * self._keys.size, -1, np.int64)
+        distinct = np.empty(len(slots), np.int64)
+        rows, count = rows_by_key(slots, self._scratch, distinct)
+        values = {}
+        for accumulator, totals in zip(self.accumulators, self._totals, strict=True):
+            merged = np.full(count, accumulator.initial, accumulator.dtype)
+            accumulator.merge(merged, rows, totals[entries])
+            values[accumulator.name] = merged
+        return self._key_columns(distinct[:count]), values
+
+    def remove(self, slices: Iterable[int]) -> None:
+        """Forgets the entries of some slices."""
+        gone = [number for number in slices if number in self._buckets]
+        if gone:
+            self._pairs.remove(self._entries_of(gone))
+            for number in gone:
+                del self._buckets[number]
+            if self._keys.size > 4 * len(self._pairs) + _SPARE_KEYS:
+                self._forget_keys()
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self.remove(self.slices)
+
+    def _entries(self, keys: Any, slices: IntArray) -> IntArray:
+        entries, added = self._pairs.find_or_add(self._keys.slots(keys), slices)
+        if len(added):
+            self._begin(added)
+        return entries
+
+    def _begin(self, added: IntArray) -> None:
+        for place, accumulator in enumerate(self.accumulators):
+            totals = self._totals[place]
+            if len(totals) < self._pairs.capacity:
+                bigger = np.empty(self._pairs.capacity, accumulator.dtype)
+                bigger[: len(totals)] = totals
+                totals = self._totals[place] = bigger
+            totals[added] = accumulator.initial
+        numbers = self._pairs.second(added)
+        if numbers[0] == numbers[-1] and (numbers == numbers[0]).all():
+            self._buckets.setdefault(int(numbers[0]), []).append(added)
+            return
+        order = np.argsort(numbers, kind="stable")
+        ends = np.flatnonzero(np.diff(numbers[order])) + 1
+        for part in np.split(added[order], ends):
+            self._buckets.setdefault(int(self._pairs.second(part[:1])[0]), []).append(part)
+
+    def _entries_of(self, slices: Iterable[int]) -> IntArray:
+        parts = [part for number in slices for part in self._buckets[number]]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def _keys_of(self, batch: Columns) -> Any:
+        names = self.key_schema.names
+        return batch[names[0]] if len(names) == 1 else KeyColumns([batch[name] for name in names])
+
+    def _key_columns(self, slots: IntArray) -> dict[str, Any]:
+        taken = self._keys.take(slots)
+        fields = self.key_schema.fields
+        parts: Sequence[Any] = [taken]
+        if len(fields) > 1:
+            parts = taken.fields if isinstance(taken, KeyColumns) else list(zip(*taken, strict=True))
+        return {field.name: _column(part, field) for field, part in zip(fields, parts, strict=True)}
+
+    def _forget_keys(self) -> None:
+        """Starts a new index with the keys that still have entries: keys come and go, and memory must not grow."""
+        entries = self._entries_of(self._buckets)
+        old, numbers = np.unique(self._pairs.first(entries), return_inverse=True)
+        keys, self._keys = self._keys.take(old), KeyIndex()
+        if len(entries):
+            self._pairs.replace_first(entries, self._keys.slots(keys)[numbers])
+
+
+def _column(values: Any, field: Field) -> Any:
+    """Keys as a column of the field's type."""
+    if field.dtype is not None:
+        return np.asarray(values, field.dtype)
+    if isinstance(values, pa.Array):
+        return values if values.type == field.type else values.cast(field.type)
+    return pa.array(as_list(values) if not isinstance(values, tuple) else list(values), field.type)
