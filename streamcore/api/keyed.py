@@ -84,7 +84,7 @@ class KeyedStream(DataStream[T], Generic[K, T]):
         """
         final = emit == "final"
         if final and self.schema is not None and self._key.fields:
-            return self.aggregate(count())
+            return self.aggregate(count()).name("count")
         if self.schema is None or not self._key.fields:
             return self._then("count", partial(CountRows, self._key, only_final=final), Form.ROWS, None)
         schema = Schema(

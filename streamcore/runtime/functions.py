@@ -137,6 +137,9 @@ class _Function(Generic[Out]):
     def on_timer(self, time_ms: int, ctx: Context[Out]) -> None:
         """A timer of `ctx.key` is due."""
 
+    def on_watermark(self, time_ms: int, ctx: Context[Out]) -> None:
+        """Event time has come to `time_ms` on all inputs; at the end of input to `MAX_TIME`. Not about one key."""
+
     def finish(self, ctx: Context[Out]) -> None:
         """All input has ended; a last chance to emit."""
 

@@ -76,6 +76,7 @@ def tumbling(size: float, *, offset: float = 0.0) -> Windows:
         TopologyError: the size is below a millisecond.
 
     Example:
+        >>> from streamcore import seconds
         >>> tumbling(seconds(5)).bounds(1)
         (5000, 10000)
     """
@@ -89,6 +90,7 @@ def sliding(size: float, *, every: float, offset: float = 0.0) -> Windows:
         TopologyError: a length is below a millisecond.
 
     Example:
+        >>> from streamcore import seconds
         >>> sliding(seconds(5), every=seconds(1)).slices(2)
         range(2, 7)
     """

@@ -9,6 +9,7 @@ import pytest
 import streamcore
 
 DOCUMENTED = [
+    "Aggregate",
     "App",
     "BatchFunction",
     "Checkpointing",
@@ -39,10 +40,22 @@ DOCUMENTED = [
     "TableState",
     "ValueState",
     "Vector",
+    "WatermarkStrategy",
+    "WindowedStream",
+    "Windows",
+    "bounded_out_of_orderness",
+    "count",
     "kernel",
+    "max_of",
+    "mean",
     "milliseconds",
+    "min_of",
     "minutes",
+    "monotonous",
     "seconds",
+    "sliding",
+    "sum_of",
+    "tumbling",
 ]
 
 

@@ -10,6 +10,7 @@ from streamcore.runtime.functions import BatchFunction, CoBatchFunction, Context
 from streamcore.runtime.keys import KeySelector
 from streamcore.runtime.operator import Operator
 from streamcore.runtime.operators.keyed import as_key_list
+from streamcore.time import MAX_TIME
 
 RowFunction = ProcessFunction[Any, Any] | CoProcessFunction[Any, Any, Any]
 ColumnFunction = BatchFunction[Any] | CoBatchFunction[Any]
@@ -36,7 +37,13 @@ class _Process(Operator):
             self._function.on_timer(time_ms, self._ctx)
         self._ctx.flush()
 
+    def advance(self, time_ms: int) -> None:
+        self._function.on_watermark(time_ms, self._ctx)
+        self._ctx.flush()
+        self.output.emit_watermark(time_ms)
+
     def finish(self) -> None:
+        self._function.on_watermark(MAX_TIME, self._ctx)
         self._function.finish(self._ctx)
         self._ctx.flush()
 
