@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from streamcore.batch.dictionary import concat_arrays, decoded, is_dictionary, normal_form
 from streamcore.batch.schema import Field, Schema
 from streamcore.errors import TopologyError
 
@@ -18,7 +19,9 @@ Array = Any
 class Columns:
     """A batch of records as arrays of one length. Treat the arrays as read-only: batches are shared.
 
-    `columns["celsius"]` is the array of a field; `len(columns)` the number of records.
+    `columns["celsius"]` is the array of a field; `len(columns)` the number of records. A text column may be held
+    dictionary-encoded, as a `pyarrow.DictionaryArray` with int32 indices: `columns["word"]` decodes it,
+    `columns.encoded("word")` gives it as it is. The field's type is that of the values either way.
     """
 
     __slots__ = ("_length", "arrays", "schema")
@@ -34,12 +37,21 @@ class Columns:
     @staticmethod
     def of(**arrays: Array) -> Columns:
         """Columns with the schema that the arrays themselves have."""
+        arrays = {name: normal_form(array) for name, array in arrays.items()}
         return Columns(Schema(tuple(infer_field(name, array) for name, array in arrays.items())), arrays)
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, name: str) -> Array:
+        return decoded(self.encoded(name))
+
+    def encoded(self, name: str) -> Array:
+        """The array of a field as it is held: perhaps a `pyarrow.DictionaryArray`, which `columns[name]` decodes.
+
+        Raises:
+            TopologyError: there is no such column.
+        """
         try:
             return self.arrays[name]
         except KeyError:
@@ -54,10 +66,10 @@ class Columns:
         if not isinstance(other, Columns):
             return NotImplemented
         return self.schema == other.schema and all(
-            np.array_equal(array, other.arrays[name])
-            if isinstance(array, np.ndarray)
-            else array.equals(other.arrays[name])
-            for name, array in self.arrays.items()
+            np.array_equal(self[name], other[name])
+            if isinstance(self.arrays[name], np.ndarray)
+            else self[name].equals(other[name])
+            for name in self.arrays
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -80,11 +92,12 @@ class Columns:
 
     def select(self, *names: str) -> Columns:
         """Only the named columns, in that order."""
-        return Columns(self.schema.select(names), {name: self[name] for name in names})
+        return Columns(self.schema.select(names), {name: self.encoded(name) for name in names})
 
     def with_columns(self, **arrays: Array) -> Columns:
         """These columns with some added or replaced; a new field's type is that of its array."""
         fields = dict(self.schema.by_name)
+        arrays = {name: normal_form(array) for name, array in arrays.items()}
         for name, array in arrays.items():
             field, old = infer_field(name, array), fields.get(name)
             is_same = old is not None and old.type == field.type and old.nullable and not isinstance(array, np.ndarray)
@@ -101,17 +114,19 @@ class Columns:
             if isinstance(array, np.ndarray):
                 lists.append(list(array) if field.width else array.tolist())
             else:
-                lists.append(array.to_pylist())
+                lists.append(decoded(array).to_pylist())
         return list(map(self.schema.make_row, zip(*lists, strict=True))) if lists else []
 
     def to_arrow(self) -> pa.RecordBatch:
-        """The same records as an Arrow record batch; plain numbers are not copied."""
+        """The same records as an Arrow record batch of `schema.arrow`; plain numbers are not copied, dictionaries
+        are decoded."""
         arrays = [_to_arrow(self.arrays[f.name], f) for f in self.schema.fields]
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema.arrow)
 
     @staticmethod
     def from_arrow(batch: pa.RecordBatch, schema: Schema) -> Columns:
-        """Columns over an Arrow record batch that has the schema's fields; plain numbers are not copied."""
+        """Columns over an Arrow record batch that has the schema's fields, text perhaps dictionary-encoded; plain
+        numbers are not copied."""
         return Columns(schema, {f.name: _from_arrow(batch.column(f.name), f) for f in schema.fields})
 
     def _map(self, change: Any) -> Columns:
@@ -129,21 +144,21 @@ def concat_columns(parts: Sequence[Columns]) -> Columns:
         if isinstance(pieces[0], np.ndarray):
             arrays[name] = np.concatenate(pieces)
         else:
-            arrays[name] = pa.concat_arrays(pieces)
+            arrays[name] = concat_arrays(pieces)
     return Columns(first.schema, arrays)
 
 
 def infer_field(name: str, array: Array) -> Field:
     """The field that an array stands for."""
     if not isinstance(array, np.ndarray):
-        return Field(name, array.type, array.null_count > 0)
+        return Field(name, array.type.value_type if is_dictionary(array) else array.type, array.null_count > 0)
     item = pa.from_numpy_dtype(array.dtype)
     return Field(name, item if array.ndim == 1 else pa.list_(item, array.shape[1]))
 
 
 def _to_arrow(array: Array, field: Field) -> pa.Array:
     if not isinstance(array, np.ndarray):
-        return array
+        return decoded(array)
     if field.width:
         flat = pa.array(np.ascontiguousarray(array).reshape(-1))
         return pa.FixedSizeListArray.from_arrays(flat, type=field.type)
@@ -152,7 +167,7 @@ def _to_arrow(array: Array, field: Field) -> pa.Array:
 
 def _from_arrow(array: pa.Array, field: Field) -> Array:
     if field.dtype is None:
-        return array
+        return normal_form(array)
     if field.width:
         return array.flatten().to_numpy(zero_copy_only=False).reshape(-1, field.width)
     return array.to_numpy(zero_copy_only=False)

@@ -42,16 +42,16 @@ class KeySelector:
         return get
 
     def keys(self, batch: Batch) -> Any:
-        """The keys: a list, the array of a single key column, or `KeyColumns` of several.
+        """The keys: a list, the array of a single key column (maybe dictionary-encoded), or `KeyColumns` of several.
 
         Raises:
             TopologyError: a record doesn't have the key's field.
         """
         if isinstance(batch, Columns):
             if self.single:
-                return batch[self.fields[0]]
+                return batch.encoded(self.fields[0])
             if self.fields:
-                return KeyColumns([batch[name] for name in self.fields])
+                return KeyColumns([batch.encoded(name) for name in self.fields])
             batch = batch.to_rows()
         if not batch:
             return []

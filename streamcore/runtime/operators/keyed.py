@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from streamcore.batch import Batch, Columns, Schema, to_rows
+from streamcore.batch.dictionary import decoded
 from streamcore.kernels.compile import kernel
 from streamcore.runtime.keys import KeySelector
 from streamcore.runtime.operator import Operator
@@ -105,7 +106,7 @@ class CountColumns(Operator):
             _add_ones(slots, self._table["count"])
             return
         counts = _running_count(slots, self._table["count"])
-        keys = {name: batch[name] for name in self._key.fields}
+        keys = {name: batch.encoded(name) for name in self._key.fields}
         self.output.emit(Columns(self._schema, {**keys, "count": counts}))
 
     def finish(self) -> None:
@@ -128,7 +129,7 @@ def as_key_list(keys: Any) -> list[Any]:
     """Keys as Python objects, which dictionaries can hold."""
     if isinstance(keys, list):
         return keys
-    values: list[Any] = keys.tolist() if isinstance(keys, np.ndarray) else keys.to_pylist()
+    values: list[Any] = keys.tolist() if isinstance(keys, np.ndarray) else decoded(keys).to_pylist()
     return values
 
 
