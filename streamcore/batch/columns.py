@@ -120,7 +120,7 @@ class Columns:
     def to_arrow(self) -> pa.RecordBatch:
         """The same records as an Arrow record batch of `schema.arrow`; plain numbers are not copied, dictionaries
         are decoded."""
-        arrays = [_to_arrow(self.arrays[f.name], f) for f in self.schema.fields]
+        arrays = [to_arrow_array(self.arrays[f.name], f) for f in self.schema.fields]
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema.arrow)
 
     @staticmethod
@@ -156,7 +156,8 @@ def infer_field(name: str, array: Array) -> Field:
     return Field(name, item if array.ndim == 1 else pa.list_(item, array.shape[1]))
 
 
-def _to_arrow(array: Array, field: Field) -> pa.Array:
+def to_arrow_array(array: Array, field: Field) -> pa.Array:
+    """A column as an Arrow array of the field's type."""
     if not isinstance(array, np.ndarray):
         return decoded(array)
     if field.width:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from streamcore.api.environment import StreamEnvironment
+from streamcore.batch.wire import COMPRESSIONS
 from streamcore.checkpoint.log import CheckpointLog
 from streamcore.checkpoint.storage import open_storage
 from streamcore.cli.progress import progress_line
@@ -98,6 +99,10 @@ def cli() -> None:
     "--buffer-timeout", metavar="DURATION", default="5ms", show_default=True, callback=_read_duration,
     help="The longest that it waits; 0: not at all.",
 )  # fmt: skip
+@click.option(
+    "--compression", type=click.Choice(COMPRESSIONS), default="none", show_default=True,
+    help="Of batches between processes.",
+)  # fmt: skip
 @click.option("--checkpoint-dir", metavar="URL", help="Take snapshots here: a directory or an fsspec URL.")
 @click.option(
     "--checkpoint-interval", metavar="DURATION", default="10s", show_default=True, callback=_read_interval,
@@ -134,6 +139,7 @@ def run(target: str, given: dict[str, str], **options: Any) -> None:
         parallelism=options["parallelism"],
         batch_size=options["batch_size"],
         buffer_timeout=options["buffer_timeout"],
+        compression=options["compression"],
         restart=None if attempts is None else FixedDelay(attempts=attempts, delay=1.0),
         restore=options["restore"],
     )

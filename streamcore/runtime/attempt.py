@@ -188,13 +188,20 @@ class Attempt:
         self, edge: EdgeSpec, index: int, receiver: int, addresses: dict[int, str]
     ) -> OutputChannel:
         key, wakeup = (edge.id, index, receiver), self._wakeups[edge.source, index]
-        credit_count = self._job.settings.channel_credits
+        settings = self._job.settings
+        credit_count = settings.channel_credits
         worker = self._deploy.placement[edge.target, receiver]
         if worker == self._deploy.worker:
             return connect_locally(self._inputs[key], wakeup, credit_count)
         assert self._data_plane is not None, "a subtask on another worker, but no way there"
         return await self._data_plane.open(
-            key, edge.schema, wakeup, None if edge.feedback else credit_count, worker, addresses[worker]
+            key,
+            edge.schema,
+            wakeup,
+            None if edge.feedback else credit_count,
+            worker,
+            addresses[worker],
+            settings.compression,
         )
 
     def _make_subtask(self, vertex: VertexSpec, index: int, outputs: list[tuple[EdgeSpec, EdgeOutput]]) -> SubtaskTask:

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 
 from streamcore.batch import Columns, Schema
-from streamcore.batch.codec import decode_wire, encode_wire
+from streamcore.batch.wire import Compression, WireDecoder, WireEncoder
 from streamcore.runtime.channel import InputChannel, OutputChannel, Transmit
 from streamcore.runtime.connection import ChannelKey, Connection, FrameKind, connect, listen
 from streamcore.runtime.elements import END_OF_INPUT, Barrier, Element, LatencyMarker, Watermark
@@ -34,7 +34,7 @@ class DataPlane:
         self._on_broken = on_broken
         self._server: asyncio.Server | None = None
         self._epoch = 0
-        self._inputs: dict[ChannelKey, tuple[InputChannel, Schema | None, int]] = {}
+        self._inputs: dict[ChannelKey, tuple[InputChannel, WireDecoder, int]] = {}
         self._outputs: dict[ChannelKey, OutputChannel] = {}
         self._incoming: set[Connection] = set()
         self._outgoing: dict[int, Connection] = {}
@@ -54,7 +54,7 @@ class DataPlane:
 
     def register(self, key: ChannelKey, channel: InputChannel, schema: Schema | None, sender: int) -> None:
         """Announces a receiving end whose sender is on worker `sender`."""
-        self._inputs[key] = (channel, schema, sender)
+        self._inputs[key] = (channel, WireDecoder(schema), sender)
 
     async def open(
         self,
@@ -64,8 +64,9 @@ class DataPlane:
         credit_count: int | None,
         worker: int,
         address: str,
+        compression: Compression = "none",
     ) -> OutputChannel:
-        """The sending end of a channel to a subtask on another worker.
+        """The sending end of a channel to a subtask on another worker; its batches are compressed if asked for.
 
         Raises:
             HandshakeError: the peer doesn't know the secret.
@@ -77,7 +78,7 @@ class DataPlane:
             connection.peer = worker
             connection.send(FrameKind.MESSAGE, pickle.dumps((self._epoch, self._worker)))
             self._outgoing[worker] = connection
-        channel = OutputChannel(_transmitter(connection, key, schema), wakeup, credit_count)
+        channel = OutputChannel(_transmitter(connection, key, WireEncoder(schema, compression)), wakeup, credit_count)
         self._outputs[key] = channel
         return channel
 
@@ -94,10 +95,10 @@ class DataPlane:
         elif kind == FrameKind.MESSAGE:
             self._welcome(connection, pickle.loads(body))  # noqa: S301 - the peer proved the job's secret
         elif connection in self._incoming:
-            channel, schema, _ = self._inputs[key]
+            channel, decoder, _ = self._inputs[key]
             element: Element
             if kind == FrameKind.BATCH:
-                element = decode_wire(detail, body, schema)
+                element = decoder.decode(detail, body)
             elif kind == FrameKind.WATERMARK:
                 element = Watermark(*_TIME.unpack(body))
             elif kind == FrameKind.MARKER:
@@ -124,10 +125,10 @@ class DataPlane:
             self._on_broken(connection.peer, connection.error)
 
 
-def _transmitter(connection: Connection, key: ChannelKey, schema: Schema | None) -> Transmit:
+def _transmitter(connection: Connection, key: ChannelKey, encoder: WireEncoder) -> Transmit:
     def transmit(element: Element) -> None:
         if isinstance(element, list | Columns):
-            form, body = encode_wire(element, schema)
+            form, body = encoder.encode(element)
             connection.send(FrameKind.BATCH, body, detail=form, channel=key)
         elif isinstance(element, Watermark):
             connection.send(FrameKind.WATERMARK, _TIME.pack(element.time_ms), channel=key)

@@ -13,7 +13,7 @@ from collections import deque
 from typing import BinaryIO
 
 from streamcore.batch import Columns, Schema
-from streamcore.batch.codec import decode_wire, encode_wire
+from streamcore.batch.wire import WireDecoder, WireEncoder
 from streamcore.runtime.elements import Element
 from streamcore.runtime.services import Services
 
@@ -26,7 +26,7 @@ class FeedbackQueue:
 
     def __init__(self, services: Services, schema: Schema | None, memory_records: int) -> None:
         self._services = services
-        self._schema = schema
+        self._encoder, self._decoder = WireEncoder(schema), WireDecoder(schema)
         self._memory_records = memory_records
         self._memory: deque[Element] = deque()
         self._in_memory = 0
@@ -81,9 +81,7 @@ class FeedbackQueue:
         if self._file is None:
             self._file = self._services.scratch_file()
         kind, body = (
-            encode_wire(element, self._schema)
-            if isinstance(element, list | Columns)
-            else (_CONTROL, pickle.dumps(element))
+            self._encoder.encode(element) if isinstance(element, list | Columns) else (_CONTROL, pickle.dumps(element))
         )
         self._file.seek(self._write_at)
         self._file.write(_FRAME.pack(kind, len(body)))
@@ -104,7 +102,7 @@ class FeedbackQueue:
         if kind == _CONTROL:
             control: Element = pickle.loads(body)  # noqa: S301 - this process wrote it to a nameless file
             return control
-        return decode_wire(kind, body, self._schema)
+        return self._decoder.decode(kind, body)
 
 
 def _size(element: Element) -> int:

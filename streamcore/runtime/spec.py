@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from streamcore.batch import Schema
+from streamcore.batch.wire import Compression
 from streamcore.connectors.base import Split
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Settings:
         feedback_limit_records: depth of feedback above which a loop head takes no new input.
         latency_interval_s: how often a source sends a latency marker; 0: never.
         two_stage: whether aggregates are computed in part before the exchange where that is possible.
+        compression: of batches between processes.
     """
 
     batch_size: int = 8192
@@ -120,6 +122,7 @@ class Settings:
     allow_pickle: bool = False
     latency_interval_s: float = 1.0
     two_stage: bool = True
+    compression: Compression = "none"
 
 
 @dataclass(frozen=True)

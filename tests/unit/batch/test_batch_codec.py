@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcore.batch import Columns, Field, Schema, to_rows
-from streamcore.batch.codec import BodyKind, decode_saved, decode_wire, encode_saved, encode_wire
+from streamcore.batch.codec import decode_saved, encode_saved
+from streamcore.batch.wire import COMPRESSIONS, BodyKind, WireDecoder, WireEncoder
 from streamcore.errors import BadRecordError, StateCodecError, TopologyError
 
 OLDEST, NEWEST = (datetime.datetime.fromisoformat(text) for text in ("1900-01-01", "2200-01-01"))
@@ -70,13 +71,19 @@ def values_of(columns):
     return result
 
 
+def over_the_wire(batch, schema, kind, compression="none"):
+    """The batch as the other side has it, which must have been sent in a body of `kind`."""
+    detail, body = WireEncoder(schema, compression).encode(batch)
+    assert 0 <= detail < 256
+    assert detail & 0xF == kind
+    return WireDecoder(schema).decode(detail, memoryview(bytes(body)))
+
+
 @given(batches())
 @settings(max_examples=100, deadline=None)
 def test_columns_over_the_wire(case):
     columns, values = case
-    kind, body = encode_wire(columns, columns.schema)
-    assert kind is BodyKind.ARROW
-    back = decode_wire(int(kind), memoryview(bytes(body)), columns.schema)
+    back = over_the_wire(columns, columns.schema, BodyKind.ARROW)
     assert back.schema == columns.schema
     assert values_of(back) == values
 
@@ -85,11 +92,10 @@ def test_columns_over_the_wire(case):
 @settings(max_examples=100, deadline=None)
 def test_columns_over_an_untyped_wire_and_in_a_snapshot(case):
     columns, values = case
-    kind, body = encode_wire(columns, None)
-    over_the_wire = decode_wire(int(kind), memoryview(bytes(body)), None)
+    received = over_the_wire(columns, None, BodyKind.ARROW_WITH_SCHEMA)
     kind, saved = encode_saved(columns, allow_pickle=False)
     assert isinstance(saved, bytes)
-    for back in (over_the_wire, decode_saved(int(kind), saved, allow_pickle=False)):
+    for back in (received, decode_saved(int(kind), saved, allow_pickle=False)):
         assert back.schema == columns.schema
         assert values_of(back) == values
 
@@ -108,9 +114,7 @@ PLAIN = st.recursive(
 @given(st.lists(PLAIN, max_size=6))
 @settings(max_examples=100, deadline=None)
 def test_rows_over_the_wire_and_in_a_snapshot(rows):
-    kind, body = encode_wire(rows, None)
-    assert kind is BodyKind.ROWS
-    assert decode_wire(int(kind), body, None) == rows
+    assert over_the_wire(rows, None, BodyKind.ROWS) == rows
     kind, saved = encode_saved(rows, allow_pickle=False)
     assert decode_saved(int(kind), saved, allow_pickle=False) == rows
 
@@ -129,9 +133,7 @@ POINTS = Schema((Field("x", pa.int64()), Field("name", pa.string())), Point)
 
 def test_typed_rows_travel_as_columns_and_come_back_as_their_class():
     rows = [Point(1, "a"), Point(2, "b")]
-    kind, body = encode_wire(rows, POINTS)
-    assert kind is BodyKind.ARROW
-    back = decode_wire(int(kind), bytes(body), POINTS)
+    back = over_the_wire(rows, POINTS, BodyKind.ARROW)
     assert isinstance(back, Columns)
     assert to_rows(back) == rows
     assert to_rows(back)[0].shout() == "A"
@@ -139,14 +141,12 @@ def test_typed_rows_travel_as_columns_and_come_back_as_their_class():
 
 def test_a_row_that_is_not_of_the_type_is_named():
     with pytest.raises(BadRecordError, match=r"Point\(x='one'.*field 'x'"):
-        encode_wire([Point("one", "a")], POINTS)
+        WireEncoder(POINTS).encode([Point("one", "a")])
 
 
 def test_columns_of_another_schema_than_the_edge_s_say_so_themselves():
     other = Columns.of(y=np.arange(2))
-    kind, body = encode_wire(other, POINTS)
-    assert kind is BodyKind.ARROW_WITH_SCHEMA
-    assert decode_wire(int(kind), bytes(body), POINTS) == other
+    assert over_the_wire(other, POINTS, BodyKind.ARROW_WITH_SCHEMA) == other
 
 
 def test_rows_of_a_local_class_and_functions_go_over_the_wire_by_value():
@@ -155,8 +155,7 @@ def test_rows_of_a_local_class_and_functions_go_over_the_wire_by_value():
             self.n = n
 
     add = 5
-    kind, body = encode_wire([Local(3), lambda x: x + add], None)
-    first, second = decode_wire(int(kind), body, None)
+    first, second = over_the_wire([Local(3), lambda x: x + add], None, BodyKind.ROWS)
     assert first.n == 3
     assert second(1) == 6
 
@@ -166,7 +165,7 @@ def test_a_row_that_cannot_be_sent_is_an_error_with_a_hint(tmp_path):
         (tmp_path / "f").open("w") as file,
         pytest.raises(TopologyError, match="can't be sent to another process") as caught,
     ):
-        encode_wire([file], None)
+        WireEncoder(None).encode([file])
     assert "open files" in caught.value.hint
 
 
@@ -178,3 +177,48 @@ def test_a_row_without_plain_form_is_not_saved_unless_pickle_is_allowed():
     assert decode_saved(int(kind), saved, allow_pickle=True) == rows
     with pytest.raises(StateCodecError, match="pickled"):
         decode_saved(int(kind), saved, allow_pickle=False)
+
+
+READINGS = Schema.of(sensor=int, celsius=float, word=str)
+
+
+def readings(count):
+    return Columns(
+        READINGS,
+        {"sensor": np.arange(count) % 7, "celsius": np.full(count, 20.5), "word": pa.array(["warm"] * count)},
+    )
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+def test_compressed_bodies_are_smaller_and_come_back_the_same(compression):
+    typed, rows, other = readings(1000), [(n, "same text") for n in range(1000)], Columns.of(y=np.zeros(1000))
+    for batch, schema, kind in (
+        (typed, READINGS, BodyKind.ARROW),
+        (rows, None, BodyKind.ROWS),
+        (other, READINGS, BodyKind.ARROW_WITH_SCHEMA),
+    ):
+        assert over_the_wire(batch, schema, kind, compression) == batch
+        _, plain = WireEncoder(schema).encode(batch)
+        detail, small = WireEncoder(schema, compression).encode(batch)
+        assert detail == kind | COMPRESSIONS.index(compression) << 4
+        assert len(small) < 0.8 * len(plain)
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+def test_what_compression_would_not_help_is_sent_as_it_is(compression):
+    noise = Columns.of(x=np.random.default_rng(1).integers(0, 2**63, 1000))
+    for batch in (noise, readings(1)):
+        assert WireEncoder(batch.schema, compression).encode(batch)[0] == BodyKind.ARROW
+        assert over_the_wire(batch, batch.schema, BodyKind.ARROW, compression) == batch
+
+
+def test_the_numbers_of_a_received_batch_lie_in_the_received_body():
+    batch = Columns.of(a=np.arange(1000), b=np.zeros((1000, 3), np.float32), c=np.arange(1000, dtype=np.int16))
+    detail, body = WireEncoder(batch.schema).encode(batch)
+    received = np.frombuffer(bytearray(memoryview(body)), np.uint8)
+    back = WireDecoder(batch.schema).decode(detail, memoryview(received))
+    assert back == batch
+    for name in back.arrays:
+        assert np.shares_memory(back[name], received)
+        assert back[name].flags.aligned
+        assert not back[name].flags.owndata

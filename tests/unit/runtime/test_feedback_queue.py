@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,11 +40,17 @@ def points(numbers):
 
 
 def columns(numbers):
-    import pyarrow as pa
-
     return Columns(
         SCHEMA, {"x": np.array(numbers, np.int64), "name": pa.array([f"p{n}" for n in numbers], pa.string())}
     )
+
+
+NAMES = pa.array([f"p{n}" for n in range(-9, 10)])
+
+
+def encoded_columns(numbers):
+    names = pa.DictionaryArray.from_arrays(pa.array([n + 9 for n in numbers], pa.int32()), NAMES)
+    return Columns(SCHEMA, {"x": np.array(numbers, np.int64), "name": names})
 
 
 NUMBERS = st.lists(st.integers(-9, 9), min_size=1, max_size=6)
@@ -53,7 +60,11 @@ UNTYPED = st.one_of(
     st.just(END_OF_INPUT),
 )
 TYPED = st.one_of(
-    NUMBERS.map(points), NUMBERS.map(columns), st.builds(Barrier, st.integers(1, 9)), st.just(END_OF_INPUT)
+    NUMBERS.map(points),
+    NUMBERS.map(columns),
+    NUMBERS.map(encoded_columns),
+    st.builds(Barrier, st.integers(1, 9)),
+    st.just(END_OF_INPUT),
 )
 POP = st.just(None)
 
