@@ -13,6 +13,7 @@ import enum
 import struct
 import uuid
 import zlib
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamcore.errors import UsageError
+from streamcore.kernels.arrow_text import identity_of, is_binary, is_text, text_parts
 from streamcore.kernels.compile import kernel
 from streamcore.kernels.key_columns import KeyColumns
 
@@ -29,6 +31,8 @@ _SALT_BYTES = 0xC2B2AE3D27D4EB4F
 _SALT_TUPLE = 0x165667B19E3779F9
 _SALT_FLOAT = 0x27D4EB2F165667C5
 _NONE = 0x61C8864680B583EB
+
+_DICTIONARIES_KEPT = 16
 
 _EXACT = decimal.Context(prec=decimal.MAX_PREC, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
 
@@ -110,8 +114,8 @@ def hash_keys(keys: Any) -> Hashes:
         return _hash_array(keys)
     if isinstance(keys, pa.Array):
         if pa.types.is_dictionary(keys.type) and keys.null_count == 0:
-            return cast(Hashes, hash_keys(keys.dictionary)[keys.indices.to_numpy()])
-        if (pa.types.is_string(keys.type) or pa.types.is_binary(keys.type)) and keys.null_count == 0:
+            return cast(Hashes, _dictionaries.hashes(keys.dictionary)[keys.indices.to_numpy()])
+        if is_text(keys.type) and keys.null_count == 0:
             return _hash_text(keys)
         return hash_keys(keys.to_pylist())
     kinds = set(map(type, keys))
@@ -147,13 +151,29 @@ def _hash_array(keys: np.ndarray[Any, Any]) -> Hashes:
 
 
 def _hash_text(keys: pa.Array) -> Hashes:
-    salt = _SALT_TEXT if pa.types.is_string(keys.type) else _SALT_BYTES
-    if len(keys) == 0:
-        return np.empty(0, np.uint64)
-    _, offsets, data = keys.buffers()
-    starts = np.frombuffer(offsets, np.int32)[keys.offset : keys.offset + len(keys) + 1]
-    body = np.frombuffer(data, np.uint8) if data is not None and data.size else np.empty(0, np.uint8)
+    salt = _SALT_BYTES if is_binary(keys.type) else _SALT_TEXT
+    starts, body = text_parts(keys)
     return cast(Hashes, _crc_mix(starts, body, _CRC_TABLE, np.uint64(salt)))
+
+
+class _Dictionaries:
+    """The hashes of the dictionaries that were seen last: consecutive batches share one."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[int, ...], tuple[pa.Array, Hashes]] = OrderedDict()
+
+    def hashes(self, dictionary: pa.Array) -> Hashes:
+        """The hashes of a dictionary's entries; uint64 (n,)."""
+        identity = identity_of(dictionary)
+        known = self._known.get(identity)
+        if known is None:
+            known = self._known[identity] = dictionary, hash_keys(dictionary)  # held, so its memory stays its own
+            if len(self._known) > _DICTIONARIES_KEPT:
+                self._known.popitem(last=False)
+        return known[1]
+
+
+_dictionaries = _Dictionaries()
 
 
 @kernel

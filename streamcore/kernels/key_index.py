@@ -6,14 +6,16 @@ with the same slots. Keys that are equal in Python share a slot, in whatever for
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from streamcore.kernels.arrow_text import is_binary, is_text
 from streamcore.kernels.index import IntArray, IntIndex
 from streamcore.kernels.key_columns import KeyColumns, as_list
-from streamcore.kernels.text_index import TextIndex, is_text
+from streamcore.kernels.text_index import TextIndex
 
 _INT64 = np.iinfo(np.int64)
 
@@ -36,7 +38,7 @@ class ObjectIndex:
 
     def keys_from(self, start: int) -> list[Any]:
         """The keys of the slots from `start` on."""
-        return list(self._slots)[start:]
+        return list(itertools.islice(reversed(self._slots), self.size - start))[::-1]
 
     def slots(self, keys: Any) -> IntArray:
         """The slot of each key (a list, NumPy or Arrow array, `KeyColumns`), new keys getting new slots; int64 (n,)."""
@@ -122,7 +124,8 @@ class KeyIndex:
     @property
     def keys(self) -> Any:
         """The keys in slot order (size,): int64 array, large_string or large_binary Arrow array, `KeyColumns`, or
-        list. An int64 array is a view: copy it to keep it."""
+        list. Arrays share memory
+        with the index, which only ever adds to it."""
         return self._index.keys if self._index is not None else np.empty(0, np.int64)
 
     def keys_from(self, start: int) -> Any:
@@ -161,7 +164,7 @@ def _index_for(keys: Any) -> IntIndex | TextIndex | CompositeIndex | ObjectIndex
     if isinstance(keys, np.ndarray):
         return IntIndex()
     if isinstance(keys, pa.Array):
-        return TextIndex(is_binary=_is_binary(keys.type))
+        return TextIndex(is_binary=is_binary(keys.type))
     return CompositeIndex(len(keys.fields)) if isinstance(keys, KeyColumns) else ObjectIndex()
 
 
@@ -171,7 +174,7 @@ def _fits(index: IntIndex | TextIndex | CompositeIndex | ObjectIndex, keys: Any)
     if isinstance(index, TextIndex):
         if isinstance(keys, np.ndarray) or not isinstance(keys, pa.Array):
             return False
-        return _is_binary(keys.type) == index.is_binary
+        return is_binary(keys.type) == index.is_binary
     if isinstance(index, CompositeIndex):
         return isinstance(keys, KeyColumns) and len(keys.fields) == index.width
     return True
@@ -207,12 +210,6 @@ def _compiled_list(keys: list[Any]) -> Any:
     if kinds == {tuple} and keys[0] and len(set(map(len, keys))) == 1:
         return KeyColumns([list(field) for field in zip(*keys, strict=True)])
     return None
-
-
-def _is_binary(type_: pa.DataType) -> bool:
-    if pa.types.is_dictionary(type_):
-        return _is_binary(type_.value_type)
-    return bool(pa.types.is_binary(type_) or pa.types.is_large_binary(type_))
 
 
 def _encoded(keys: pa.Array) -> tuple[list[Any], IntArray]:

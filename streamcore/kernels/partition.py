@@ -43,8 +43,27 @@ def _counting_sort(targets: Any, n_targets: Any) -> Any:
 @kernel
 def assign_targets(hashes: Any, max_parallelism: Any, parallelism: Any) -> Any:
     """The subtask of each key hash: key group = hash % max_parallelism, then the group's subtask; int32 (n,)."""
+    by_group = np.empty(max_parallelism, np.int32)
+    for group in range(max_parallelism):
+        by_group[group] = group * parallelism // max_parallelism
     out = np.empty(len(hashes), np.int32)
-    for i in range(len(hashes)):
-        group = hashes[i] % np.uint64(max_parallelism)
-        out[i] = np.int64(group) * parallelism // max_parallelism
+    if max_parallelism & (max_parallelism - 1) == 0:  # a division costs more than all the rest
+        for i in range(len(hashes)):
+            out[i] = by_group[hashes[i] & np.uint64(max_parallelism - 1)]
+    else:
+        for i in range(len(hashes)):
+            out[i] = by_group[hashes[i] % np.uint64(max_parallelism)]
+    return out
+
+
+@kernel
+def assign_groups(hashes: Any, max_parallelism: Any) -> Any:
+    """The key group of each key hash: hash % max_parallelism; int64 (n,)."""
+    out = np.empty(len(hashes), np.int64)
+    if max_parallelism & (max_parallelism - 1) == 0:
+        for i in range(len(hashes)):
+            out[i] = np.int64(hashes[i] & np.uint64(max_parallelism - 1))
+    else:
+        for i in range(len(hashes)):
+            out[i] = np.int64(hashes[i] % np.uint64(max_parallelism))
     return out

@@ -16,6 +16,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 
+from streamcore.kernels.arrow_text import dictionary_codes, identity_of, text_parts, validity
 from streamcore.kernels.compile import kernel
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -24,19 +25,6 @@ _SIZE, _HEAP_USED, _NULL_SLOT = range(3)  # what `_state` holds
 _MARGIN = 8  # bytes kept free behind the heap's words, so that any word can be read 8 bytes at a time
 _LONGEST = 0xFFFF  # lengths above this are not told apart by the table, only by the bytes
 _DICTIONARIES_KEPT = 16
-_NO_BITS = np.empty(0, np.uint8)
-
-
-def is_text(type_: pa.DataType) -> bool:
-    """Whether a `TextIndex` takes arrays of the type: strings, bytes, or a dictionary of either."""
-    if pa.types.is_dictionary(type_):
-        return is_text(type_.value_type)
-    return bool(
-        pa.types.is_string(type_)
-        or pa.types.is_binary(type_)
-        or pa.types.is_large_string(type_)
-        or pa.types.is_large_binary(type_)
-    )
 
 
 class TextIndex:
@@ -65,16 +53,15 @@ class TextIndex:
         return self.keys_from(0)
 
     def keys_from(self, start: int) -> pa.Array:
-        """The words of the slots from `start` on; large_string or large_binary (size - start,)."""
+        """The words of the slots from `start` on; large_string or large_binary (size - start,). Shares memory with the
+        index, which only ever adds to it."""
         size = self.size
-        offsets = self._offsets[start : size + 1]
-        first, last = int(offsets[0]), int(offsets[-1])
         valid, null_slot = None, int(self._state[_NULL_SLOT])
         if null_slot >= start:
             bits = np.ones(size - start, np.uint8)
             bits[null_slot - start] = 0
             valid = pa.py_buffer(np.packbits(bits, bitorder="little"))
-        buffers = [valid, pa.py_buffer(offsets - first), pa.py_buffer(self._heap[first:last].copy())]
+        buffers = [valid, pa.py_buffer(self._offsets[start : size + 1]), pa.py_buffer(self._heap)]
         return pa.Array.from_buffers(pa.large_binary() if self.is_binary else pa.large_string(), size - start, buffers)
 
     def slots(self, words: pa.Array) -> IntArray:
@@ -86,21 +73,22 @@ class TextIndex:
         out = np.empty(len(words), np.int64)
         if pa.types.is_dictionary(words.type):
             known = self._known_slots(words.dictionary)
-            bits, offset = _validity(words.indices)
-            codes, texts = _codes(words.indices), _parts(words.dictionary)
+            codes, dictionary = dictionary_codes(words.indices), words.dictionary
+            present = (*validity(words.indices), known, *text_parts(dictionary), *validity(dictionary))
             done = 0
             while True:
                 done = _slots_of_codes(
-                    codes, bits, offset, known, *texts, done, out,
+                    codes, *present, done, out,
                     self._table, self._heap, self._offsets, self._state,
                 )  # fmt: skip
                 if done == len(words):
                     return out
                 self._grow()
-        texts = _parts(words)
+        texts = text_parts(words)
+        missing = validity(words)
         done = 0
         while True:
-            done = _slots_of_words(*texts, done, out, self._table, self._heap, self._offsets, self._state)
+            done = _slots_of_words(*texts, *missing, done, out, self._table, self._heap, self._offsets, self._state)
             if done == len(words):
                 return out
             self._grow()
@@ -109,7 +97,9 @@ class TextIndex:
         """The slot of each word, -1 for unknown ones; int64 (n,)."""
         if pa.types.is_dictionary(words.type):
             words = words.dictionary_decode()
-        result: IntArray = _find(*_parts(words), self._table, self._heap, self._offsets, self._state)
+        result: IntArray = _find(
+            *text_parts(words), *validity(words), self._table, self._heap, self._offsets, self._state
+        )
         return result
 
     def _known_slots(self, dictionary: pa.Array) -> IntArray:
@@ -147,34 +137,6 @@ class TextIndex:
             heap = np.empty(2 * len(self._heap) + _LONGEST, np.uint8)
             heap[:used] = self._heap[:used]
             self._heap = heap
-
-
-def identity_of(array: pa.Array) -> tuple[int, ...]:
-    """Where an array's content lies: equal for two array objects over the same memory, as long as one is held."""
-    return len(array), array.offset, *(buffer.address if buffer is not None else 0 for buffer in array.buffers())
-
-
-def _validity(array: pa.Array) -> tuple[Any, int]:
-    bits = array.buffers()[0]
-    return (np.frombuffer(bits, np.uint8), array.offset) if array.null_count and bits is not None else (_NO_BITS, 0)
-
-
-def _codes(indices: pa.Array) -> Any:
-    width = indices.type.bit_width
-    signed = np.dtype(f"{'i' if pa.types.is_signed_integer(indices.type) else 'u'}{width // 8}")
-    codes = np.frombuffer(indices.buffers()[1], signed)[indices.offset : indices.offset + len(indices)]
-    return codes if signed in (np.int32, np.int64) else codes.astype(np.int64 if width > 16 else np.int32)
-
-
-def _parts(words: pa.Array) -> tuple[Any, Any, Any, int]:
-    """(offsets, bytes, validity bits, position of the first of these)."""
-    if len(words) == 0:
-        return np.zeros(1, np.int32), _NO_BITS, _NO_BITS, 0
-    _, offsets, data = words.buffers()
-    wide = pa.types.is_large_string(words.type) or pa.types.is_large_binary(words.type)
-    starts = np.frombuffer(offsets, np.int64 if wide else np.int32)[words.offset : words.offset + len(words) + 1]
-    body = np.frombuffer(data, np.uint8) if data is not None and data.size else np.frombuffer(b"\0", np.uint8)
-    return starts, body, *_validity(words)
 
 
 def _typed_load(typing_context: Any, array: Any, position: Any) -> Any:

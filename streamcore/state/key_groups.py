@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from streamcore.kernels.hashing import hash_keys
-from streamcore.kernels.partition import assign_targets
+from streamcore.kernels.partition import assign_groups, assign_targets
 
 DEFAULT_MAX_PARALLELISM = 128
 LIMIT_MAX_PARALLELISM = 32768
@@ -26,7 +26,8 @@ def default_max_parallelism(parallelism: int) -> int:
 
 def groups_of(keys: Any, max_parallelism: int) -> IntArray:
     """The key group of each key (a list, NumPy or Arrow array); int64 (n,)."""
-    return (hash_keys(keys) % np.uint64(max_parallelism)).astype(np.int64)
+    groups: IntArray = assign_groups(hash_keys(keys), max_parallelism)
+    return groups
 
 
 def subtasks_of(

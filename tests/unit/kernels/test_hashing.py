@@ -234,3 +234,14 @@ def test_hashes_spread_over_the_key_groups():
         counts = np.bincount(hash_keys(keys) % np.uint64(128), minlength=128)
         assert counts.min() > 90
         assert counts.max() < 230
+
+
+@pytest.mark.parametrize("type_", [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()])
+def test_batches_that_share_a_dictionary_and_ones_that_do_not(type_):
+    for turn in range(40):  # dictionaries come and go at the same addresses
+        words = [f"{turn}-{i}" for i in range(20)]
+        dictionary = pa.array([w.encode() for w in words] if pa.types.is_binary(type_) else words).cast(type_)
+        for start in (0, 7):
+            codes = pa.array(range(start, 20, 3), pa.int32())
+            array = pa.DictionaryArray.from_arrays(codes, dictionary)
+            assert hash_keys(array).tolist() == [hash_key(key) for key in array.to_pylist()]
