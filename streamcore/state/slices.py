@@ -63,7 +63,7 @@ class SliceTable:
 
     def as_partials(self, batch: Columns, slices: IntArray) -> Columns:
         """Records as partial results of one record each, for keys that hardly ever come twice."""
-        columns = {field.name: batch[field.name] for field in self.key_schema.fields}
+        columns = {name: batch.encoded(name) for name in self.key_schema.names}
         values = {accumulator.name: accumulator.values(batch) for accumulator in self.accumulators}
         return Columns(self.partial_schema, {**columns, SLICE: slices, **values})
 
@@ -136,7 +136,7 @@ class SliceTable:
 
     def _keys_of(self, batch: Columns) -> Any:
         names = self.key_schema.names
-        return batch[names[0]] if len(names) == 1 else KeyColumns([batch[name] for name in names])
+        return batch.encoded(names[0]) if len(names) == 1 else KeyColumns([batch.encoded(name) for name in names])
 
     def _key_columns(self, slots: IntArray) -> dict[str, Any]:
         taken = self._keys.take(slots)
