@@ -29,7 +29,7 @@ from streamcore.runtime.functions import (
 from streamcore.runtime.windows import Windows, sliding, tumbling
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
-from streamcore.time import milliseconds, minutes, seconds
+from streamcore.time import MAX_TIME, milliseconds, minutes, seconds
 
 __all__ = [
     "Aggregate",
@@ -51,6 +51,7 @@ __all__ = [
     "JobResult",
     "KeyedStream",
     "ListState",
+    "MAX_TIME",
     "Loop",
     "MapState",
     "NoRestart",

@@ -77,6 +77,11 @@ class Columns:
     def __repr__(self) -> str:
         return f"Columns({self._length} rows of {self.schema})"
 
+    @staticmethod
+    def concat(parts: Sequence[Columns]) -> Columns:
+        """The records of all parts, at least one, which share one schema, in order."""
+        return concat_columns(parts)
+
     def take(self, indices: Array) -> Columns:
         """The records at `indices` (int64 positions), in that order."""
         return self._map(lambda a: a[indices] if isinstance(a, np.ndarray) else a.take(pa.array(indices)))

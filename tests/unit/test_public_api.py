@@ -28,6 +28,7 @@ DOCUMENTED = [
     "JobResult",
     "KeyedStream",
     "ListState",
+    "MAX_TIME",
     "Loop",
     "MapState",
     "NoRestart",
