@@ -112,6 +112,11 @@ class Source(ABC, Generic[T_co]):
     def reader(self, split: Split, offset: Any, context: ReaderContext) -> SplitReader:
         """A reader of the split from `offset` (None: its start)."""
 
+    def hint_for_lost(self, split_id: str, splits: Sequence[Split]) -> str | None:
+        """Why a split of a snapshot must not be missing from `splits`, even if it had been read to its end:
+        what the user can do about it. None when nothing but its own unread records would be lost."""
+        return None
+
 
 @dataclasses.dataclass(slots=True)
 class SinkContext:

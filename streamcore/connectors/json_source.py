@@ -22,18 +22,22 @@ from streamcore.connectors.blocks import (
     lines_end,
     shorten,
 )
+from streamcore.connectors.parts import part_of
 from streamcore.connectors.paths import FileSource, PathsLike, check_on_error
 from streamcore.errors import BadRecordError, UsageError
 
 
 class JsonLinesSource(FileSource[Any]):
-    """The values of JSON-lines files, in rows; one split per file. Blank lines are left out.
+    """The values of JSON-lines files, in rows. Blank lines are left out.
 
     Args:
         paths: a path, a glob, a directory, or several of them; plain or gzip files.
         type: a dataclass, a NamedTuple, a msgspec Struct or any other type that msgspec decodes; values
             that aren't of it are malformed. Objects become dicts when None.
         on_error: what becomes of a malformed record: `fail`, `skip` (counted) or `side_output`.
+        splits: about how many parts each file is cut into, to be read at the same time. Only within a part are
+            records in order, so event time needs its watermarks per split, and the order of a key's records is
+            kept only if they are in one part. A gzip file stays one part.
 
     Raises:
         UsageError: the type can't be decoded from JSON, or an option is wrong.
@@ -45,9 +49,10 @@ class JsonLinesSource(FileSource[Any]):
         type: Any = None,  # noqa: A002 - the usual name
         on_error: str = "fail",
         *,
+        splits: int = 1,
         block_bytes: int = BLOCK_BYTES,
     ) -> None:
-        super().__init__(paths)
+        super().__init__(paths, splits)
         if isinstance(type, Schema | pa.Schema):
             raise UsageError("JSON rows need a type, not a schema", hint="give a dataclass or a NamedTuple")
         _row_decoder(type)
@@ -57,13 +62,13 @@ class JsonLinesSource(FileSource[Any]):
         self.block_bytes = block_bytes
 
     def reader(self, split: Split, offset: Any, context: ReaderContext) -> SplitReader:
-        """A reader of one file; its offset is `[block position, records done, line]`.
+        """A reader of one part; its offset is `[block position, records done, line]`.
 
         Raises:
             ConnectorError: the file can't be read.
         """
         settings = ReadSettings(lines_end, self.on_error, self.block_bytes)
-        return _JsonReader(_row_decoder(self.type), split.id, offset, context, settings)
+        return _JsonReader(_row_decoder(self.type), part_of(split), offset, context, settings)
 
 
 class _JsonReader(BlockReader):

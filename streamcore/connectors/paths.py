@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
 from streamcore.connectors.base import Source, Split
+from streamcore.connectors.parts import line_edges, part_of, split_file
 from streamcore.errors import ConnectorError, UsageError
 
 T_co = TypeVar("T_co", covariant=True)
@@ -48,18 +49,39 @@ def check_on_error(value: str) -> OnError:
 
 
 class FileSource(Source[T_co]):
-    """A source with one split per file; the split's id is the file's path."""
+    """A source of files. Each is one split with its path as the id, or is cut into about `splits` of them.
 
-    def __init__(self, paths: PathsLike) -> None:
+    Raises:
+        UsageError: `splits` is less than 1.
+    """
+
+    def __init__(self, paths: PathsLike, splits: int = 1) -> None:
+        if splits < 1:
+            raise UsageError(f"splits={splits} can't be: a file has one part or more")
         self.paths = paths if isinstance(paths, str | os.PathLike) else list(paths)
+        self.split_count = splits
 
     def splits(self) -> Sequence[Split]:
-        """One split per file, found when the job starts.
+        """The parts of all files, found when the job starts.
 
         Raises:
-            ConnectorError: a file isn't there.
+            ConnectorError: a file isn't there, or has to be read to be cut and can't be.
         """
-        return [Split(path) for path in expand(self.paths)]
+        paths = expand(self.paths)
+        if self.split_count == 1:
+            return [Split(path) for path in paths]
+        return [split for path in paths for split in split_file(path, self.edges(path))]
+
+    def edges(self, path: str) -> list[int]:
+        """Where the file is cut into parts, from its start to its end; [] when it can't be cut."""
+        return line_edges(path, self.split_count)
+
+    def hint_for_lost(self, split_id: str, splits: Sequence[Split]) -> str | None:
+        """A part of a file that is cut in another way now."""
+        paths = {part_of(split).path for split in splits}
+        if split_id in paths or split_id.rpartition("#")[0] in paths:
+            return "the file is cut into other parts now: use the same splits= and file as when the snapshot was taken"
+        return None
 
 
 def _expand_one(path: str) -> list[str]:

@@ -6,26 +6,36 @@ from typing import Any
 
 from streamcore.connectors.base import ReaderContext, Split, SplitReader
 from streamcore.connectors.blocks import BLOCK_BYTES, Block, BlockReader, Malformed, Parsed, ReadSettings, lines_end
+from streamcore.connectors.parts import part_of
 from streamcore.connectors.paths import FileSource, PathsLike, check_on_error
 from streamcore.errors import UsageError
 
 
 class TextSource(FileSource[str]):
-    """The lines of text files without their ends (LF or CRLF), blank ones too; one split per file.
+    """The lines of text files without their ends (LF or CRLF), blank ones too.
 
     Args:
         paths: a path, a glob, a directory, or several of them; plain or gzip files.
         encoding: of the files; one in which a line feed is the byte 10, as in all but UTF-16 and UTF-32.
         on_error: what becomes of a line that isn't in the encoding: `fail`, `skip` (counted) or `side_output`.
+        splits: about how many parts each file is cut into, to be read at the same time. Only within a part are
+            records in order, so event time needs its watermarks per split, and the order of a key's records is
+            kept only if they are in one part. A gzip file stays one part.
 
     Raises:
         UsageError: the encoding is unknown or can't be cut at line ends, or an option is wrong.
     """
 
     def __init__(
-        self, paths: PathsLike, encoding: str = "utf-8", *, on_error: str = "fail", block_bytes: int = BLOCK_BYTES
+        self,
+        paths: PathsLike,
+        encoding: str = "utf-8",
+        *,
+        on_error: str = "fail",
+        splits: int = 1,
+        block_bytes: int = BLOCK_BYTES,
     ) -> None:
-        super().__init__(paths)
+        super().__init__(paths, splits)
         try:
             usable = "a\n".encode(encoding)[-2:] == b"a\n"
         except LookupError:
@@ -37,13 +47,13 @@ class TextSource(FileSource[str]):
         self.block_bytes = block_bytes
 
     def reader(self, split: Split, offset: Any, context: ReaderContext) -> SplitReader:
-        """A reader of one file; its offset is `[block position, lines done, line]`.
+        """A reader of one part; its offset is `[block position, lines done, line]`.
 
         Raises:
             ConnectorError: the file can't be read.
         """
         settings = ReadSettings(lines_end, self.on_error, self.block_bytes)
-        return _TextReader(self.encoding, split.id, offset, context, settings)
+        return _TextReader(self.encoding, part_of(split), offset, context, settings)
 
 
 class _TextReader(BlockReader):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from streamcore.batch import Schema, to_rows
 from streamcore.connectors.base import ReaderContext
-from streamcore.connectors.blocks import CsvRecords
+from streamcore.connectors.csv_records import CsvRecords
 from streamcore.connectors.csv_source import CsvSource
 from streamcore.connectors.json_source import JsonLinesSource
 from streamcore.connectors.text_source import TextSource

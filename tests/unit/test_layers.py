@@ -19,7 +19,7 @@ BELOW: dict[str, set[str]] = {
     "kernels": {"batch", "time", "errors"},
     "state": {"kernels", "batch", "time", "errors"},
     "checkpoint": {"kernels", "state", "batch", "time", "errors"},
-    "connectors": {"batch", "time", "errors"},
+    "connectors": {"kernels", "batch", "time", "errors"},
     "runtime": {"checkpoint", "state", "kernels", "connectors.base", "batch", "time", "errors"},
 }
 # a plan makes what the runtime runs, and a job runs a plan: api > plan > job > runtime as far as imports go

@@ -123,11 +123,10 @@ class SourceOperator(Operator):
 
     def _refuse_lost(self, offsets: dict[str, Any]) -> None:
         known = {split.id for split in self._splits}
-        lost = sorted(
-            split_id for split_id, (_, exhausted) in offsets.items() if split_id not in known and not exhausted
-        )
-        if lost:
+        gone = {split_id: self._source.hint_for_lost(split_id, self._splits) for split_id in offsets.keys() - known}
+        if lost := sorted(split_id for split_id, hint in gone.items() if hint or not offsets[split_id][1]):
+            was = "had read" if all(offsets[split_id][1] for split_id in lost) else "was still reading"
             raise IncompatibleSnapshotError(
-                f"the snapshot was still reading {', '.join(lost)}, which the source no longer has",
-                hint="bring the input back, or start without --restore",
+                f"the snapshot {was} {', '.join(lost)}, which the source no longer has",
+                hint=gone[lost[0]] or "bring the input back, or start without --restore",
             )

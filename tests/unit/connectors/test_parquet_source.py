@@ -101,3 +101,45 @@ def test_files_that_are_no_parquet(path, tmp_path):
     cut.write_bytes(b"\xff" * 900 + content[900:])
     with pytest.raises(ConnectorError, match=r"cut\.parquet, row group 0: the file is damaged"):
         read(ParquetSource(cut, Row))
+
+
+@pytest.mark.parametrize("type_", [pa.string(), pa.large_string()])
+def test_text_that_is_dictionary_encoded_in_the_file_stays_so(tmp_path, type_):
+    rng = np.random.default_rng(1)
+    few = [None if i % 50 == 0 else f"word {i}" for i in rng.integers(0, 300, 50_000)]
+    many = [f"a text of its own {i}" for i in range(50_000)]
+    table = pa.table({"few": pa.array(few, type_), "many": pa.array(many, type_)})
+    path = str(tmp_path / "x.parquet")
+    # dictionaries of `many` overflow at once
+    pq.write_table(table, path, row_group_size=20_000, dictionary_pagesize_limit=10_000)
+    source = ParquetSource(path, Schema.of(few=str | None, many=str))
+    (split,) = source.splits()
+    reader = source.reader(split, None, CONTEXT)
+    batches = []
+    while not reader.exhausted:
+        batches.append(reader.poll(7000))
+    reader.close()
+    batches = [batch for batch in batches if batch is not None]
+    assert all(pa.types.is_dictionary(batch.encoded("few").type) for batch in batches)
+    assert all(batch.encoded("many").type == pa.string() for batch in batches)
+    assert [value for batch in batches for value in batch["few"].to_pylist()] == few
+    assert [value for batch in batches for value in batch["many"].to_pylist()] == many
+    first, second = batches[0].encoded("few").dictionary, batches[1].encoded("few").dictionary
+    assert first.buffers()[-1].address == second.buffers()[-1].address  # one dictionary for the row group
+
+
+def test_dictionary_encoded_text_of_another_type_is_converted(tmp_path):
+    path = str(tmp_path / "x.parquet")
+    words = ["a", "b"] * 1000
+    pq.write_table(pa.table({"n": range(2000), "name": pa.array(words, pa.large_string())}), path)
+    assert read(ParquetSource(path, Row)) == list(zip(range(2000), words, strict=True))
+    coded = pa.table({"n": pa.array([7, 8] * 1000).dictionary_encode(), "name": pa.array(words).dictionary_encode()})
+    pq.write_table(coded, path)
+    assert read(ParquetSource(path, Row)) == list(zip([7, 8] * 1000, words, strict=True))
+
+
+def test_dictionary_encoded_text_without_a_value_where_it_must_have_one(tmp_path):
+    path = str(tmp_path / "x.parquet")
+    pq.write_table(pa.table({"name": ["a"] * 3000 + [None]}), path)
+    with pytest.raises(BadRecordError, match=r"row 3000: column 'name' has no value"):
+        read(ParquetSource(path, Schema.of(name=str)))

@@ -7,6 +7,7 @@ import pytest
 from streamcore.batch import to_rows
 from streamcore.connectors.base import ReaderContext
 from streamcore.connectors.blocks import Blocks, lines_end
+from streamcore.connectors.parts import Part
 from streamcore.connectors.text_source import TextSource
 from streamcore.errors import BadRecordError, ConnectorError, UsageError
 
@@ -54,20 +55,20 @@ def test_encodings_that_cannot_be_cut():
 
 def test_blocks_know_their_place(tmp_path):
     path = write(tmp_path, gzip.compress(b"one\ntwo\nthree\nfour"), "x.gz")
-    blocks = Blocks(path, lines_end, block_bytes=9)
+    blocks = Blocks(Part(path), lines_end, block_bytes=9)
     found = []
     while (block := blocks.next()) is not None:
         found.append((block.data, block.position, block.line, block.is_tail))
     blocks.close()
     assert found == [(b"one\ntwo\n", 0, 1, False), (b"three\n", 8, 3, False), (b"four", 14, 4, True)]
-    rest = Blocks(path, lines_end, 8, 3)
+    rest = Blocks(Part(path), lines_end, 8, 3)
     assert rest.next().data == b"three\n"
     rest.close()
 
 
 def test_a_file_that_cannot_be_opened(tmp_path):
     with pytest.raises(ConnectorError, match=r"can't read .*gone: No such file"):
-        Blocks(str(tmp_path / "gone"), lines_end)
+        Blocks(Part(str(tmp_path / "gone")), lines_end)
 
 
 def test_a_record_without_end(tmp_path, monkeypatch):
