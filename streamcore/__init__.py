@@ -11,6 +11,8 @@ from streamcore.api.loop import Loop
 from streamcore.api.stream import DataStream
 from streamcore.api.windowed import WindowedStream
 from streamcore.batch import Columns, Field, Schema, Vector
+from streamcore.batch.conditions import when
+from streamcore.batch.expressions import Expression, col, lit
 from streamcore.errors import StreamcoreError
 from streamcore.job.config import Checkpointing
 from streamcore.job.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
@@ -45,14 +47,15 @@ __all__ = [
     "Context",
     "DataStream",
     "ExponentialDelay",
+    "Expression",
     "FailureRate",
     "Field",
     "FixedDelay",
     "JobResult",
     "KeyedStream",
     "ListState",
-    "MAX_TIME",
     "Loop",
+    "MAX_TIME",
     "MapState",
     "NoRestart",
     "OutputTag",
@@ -68,8 +71,10 @@ __all__ = [
     "WindowedStream",
     "Windows",
     "bounded_out_of_orderness",
+    "col",
     "count",
     "kernel",
+    "lit",
     "max_of",
     "mean",
     "milliseconds",
@@ -80,4 +85,5 @@ __all__ = [
     "sliding",
     "sum_of",
     "tumbling",
+    "when",
 ]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from streamcore.api.callsite import user_line
 from streamcore.batch import Array, Columns, Schema, schema_of
+from streamcore.batch.expressions import Expression, as_expression, col
+from streamcore.batch.projection import Predicate, Projection
 from streamcore.connectors.base import Sink
 from streamcore.connectors.print_sink import PrintSink
 from streamcore.errors import TopologyError
@@ -97,10 +99,50 @@ class DataStream(Generic[T]):
             )
         return self._then("map_batch", partial(MapBatch, function, schema), Form.COLUMNS, schema)
 
-    def filter_batch(self, mask: Callable[[Columns], Array]) -> DataStream[T]:
-        """The records where `mask(columns)`, a boolean array (n,), is true."""
-        self._need_schema("filter_batch")
-        return self._then("filter_batch", partial(FilterBatch, mask), Form.COLUMNS, self.schema)
+    def filter_batch(self, mask: Callable[[Columns], Array] | Expression) -> DataStream[T]:
+        """The records where `mask` is true: an expression, or a function of columns that gives a boolean array (n,).
+
+        Example:
+            >>> from streamcore import Schema, StreamEnvironment, col
+            >>> words = StreamEnvironment().from_values([("a", 1), ("b", 2)], Schema.of(word=str, count=int))
+            >>> words.filter_batch(col("count") > 1).execute_and_collect()
+            [Record(word='b', count=2)]
+
+        Raises:
+            TopologyError: the expression names no column of the stream, or can't take its type.
+        """
+        schema = self._need_schema("filter_batch")
+        if isinstance(mask, Expression):
+            mask = _checked("filter_batch", Predicate, mask, schema)
+        return self._then("filter_batch", partial(FilterBatch, mask), Form.COLUMNS, schema)
+
+    def select(self, *names: str, **made: Any) -> DataStream[Any]:
+        """Only the named columns, followed by those that expressions make.
+
+        Example:
+            >>> from streamcore import Schema, StreamEnvironment, col
+            >>> pairs = StreamEnvironment().from_values([(1, 2), (3, 4)], Schema.of(x=int, y=int))
+            >>> pairs.select("y", total=col("x") + col("y")).execute_and_collect()
+            [Record(y=2, total=3), Record(y=4, total=7)]
+
+        Raises:
+            TopologyError: there is no such column, or an expression can't take its type.
+        """
+        return self._project("select", {**{name: col(name) for name in names}, **made}, keep=False)
+
+    def with_columns(self, **made: Any) -> DataStream[Any]:
+        """The same columns with some added or replaced by what expressions make.
+
+        Example:
+            >>> from streamcore import Schema, StreamEnvironment, col
+            >>> readings = StreamEnvironment().from_values([(20.0,), (100.0,)], Schema.of(celsius=float))
+            >>> readings.with_columns(fahrenheit=col("celsius") * 1.8 + 32).execute_and_collect()
+            [Record(celsius=20.0, fahrenheit=68.0), Record(celsius=100.0, fahrenheit=212.0)]
+
+        Raises:
+            TopologyError: there is no such column, or an expression can't take its type.
+        """
+        return self._project("with_columns", made, keep=True)
 
     # --- functions with state, timers and side outputs -----------------------------------------------------
 
@@ -285,12 +327,21 @@ class DataStream(Generic[T]):
         node.time = carried_time(self._node.time if self._tag is None else None, schema)
         return DataStream(self._env, node, schema)
 
-    def _need_schema(self, what: str) -> None:
+    def _project(self, what: str, made: dict[str, Any], *, keep: bool) -> DataStream[Any]:
+        schema = self._need_schema(what)
+        if not made:
+            raise TopologyError(f"{what} ({user_line()}) got no columns", hint="name some, or give expressions")
+        expressions = _checked(what, lambda: {name: as_expression(value) for name, value in made.items()})
+        projection = _checked(what, partial(Projection, keep=keep), expressions, schema)
+        return self._then(what, partial(MapBatch, projection, projection.schema), Form.COLUMNS, projection.schema)
+
+    def _need_schema(self, what: str) -> Schema:
         if self.schema is None:
             raise TopologyError(
                 f"{what} ({user_line()}) works on columns, but the stream from {self._node} has no type",
                 hint="give the source or the map before it a type: map(function, returns=MyDataclass)",
             )
+        return self.schema
 
     def _selector(self, key: Any) -> KeySelector:
         selector = KeySelector(key, self.schema.names if self.schema is not None else ())
@@ -309,6 +360,14 @@ def carried_time(time: EventTime | None, schema: Schema | None) -> EventTime | N
     if time is None or not isinstance(time.by, str):
         return None
     return time if schema is not None and time.by in schema.by_name else None
+
+
+def _checked(what: str, make: Callable[..., T], *arguments: Any) -> T:
+    """What `make` makes of expressions; its complaint names the user's line."""
+    try:
+        return make(*arguments)
+    except TopologyError as error:
+        raise TopologyError(f"{what} ({user_line()}): {error.message}", hint=error.hint) from error
 
 
 def _fresh(cls: Callable[..., Operator], function: Any, *arguments: Any) -> Operator:
