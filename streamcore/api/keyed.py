@@ -9,12 +9,15 @@ from typing import Any, Generic, Literal, TypeVar
 import numpy as np
 
 from streamcore.api.callsite import user_line
+from streamcore.api.compiled import compiled_or_none, need
 from streamcore.api.stream import DataStream
 from streamcore.api.windowed import WindowedStream, add_aggregate
-from streamcore.batch import Field, Schema
+from streamcore.batch import Field, Schema, schema_of
 from streamcore.errors import TopologyError
+from streamcore.kernels.functions.build import compile_reduce, compile_scan
 from streamcore.runtime.aggregates import Aggregate, count
 from streamcore.runtime.event_time import EventTime
+from streamcore.runtime.operators.compiled import ReduceColumns, ScanColumns
 from streamcore.runtime.operators.keyed import CountColumns, CountRows, Reduce, Scan
 from streamcore.runtime.spec import Form
 from streamcore.runtime.windows import Windows
@@ -32,19 +35,52 @@ class KeyedStream(DataStream[T], Generic[K, T]):
     state and timers."""
 
     def scan(
-        self, initial: S, function: Callable[[S, T], tuple[S, U]], *, returns: type[U] | Schema | None = None
+        self,
+        initial: S,
+        function: Callable[[S, T], tuple[S, U]],
+        *,
+        returns: type[U] | Schema | None = None,
+        compiled: bool | None = None,
     ) -> DataStream[U]:
         """A running computation per key: `function(state, record) -> (state, result)`, starting from `initial`.
 
         `initial` is shared by all keys: return a new state rather than changing it in place.
-        """
-        return self._then("scan", partial(Scan, self._key, initial, function), Form.ROWS, returns)
 
-    def reduce(self, function: Callable[[T, T], T], *, emit: Emit = "each") -> DataStream[T]:
-        """Folds the records of each key: emits the value after each record, or (`"final"`) once at the end of input."""
-        return self._then(
-            "reduce", partial(Reduce, self._key, function, only_final=emit == "final"), Form.ROWS, self.schema
+        Compiled as in `map` when the stream and `returns` have a type and the state is a number, a tuple of numbers,
+        or a NamedTuple or dataclass of numbers; it is then kept in arrays, and its fields keep their first type.
+        """
+        columns, out = self.schema, schema_of(returns)
+        program = compiled_or_none(
+            "scan",
+            function,
+            compiled,
+            columns,
+            lambda: compile_scan(function, initial, need(columns), need(out)),
+            result=out,
         )
+        if program is not None:
+            return self._then("scan", partial(ScanColumns, self._key, program, initial), Form.COLUMNS, out)
+        return self._then("scan", partial(Scan, self._key, initial, function), Form.ROWS, out)
+
+    def reduce(
+        self, function: Callable[[T, T], T], *, emit: Emit = "each", compiled: bool | None = None
+    ) -> DataStream[T]:
+        """Folds the records of each key: emits the value after each record, or (`"final"`) once at the end of input.
+
+        Compiled as in `map` when the stream has a type whose fields are numbers or the key's own.
+        """
+        columns, each = self.schema, emit != "final"
+        program = compiled_or_none(
+            "reduce",
+            function,
+            compiled,
+            columns,
+            lambda: compile_reduce(function, need(columns), self._key.fields, with_results=each),
+            result=columns,
+        )
+        if program is not None:
+            return self._then("reduce", partial(ReduceColumns, self._key, program), Form.COLUMNS, columns)
+        return self._then("reduce", partial(Reduce, self._key, function, only_final=not each), Form.ROWS, columns)
 
     def window(self, windows: Windows, *, time: str | None = None) -> WindowedStream[K, T]:
         """Cuts the records of each key into windows of event time: `tumbling(seconds(5))`, `sliding(…)`.

@@ -9,17 +9,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from streamcore.api.callsite import user_line
+from streamcore.api.compiled import compiled_or_none, need
 from streamcore.batch import Array, Columns, Schema, schema_of
 from streamcore.batch.expressions import Expression, as_expression, col
 from streamcore.batch.projection import Predicate, Projection
 from streamcore.connectors.base import Sink
 from streamcore.connectors.print_sink import PrintSink
 from streamcore.errors import TopologyError
+from streamcore.kernels.functions.build import compile_filter, compile_map
 from streamcore.plan.graph import Input, Node
 from streamcore.runtime.event_time import EventTime, WatermarkStrategy
 from streamcore.runtime.functions import BatchFunction, OutputTag, ProcessFunction
 from streamcore.runtime.keys import KeySelector
 from streamcore.runtime.operator import Operator
+from streamcore.runtime.operators.compiled import FilterColumns, MapColumns
 from streamcore.runtime.operators.process import ProcessColumns, ProcessRows
 from streamcore.runtime.operators.sink import SinkOperator
 from streamcore.runtime.operators.source import BAD_RECORDS
@@ -63,17 +66,42 @@ class DataStream(Generic[T]):
 
     # --- one record at a time ------------------------------------------------------------------------------
 
-    def map(self, function: Callable[[T], U], *, returns: type[U] | Schema | None = None) -> DataStream[U]:
+    def map(
+        self,
+        function: Callable[[T], U],
+        *,
+        returns: type[U] | Schema | None = None,
+        compiled: bool | None = None,
+    ) -> DataStream[U]:
         """One record out for each record in.
+
+        On a typed stream whose results have a type too, the function is compiled when it can be, and else runs
+        interpreted, with the same results and one notice that says why.
 
         Args:
             returns: the type of the results; taken from the function's annotation when that has a schema.
-        """
-        return self._then("map", partial(Map, function), Form.ROWS, returns or _annotated_result(function))
+            compiled: True makes it an error when the function can't be compiled; False: it is interpreted.
 
-    def filter(self, predicate: Callable[[T], object]) -> DataStream[T]:
-        """The records for which `predicate` is true."""
-        return self._then("filter", partial(Filter, predicate), Form.ROWS, self.schema)
+        Raises:
+            TopologyError: `compiled` is true and the function can't be compiled.
+        """
+        out, columns = schema_of(returns or _annotated_result(function)), self.schema
+        program = compiled_or_none(
+            "map", function, compiled, columns, lambda: compile_map(function, need(columns), need(out)), result=out
+        )
+        if program is not None:
+            return self._then("map", partial(MapColumns, program), Form.COLUMNS, out)
+        return self._then("map", partial(Map, function), Form.ROWS, out)
+
+    def filter(self, predicate: Callable[[T], object], *, compiled: bool | None = None) -> DataStream[T]:
+        """The records for which `predicate` is true; on a typed stream compiled as in `map`."""
+        columns = self.schema
+        program = compiled_or_none(
+            "filter", predicate, compiled, columns, lambda: compile_filter(predicate, need(columns)), result=columns
+        )
+        if program is not None:
+            return self._then("filter", partial(FilterColumns, program), Form.COLUMNS, columns)
+        return self._then("filter", partial(Filter, predicate), Form.ROWS, columns)
 
     def flat_map(
         self, function: Callable[[T], Iterable[U]], *, returns: type[U] | Schema | None = None

@@ -145,7 +145,9 @@ class KeyedStore:
         for saved in found:
             if saved["kind"] != kind:
                 raise IncompatibleSnapshotError(
-                    f"state {name!r} is {saved['kind']} state in the snapshot and {kind} state in the operator"
+                    f"state {name!r} is {saved['kind']} state in the snapshot and {kind} state in the operator",
+                    hint="a scan or reduce keeps columnar state when its function is compiled and value state when it "
+                    "is interpreted: give it compiled=True or compiled=False as when the snapshot was taken",
                 )
         return found
 
