@@ -79,6 +79,63 @@ class PairIndex:
         _insert_all(live, self._table, self._first, self._second)
 
 
+class SingleSlice:
+    """The same interface where `b` is always 0 and `a` is dense: an entry's number is its `a`, and nothing is looked
+    up."""
+
+    def __init__(self, capacity: int = 256) -> None:
+        self._present = np.zeros(capacity, np.bool_)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def capacity(self) -> int:
+        """Entry numbers are below it."""
+        return len(self._present)
+
+    def first(self, entries: IntArray) -> IntArray:
+        """The `a` of each entry; int64 (n,)."""
+        return entries
+
+    def second(self, entries: IntArray) -> IntArray:
+        """The `b` of each entry; int64 (n,), all 0."""
+        return np.zeros(len(entries), np.int64)
+
+    def find_or_add(self, first: IntArray, second: IntArray) -> tuple[IntArray, IntArray]:
+        """The entry of each pair, and the entries that were added for it; int64 (n,) and (m,)."""
+        highest = int(first.max(initial=-1))
+        if highest >= len(self._present):
+            grown = np.zeros(max(2 * len(self._present), highest + 1), np.bool_)
+            grown[: len(self._present)] = self._present
+            self._present = grown
+        added = np.empty(len(first), np.int64)
+        count = _mark(first, self._present, added)
+        self._count += count
+        return first, added[:count]
+
+    def remove(self, entries: IntArray) -> None:
+        """Forgets entries; each must be there."""
+        self._present[entries] = False
+        self._count -= len(entries)
+
+    def replace_first(self, entries: IntArray, first: IntArray) -> None:
+        """Gives all entries there are another `a`; there must be none, since numbers can't change."""
+        assert not len(entries), "entries of a single slice can't be renumbered"
+
+
+@kernel
+def _mark(numbers: Any, present: Any, added: Any) -> Any:
+    count = 0
+    for i in range(len(numbers)):
+        if not present[numbers[i]]:
+            present[numbers[i]] = True
+            added[count] = numbers[i]
+            count += 1
+    return count
+
+
 @kernel
 def _place(a: Any, b: Any, mask: Any) -> Any:
     return (_mix_one(np.uint64(a) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(b)) >> np.uint64(17)) & mask

@@ -16,7 +16,7 @@ from streamcore.batch import Columns, Field, Schema
 from streamcore.kernels.accumulate import rows_by_key
 from streamcore.kernels.key_columns import KeyColumns, as_list
 from streamcore.kernels.key_index import KeyIndex
-from streamcore.kernels.pairs import PairIndex
+from streamcore.kernels.pairs import PairIndex, SingleSlice
 from streamcore.state.accumulators import Accumulator
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -24,19 +24,19 @@ IntArray = np.ndarray[Any, np.dtype[np.int64]]
 SLICE = "slice"
 """The column of partial results with the number of the slice."""
 
-_SPARE_KEYS = 65_536
+_SPARE_KEYS = 1 << 18
 
 
 class SliceTable:
-    """Entries for the keys of `key_schema`'s fields."""
+    """Entries for the keys of `key_schema`'s fields. Without windows all records belong to slice 0."""
 
-    def __init__(self, key_schema: Schema, accumulators: Sequence[Accumulator]) -> None:
+    def __init__(self, key_schema: Schema, accumulators: Sequence[Accumulator], *, has_windows: bool = True) -> None:
         self.key_schema = key_schema
         self.accumulators = tuple(accumulators)
         slice_field = Schema.of(**{SLICE: np.int64}).fields[0]
         self.partial_schema = Schema((*key_schema.fields, slice_field, *(a.column for a in self.accumulators)))
         self._keys = KeyIndex()
-        self._pairs = PairIndex()
+        self._pairs: PairIndex | SingleSlice = PairIndex() if has_windows else SingleSlice()
         self._totals = [np.full(self._pairs.capacity, a.initial, a.dtype) for a in self.accumulators]
         self._buckets: dict[int, list[IntArray]] = {}
         self._scratch = np.empty(0, np.int64)
@@ -110,7 +110,7 @@ class SliceTable:
     def _entries(self, keys: Any, slices: IntArray) -> IntArray:
         entries, added = self._pairs.find_or_add(self._keys.slots(keys), slices)
         if len(added):
-            self._begin(added)
+            self._begin(added.copy())  # a view would keep the whole batch in memory
         return entries
 
     def _begin(self, added: IntArray) -> None:

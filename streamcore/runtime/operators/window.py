@@ -27,7 +27,7 @@ from streamcore.time import MIN_TIME
 WINDOW_START, WINDOW_END = "window_start", "window_end"
 
 _BATCH_ROWS = 8192
-_PARTIAL_ENTRIES = 65_536
+_PARTIAL_ENTRIES = 1 << 18
 _BYPASSED_ROWS = 1 << 20
 
 
@@ -57,7 +57,7 @@ class PartialAggregate(Operator):
 
     def __init__(self, key: Schema, times: WindowTimes, accumulators: Sequence[Accumulator]) -> None:
         self._times = times
-        self._table = SliceTable(key, accumulators)
+        self._table = SliceTable(key, accumulators, has_windows=times.windows is not None)
         self._rows = 0
         self._bypass = 0
 
@@ -115,7 +115,8 @@ class WindowAggregate(Operator):
         self._result = result
         self._takes_partials = partials
         names = (key,) if isinstance(key, str) else key
-        self._table = SliceTable(result.select(names), accumulators_of(aggregates))
+        has_windows = times.windows is not None
+        self._table = SliceTable(result.select(names), accumulators_of(aggregates), has_windows=has_windows)
         self._watermark = MIN_TIME
 
     def open(self) -> None:
