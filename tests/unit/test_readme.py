@@ -9,13 +9,19 @@ from streamcore.connectors.file_sink import read_jsonl
 
 README = Path(__file__).parents[2] / "README.md"
 PRELUDE = """
-from dataclasses import dataclass
+from typing import NamedTuple
 from streamcore import CoProcessFunction, OutputTag, ProcessFunction, StreamEnvironment, ValueState
 
-@dataclass
-class Reading:
+class Reading(NamedTuple):
     sensor: int
+    time: int
     celsius: float
+
+class Alert(NamedTuple):
+    sensor: int
+    time: int
+    mean: float
+    alert: bool
 
 class Step(CoProcessFunction):
     def process_first(self, record, ctx):
@@ -27,7 +33,7 @@ class Step(CoProcessFunction):
 AGAIN, key = OutputTag("again"), lambda record: record
 env = StreamEnvironment()
 numbers = env.from_values([0])
-readings = env.from_values([Reading(1, 20.0), Reading(1, 35.0), Reading(2, 21.0)], Reading)
+readings = env.from_values([Reading(1, 0, 20.0), Reading(1, 1, 35.0), Reading(2, 0, 21.0)], Reading)
 """
 
 
@@ -36,25 +42,43 @@ def blocks() -> list[str]:
 
 
 def test_the_first_topology_runs_by_its_own_command_line(tmp_path):
-    (tmp_path / "warm.py").write_text(blocks()[0])
-    (tmp_path / "readings.csv").write_text("sensor,celsius\n1,20.5\n2,30\n1,26\n2,31.5\n")
-    command = [sys.executable, "-P", "-m", "streamcore", "run", "warm.py:build", "--set", "input=readings.csv"]
+    (tmp_path / "means.py").write_text(blocks()[0])
+    (tmp_path / "readings.csv").write_text("sensor,time,fahrenheit\n1,1500,50\n2,1600,14\n1,2500,68\n1,9000,-4\n")
+    command = [sys.executable, "-P", "-m", "streamcore", "run", "means.py:build", "--set", "input=readings.csv"]
     command += ["--workers", "2", "--checkpoint-dir", "checkpoints", "--checkpoint-interval", "1s"]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
-    assert sorted(read_jsonl(str(tmp_path / "out/warm")), key=str) == [
-        {"sensor": 1, "count": 1},
-        {"sensor": 2, "count": 2},
-    ]
+    bounds = [(start, start + 5000) for start in range(-3000, 3000, 1000)]
+    values = [[10.0] if end <= 2500 else [20.0] if start > 1500 else [10.0, 20.0] for start, end in bounds]
+    assert sorted(read_jsonl(str(tmp_path / "out/means")), key=str) == sorted(
+        (
+            {
+                "sensor": 1,
+                "window_start": start,
+                "window_end": end,
+                "mean_celsius": sum(celsius) / len(celsius),
+                "count": len(celsius),
+            }
+            for (start, end), celsius in zip(bounds, values, strict=True)
+        ),
+        key=str,
+    )
+
+
+def test_the_scan_runs():
+    names: dict = {}
+    exec(PRELUDE + blocks()[1], names)
+    results = sorted(names["alerts"].execute_and_collect())
+    assert results == [(1, 0, 20.0, False), (1, 1, 21.5, True), (2, 0, 21.0, False)]
 
 
 def test_the_process_function_runs():
     names: dict = {}
-    code = blocks()[1].replace("readings.key_by", "result = readings.key_by")
+    code = blocks()[2].replace("readings.key_by", "result = readings.key_by")
     exec(PRELUDE + code, names)
     assert names["result"].execute_and_collect() == [(1, 20.0), (1, 35.0), (2, 21.0)]
 
 
 def test_the_loop_runs():
     names: dict = {}
-    exec(PRELUDE + blocks()[2], names)
+    exec(PRELUDE + blocks()[3], names)
     assert sorted(names["steps"].execute_and_collect()) == [0, 1, 2, 3]
