@@ -153,6 +153,21 @@ def test_what_is_left_to_pyarrow(data):
     assert parsed(data, schema) is None
 
 
+@pytest.mark.parametrize(
+    ("type_", "usual", "unusual"),
+    [
+        (int, ["0", "-0", "007", "-999999999999999999"], ["-", "+3", " 7", "7 ", "0x1F", "1.5", "9" * 19]),
+        ("u1", ["0", "255"], ["-0", "-1", "256"]),
+        ("i1", ["-128", "127"], ["-129", "128"]),
+        (float, ["3", "-0.0", "9007199254740992"], ["9007199254740993", "90071992547409.93", "5.", ".5", "1e5", "nan"]),
+    ],
+)
+def test_numbers_that_are_left_to_pyarrow(type_, usual, unusual):
+    schema = Schema.of(n=type_)
+    assert all(parsed(f"1\n{value}\n".encode(), schema) is not None for value in usual)
+    assert all(parsed(f"1\n{value}\n".encode(), schema) is None for value in unusual)
+
+
 @pytest.mark.parametrize("data", [b'"a"\n', b"a,b\n", b"a\r\nb\n", b"\xff\n", b"a\xc3\n\xa9b\n"])
 def test_lines_that_are_left_to_pyarrow(data):
     assert parsed(data, Schema.of(word=str)) is None
