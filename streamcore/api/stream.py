@@ -93,8 +93,11 @@ class DataStream(Generic[T]):
             return self._then("map", partial(MapColumns, program), Form.COLUMNS, out)
         return self._then("map", partial(Map, function), Form.ROWS, out)
 
-    def filter(self, predicate: Callable[[T], object], *, compiled: bool | None = None) -> DataStream[T]:
-        """The records for which `predicate` is true; on a typed stream compiled as in `map`."""
+    def filter(self, predicate: Callable[[T], object] | Expression, *, compiled: bool | None = None) -> DataStream[T]:
+        """The records for which `predicate` is true: a function of the record, on a typed stream compiled as in `map`,
+        or an expression, as in `filter_batch`."""
+        if isinstance(predicate, Expression):
+            return self._filter_columns("filter", predicate)
         columns = self.schema
         program = compiled_or_none(
             "filter", predicate, compiled, columns, lambda: compile_filter(predicate, need(columns)), result=columns
@@ -139,10 +142,7 @@ class DataStream(Generic[T]):
         Raises:
             TopologyError: the expression names no column of the stream, or can't take its type.
         """
-        schema = self._need_schema("filter_batch")
-        if isinstance(mask, Expression):
-            mask = _checked("filter_batch", Predicate, mask, schema)
-        return self._then("filter_batch", partial(FilterBatch, mask), Form.COLUMNS, schema)
+        return self._filter_columns("filter_batch", mask)
 
     def select(self, *names: str, **made: Any) -> DataStream[Any]:
         """Only the named columns, followed by those that expressions make.
@@ -354,6 +354,12 @@ class DataStream(Generic[T]):
         )
         node.time = carried_time(self._node.time if self._tag is None else None, schema)
         return DataStream(self._env, node, schema)
+
+    def _filter_columns(self, what: str, mask: Callable[[Columns], Array] | Expression) -> DataStream[T]:
+        schema = self._need_schema(what)
+        if isinstance(mask, Expression):
+            mask = _checked(what, Predicate, mask, schema)
+        return self._then(what, partial(FilterBatch, mask), Form.COLUMNS, schema)
 
     def _project(self, what: str, made: dict[str, Any], *, keep: bool) -> DataStream[Any]:
         schema = self._need_schema(what)

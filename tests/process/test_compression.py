@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 from dataclasses import dataclass
 
 import pytest
 
-from streamcore import StreamEnvironment
+from streamcore import Columns, StreamEnvironment
 from streamcore.batch.wire import COMPRESSIONS
 from streamcore.errors import UsageError
 
@@ -31,6 +32,18 @@ def test_typed_and_untyped_streams_between_two_workers(compression):
     for n in range(4000):
         totals[f"word {n % 17}"] = totals.get(f"word {n % 17}", 0) + n % 5
     assert sorted(got) == sorted(totals.items())
+
+
+def encoded(columns: Columns) -> Columns:
+    return columns.with_columns(text=columns["text"].dictionary_encode())
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_dictionaries_between_two_workers(compression):
+    env = StreamEnvironment(workers=2, compression=compression, batch_size=500)
+    words = env.from_values([word_of(n) for n in range(4000)], Word).map_batch(encoded).rebalance()
+    counts = words.key_by("text").count(emit="final").execute_and_collect()
+    assert {row.text: row.count for row in counts} == collections.Counter(word_of(n).text for n in range(4000))
 
 
 def longer(a: Word, b: Word) -> Word:

@@ -32,6 +32,13 @@ def test_a_filter_keeps_the_records_and_their_class():
     assert hot.execute_and_collect() == [Reading(**row) for row in wanted.to_dicts()]
 
 
+def test_filter_takes_an_expression_too():
+    cold = readings().filter(col("celsius") < -50)
+    assert cold.execute_and_collect() == [reading for reading in READINGS if reading.celsius < -50]
+    with pytest.raises(TopologyError, match=r'filter \(test_dsl_expressions.py:\d+\): col."celcius"'):
+        readings().filter(col("celcius") < 0)
+
+
 def test_a_filter_still_takes_a_function():
     hot = readings().filter_batch(lambda columns: columns["celsius"] > -50)
     assert hot.execute_and_collect() == [reading for reading in READINGS if reading.celsius > -50]
