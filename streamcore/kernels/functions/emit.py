@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import ctypes.util
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +24,29 @@ MIN_INT = -(1 << 63)
 EXACT = 1 << 53
 """Up to here every integer is a double."""
 
+LIBM = (
+    *("exp", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2"),
+    *("sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "pow", "fmod"),
+)
+"""The functions of the C library that compiled code calls."""
+
 NUMBERS = {Kind.INT: types.int64, Kind.FLOAT: types.float64, Kind.BOOL: types.boolean}
+
+
+def _symbol(name: str) -> str:
+    return f"streamcore_{name}"
+
+
+def _register_libm() -> None:
+    """Tells LLVM where the functions are; before anything is compiled, and before machine code from the cache is
+    loaded, which calls them without having been compiled here."""
+    library = ctypes.CDLL(ctypes.util.find_library("m")) if sys.platform != "win32" else ctypes.CDLL("ucrtbase")
+    for name in LIBM:
+        address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+        llvm.add_symbol(_symbol(name), address)
+
+
+_register_libm()
 
 
 def kind_of_type(value: Any, what: str) -> Kind:
@@ -100,8 +124,7 @@ class Scope:
 
     def call_libm(self, name: str, *values: Any) -> Any:
         """The function of the C library that Python calls, under a name that LLVM can't optimise by."""
-        symbol = libm_symbol(name)
-        module = self.builder.module
+        symbol, module = _symbol(name), self.builder.module
         function = module.globals.get(symbol)
         if function is None:
             function = ir.Function(module, ir.FunctionType(DOUBLE, [DOUBLE] * len(values)), symbol)
@@ -115,15 +138,6 @@ class Scope:
         )
         self.bail_if(self.builder.not_(inside))
         return self.builder.fptosi(value, INT)
-
-
-def libm_symbol(name: str) -> str:
-    """Registers a function of the C library with LLVM and returns the name it has there."""
-    symbol = f"streamcore_{name}"
-    if llvm.address_of_symbol(symbol) is None:
-        address = ctypes.cast(getattr(ctypes.CDLL(None), name), ctypes.c_void_p).value
-        llvm.add_symbol(symbol, address)
-    return symbol
 
 
 def operation(arity: int, definition: Callable[..., Any]) -> Any:

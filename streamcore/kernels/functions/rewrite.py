@@ -114,7 +114,10 @@ class Rewriter:
                 return self._rewrite_call(expr, line)
             case "getattr":
                 found = self._object(expr)
-                return expr if found is None else self._named(expr.attr, found[0], line)
+                if found is None:
+                    # the method is known where it is called, as other functions
+                    return ir.Const(None, expr.loc) if expr.attr == "_replace" else expr
+                return self._named(expr.attr, found[0], line)
             case "getitem":
                 return self._checked_getitem(expr, line)
             case "static_getitem" if not isinstance(expr.index, int):
