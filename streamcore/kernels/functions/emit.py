@@ -70,7 +70,7 @@ def show(value: Any) -> str:
         return "a tuple"
     if value == types.unicode_type or isinstance(value, types.UnicodeCharSeq | types.StringLiteral):
         return "a string"
-    return str(value)
+    return "None" if value == types.none else str(value)
 
 
 Emit = Callable[["Scope", Any, Any], Any]

@@ -4,9 +4,11 @@ outer variables that it reads, and the same of every helper it calls; so a chang
 
 from __future__ import annotations
 
+import dataclasses
 import dis
 import hashlib
 import importlib.metadata
+import inspect
 import platform
 import types as python_types
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from streamcore.kernels.functions.classes import field_names, is_record_class
+from streamcore.kernels.functions.classes import check_plain, is_record_class, is_tuple_class
 from streamcore.kernels.functions.refusal import NotCompilableError
 
 
@@ -62,6 +64,16 @@ def _of_function(function: Any, callers: tuple[Any, ...]) -> Iterator[str]:
             yield from _of_value(name, function.__globals__[name], inside, code)
 
 
+def describe_class(cls: Any) -> str:
+    """What compiled code depends on in a record class."""
+    try:
+        check_plain(cls)
+    except NotCompilableError as refused:
+        return f"a class that {refused.reason}"
+    kind = "tuple" if is_tuple_class(cls) else "record"
+    return f"the {kind} class {cls.__module__}.{cls.__qualname__}{inspect.signature(cls)}"
+
+
 def _of_code(code: python_types.CodeType) -> Iterator[str]:
     yield f"code {code.co_code.hex()} {code.co_names} {code.co_varnames} {code.co_freevars} {code.co_argcount}"
     for constant in code.co_consts:
@@ -81,14 +93,13 @@ def _globals_read(code: python_types.CodeType) -> list[str]:
 
 def _of_value(name: str, value: Any, callers: tuple[Any, ...], code: python_types.CodeType) -> Iterator[str]:
     """A line or more about a value; of one that compiled code can't use, its type is enough."""
-    if isinstance(value, python_types.FunctionType):
+    if value is dataclasses.replace:
+        yield f"{name} is dataclasses.replace"
+    elif isinstance(value, python_types.FunctionType):
         yield f"{name} is a function"
         yield from _of_function(value, callers)
     elif is_record_class(value):
-        defaults = [repr(getattr(value, field, None)) for field in field_names(value)]
-        yield f"{name} is the record {value.__module__}.{value.__qualname__} {field_names(value)} {defaults}"
-        defaults = [repr(item) for item in (getattr(value, "_field_defaults", None) or {}).items()]
-        yield f"{defaults}"
+        yield f"{name} is {describe_class(value)}"
     elif isinstance(value, python_types.ModuleType):
         yield f"{name} is the module {value.__name__}"
         if value.__name__ != "math":
@@ -98,4 +109,5 @@ def _of_value(name: str, value: Any, callers: tuple[Any, ...], code: python_type
     elif type(value) in (int, float, bool, tuple, type(None)):
         yield f"{name} = {value!r} {type(value).__name__}"
     else:
-        yield f"{name} is a {type(value).__module__}.{type(value).__qualname__} {getattr(value, '__name__', '')}"
+        which = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}"
+        yield f"{name} is a {type(value).__module__}.{type(value).__qualname__} {which}"

@@ -54,7 +54,7 @@ class Layout:
         shape: one bare value, a plain tuple, or a record of `cls`.
         names: of the values; those of a scalar or tuple are made up.
         kinds: of the values.
-        cls: the class of a record; a namedtuple when the schema has no type of its own.
+        cls: the class of a record; None for that of a schema without a type of its own (see `row_class`).
     """
 
     shape: Shape
@@ -78,7 +78,12 @@ class Layout:
             return lambda values: values[0]
         if self.shape is Shape.TUPLE:
             return tuple
-        return Schema((), self.cls).make_row if self.cls else record_class(self.names, None)._make
+        return Schema((), self.row_class).make_row
+
+    @functools.cached_property
+    def row_class(self) -> type[Any]:
+        """The class of the records as the interpreter sees them."""
+        return self.cls or type(Schema.of(**dict.fromkeys(self.names, int)).make_row(self.names))
 
     def values(self, state: Any) -> tuple[Any, ...]:
         """The values of a Python object of this layout.
@@ -88,16 +93,16 @@ class Layout:
         """
         if self.shape is Shape.SCALAR:
             found: tuple[Any, ...] = (state,)
-        elif self.shape is Shape.TUPLE or (isinstance(state, tuple) and type(state) is self.cls):
-            if not isinstance(state, tuple) or len(state) != len(self.names):
+        elif self.shape is Shape.TUPLE:
+            if type(state) is not tuple or len(state) != len(self.names):
                 raise ValueError(f"{state!r} is no tuple of {len(self.names)} values")
-            found = tuple(state)
+            found = state
         else:
-            if type(state) is not self.cls:
-                raise ValueError(f"{state!r} is no {self.cls.__name__ if self.cls else 'record'}")
+            if type(state) is not self.row_class:
+                raise ValueError(f"{state!r} is no {self.row_class.__name__}")
             found = tuple(getattr(state, name) for name in self.names)
         for name, kind, value in zip(self.names, self.kinds, found, strict=True):
-            if PYTHON_KINDS.get(type(value)) is not kind:
+            if PYTHON_KINDS.get(type(value), Kind.OPAQUE) is not kind and kind is not Kind.OPAQUE:
                 raise ValueError(f"{name} is {value!r} ({type(value).__name__}), not {kind.value}")
             if kind is Kind.INT and not -(1 << 63) <= value < 1 << 63:
                 raise ValueError(f"{name} is {value}, which doesn't fit 64 bits")
@@ -125,8 +130,10 @@ def record_layout(schema: Schema) -> Layout:
     Raises:
         NotCompilableError: making a record runs code of the user's, or a field's name is no Python name.
     """
-    cls = schema.row_type or record_class(schema.names, None)
-    check_plain(cls)
+    cls: Any = schema.row_type
+    if cls is not None:
+        check_plain(cls)
+    record_class(schema.names, cls)  # the names must do for a namedtuple
     return Layout(Shape.RECORD, schema.names, tuple(kind_of(field) for field in schema.fields), cls)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import logging
+import pickle
 import threading
 import time
 import types as python_types
@@ -13,12 +15,11 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba.core.errors import NumbaError
 
 from streamcore.batch import Schema
 from streamcore.kernels.functions import cache, loops
 from streamcore.kernels.functions.checked import truth
-from streamcore.kernels.functions.fingerprint import fingerprint
+from streamcore.kernels.functions.fingerprint import describe_class, fingerprint
 from streamcore.kernels.functions.layout import Layout
 from streamcore.kernels.functions.loops import NO_RESULTS, Results
 from streamcore.kernels.functions.pipeline import exact
@@ -29,7 +30,7 @@ from streamcore.kernels.functions.stores import from_uint64, storing
 log = logging.getLogger("streamcore.compile")
 
 _lock = threading.RLock()
-_loaded: dict[tuple[Path, Any], Any] = {}
+_loaded: dict[Path, Any] = {}
 _total = [0.0]
 
 
@@ -64,15 +65,14 @@ class Program:
     path: Path
 
     def load(self) -> Any:
-        """The compiled loop."""
+        """The compiled loop; one in a process for all functions that are the same."""
         with _lock:
-            key = (self.path, self.function)
-            if key not in _loaded:
-                _loaded[key] = self._compile()
-            return _loaded[key]
+            if self.path not in _loaded:
+                with _timed(self.kind, self.function) as timed:
+                    _loaded[self.path] = timed.loop = self._compile()
+            return _loaded[self.path]
 
     def _compile(self) -> Any:
-        started = time.perf_counter()
         cache.store(self.path, self.source)
         scope: dict[str, Any] = {
             "__name__": __name__,  # numba imports it when it loads machine code from the cache
@@ -89,12 +89,36 @@ class Program:
                 scope[f"store_{i}"] = storing(self.out.by_name[name])
         exec(compile(self.source, str(self.path), "exec"), scope)  # noqa: S102 - the source that we generated
         arguments = loops.signature(self.kind, self.record, self.columns, self.state, self.results, self.out)
-        loop = numba.njit([arguments], cache=True, nogil=True)(scope["loop"])
-        seconds = time.perf_counter() - started
+        try:
+            return numba.njit([arguments], cache=True, nogil=True)(scope["loop"])
+        except (EOFError, OSError, pickle.UnpicklingError, AttributeError, ImportError, ValueError):
+            # what lies in the cache is damaged, or the disk is full
+            return numba.njit([arguments], nogil=True)(scope["loop"])
+
+
+class _timed:  # noqa: N801 - used like a function
+    """Adds up and logs how long a function took to compile or load; the outermost block counts."""
+
+    depth = 0
+
+    def __init__(self, kind: str, function: Any) -> None:
+        self._what = f"{kind} {describe(function)}"
+        self.loop: Any = None
+
+    def __enter__(self) -> _timed:
+        self._started = time.perf_counter()
+        _timed.depth += 1
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _timed.depth -= 1
+        if _timed.depth:
+            return
+        seconds = time.perf_counter() - self._started
         _total[0] += seconds
-        origin = "loaded from the cache" if loop.stats.cache_hits else "compiled"
-        log.info("%s %s %s in %.2f s", self.kind, describe(self.function), origin, seconds)
-        return loop
+        if self.loop is not None:
+            origin = "loaded from the cache" if self.loop.stats.cache_hits else "compiled"
+            log.info("%s %s in %.2f s", self._what, origin, seconds)
 
 
 def describe(function: Any) -> str:
@@ -118,28 +142,36 @@ def build(
     Raises:
         NotCompilableError: the function's results might not be those of the interpreter; with the reason.
     """
-    surroundings = [kind, str(columns), repr(record), repr(state), str(out)]
+    surroundings = [kind, str(columns), str(out), *(_describe_layout(layout) for layout in (record, state))]
     digest = fingerprint(function, *surroundings)
     path = cache.cache_directory() / f"{kind}_{digest}.py"
-    with _lock:
-        started = time.perf_counter()
+    with _lock, _timed(kind, function) as timed:
         source = cache.stored(path)
         if source is None:
             results = _infer(kind, function, columns, record, state, out)
             source = f"# results: {results.as_text()}\n" + _source(kind, columns, record, state, results)
         else:
             results = Results.from_text(source.partition("\n")[0].removeprefix("# results: "))
-        _total[0] += time.perf_counter() - started
         program = Program(kind, function, columns, record, state, out, results, source, path)
+        is_new = path not in _loaded
         with _explained(function):
-            program.load()
+            loop = program.load()
+        timed.loop = loop if is_new else None
     return program
+
+
+def _describe_layout(layout: Layout | None) -> str:
+    if layout is None:
+        return "no state"
+    cls = describe_class(layout.cls) if layout.cls else ""
+    return f"{layout.shape} {layout.names} {layout.kinds} {cls}"
 
 
 def _infer(
     kind: str, function: Callable[..., Any], columns: Schema, record: Layout, state: Layout | None, out: Schema | None
 ) -> Results:
     arguments = [numba_type(record)] if state is None else [numba_type(state), numba_type(record)]
+    arguments += _defaults(function, arguments)
     with _explained(function):
         dispatcher = exact(function)
         dispatcher.compile(tuple(arguments))
@@ -156,6 +188,17 @@ def _infer(
     return NO_RESULTS if out is None else loops.plan_results(returned, columns, out)
 
 
+def _defaults(function: Callable[..., Any], given: list[Any]) -> list[Any]:
+    """The types of the arguments that are not given."""
+    parameters = list(inspect.signature(function).parameters.values())
+    try:
+        inspect.signature(function).bind(*given)
+    except TypeError as error:
+        shown = "(record)" if len(given) == 1 else "(state, record)"
+        raise NotCompilableError(f"can't be called with {shown}: {error}") from None
+    return [numba.types.Omitted(parameter.default) for parameter in parameters[len(given) :]]
+
+
 def _source(kind: str, columns: Schema, record: Layout, state: Layout | None, results: Results) -> str:
     if kind == "map":
         return loops.map_source(record, columns, results)
@@ -166,7 +209,7 @@ def _source(kind: str, columns: Schema, record: Layout, state: Layout | None, re
 
 
 class _explained:  # noqa: N801 - used like a function
-    """Turns what numba raises into the reason of a NotCompilableError."""
+    """Turns what numba raises, its own failures included, into the reason of a NotCompilableError."""
 
     def __init__(self, function: Any) -> None:
         self._function = function
@@ -182,8 +225,7 @@ class _explained:  # noqa: N801 - used like a function
         refusal = last_refusal()
         if refusal is not None:
             raise NotCompilableError(refusal.reason, refusal.line) from error
-        if isinstance(error, NumbaError | NotImplementedError):
-            raise NotCompilableError(_first_lines(str(error))) from error
+        raise NotCompilableError(_first_lines(str(error))) from error
 
 
 def _first_lines(text: str) -> str:

@@ -252,5 +252,7 @@ def checked_constant(value: Any, what: str, line: int | None) -> Any:
         raise NotCompilableError(f"{what} {value}, which doesn't fit 64 bits", line)
     if kind in (int, float, bool) or value is None:
         return value
+    if kind is python_types.CodeType:
+        raise NotCompilableError("defines a function (or uses a comprehension)", line)
     shown = "a string" if kind is str else f"of type {kind.__name__}"
     raise NotCompilableError(f"{what} {shown}, which is not compiled", line)

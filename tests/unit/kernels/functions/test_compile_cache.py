@@ -1,0 +1,147 @@
+"""Compiled loops are found again by a second process, and only where nothing has changed."""
+
+from __future__ import annotations
+
+import cmath
+import math
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from streamcore.batch import Schema
+from streamcore.kernels.functions import cache
+from streamcore.kernels.functions.build import compile_map
+from streamcore.kernels.functions.fingerprint import fingerprint
+from streamcore.kernels.functions.program import compile_seconds
+
+JOB = """
+import logging, sys
+from typing import NamedTuple
+import numba.core.event as events
+from streamcore.batch import Columns
+from streamcore.kernels.functions.build import compile_map, compile_scan
+from streamcore.kernels.functions.program import compile_seconds
+from streamcore.kernels.functions.run import MapLoop
+from streamcore import Schema
+import numpy as np
+
+class Count(events.Listener):
+    compiled = 0
+    def on_start(self, event):
+        if "streamcore" not in type(event.data["dispatcher"].py_func).__module__:
+            Count.compiled += 1
+    def on_end(self, event):
+        pass
+
+events.register("numba:compile", Count())
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+OFFSET = {offset}
+
+def helper(x):
+    return x {operator} OFFSET
+
+def convert(r):
+    return (helper(r.x) ** 0.5,)
+
+X = Schema.of(x=float)
+loop = MapLoop(compile_map(convert, X, X))
+print(Count.compiled, loop.run(Columns(X, {{"x": np.array([4.0, 9.0])}}))["x"].tolist(), compile_seconds() > 0)
+"""
+
+
+def run(directory, offset="0.0", operator="+"):
+    """Runs the job in a process of its own; its lines."""
+    code = textwrap.dedent(JOB).format(offset=offset, operator=operator)
+    path = directory / "job.py"
+    path.write_text(code)
+    variables = {**os.environ, "STREAMCORE_CACHE_DIR": str(directory / "kernels")}
+    done = subprocess.run([sys.executable, str(path)], env=variables, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_a_second_process_compiles_nothing_and_a_change_is_seen(tmp_path):
+    first = run(tmp_path)
+    assert first[0].startswith("map convert (job.py:")
+    assert " compiled in " in first[0]
+    assert first[1] != "0 [2.0, 3.0] True"
+    assert first[1].endswith("[2.0, 3.0] True")
+    second = run(tmp_path)
+    assert " loaded from the cache in " in second[0]
+    assert second[1] == "0 [2.0, 3.0] True"
+    changed_global = run(tmp_path, offset="12.0")
+    assert " compiled in " in changed_global[0]
+    assert changed_global[1].endswith(f"[4.0, {21.0**0.5}] True")
+    changed_helper = run(tmp_path, operator="*", offset="4.0")
+    assert " compiled in " in changed_helper[0]
+    assert changed_helper[1].endswith("[4.0, 6.0] True")
+
+
+def test_damaged_machine_code_is_compiled_again(tmp_path):
+    run(tmp_path)
+    damaged = list((tmp_path / "kernels").rglob("*.nb?"))
+    assert damaged
+    for path in damaged:
+        path.write_bytes(b"rubbish")
+    assert run(tmp_path)[1].endswith("[2.0, 3.0] True")
+
+
+def make(code, **names):
+    scope = {"__name__": "somewhere", **names}
+    exec(code, scope)
+    return scope["f"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (make("def f(r): return r.x + 1"), make("def f(r): return r.x + 2")),
+        (make("def f(r): return r.x + 1"), make("def f(r): return r.x + 1.0")),
+        (make("def f(r): return r.x + A", A=1), make("def f(r): return r.x + A", A=True)),
+        (make("def f(r): return r.x + A", A=0.0), make("def f(r): return r.x + A", A=-0.0)),
+        (make("def f(r, k=1): return r.x + k"), make("def f(r, k=2): return r.x + k")),
+        (make("def f(r): return r.x"), make("def f(r): return r.y")),
+        (
+            make("def f(r): return g(r)", g=make("def f(r): return r.x")),
+            make("def f(r): return g(r)", g=make("def f(r): return -r.x")),
+        ),
+        (
+            make("def f(r): return sqrt(r)", sqrt=math.sqrt),
+            make("def f(r): return sqrt(r)", sqrt=cmath.sqrt),
+        ),
+        (
+            make("def f(a):\n def g(r): return r.x + a\n return g")(1),
+            make("def f(a):\n def g(r): return r.x + a\n return g")(2),
+        ),
+    ],
+)
+def test_functions_that_differ_have_other_fingerprints(one, other):
+    assert fingerprint(one) != fingerprint(other)
+    assert fingerprint(one) == fingerprint(one)
+    assert fingerprint(one, "schema") != fingerprint(one)
+
+
+def test_the_directory_falls_back_where_it_cant_be_written(tmp_path, monkeypatch):
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    monkeypatch.setenv(cache.VARIABLE, str(in_the_way / "kernels"))
+    assert cache.cache_directory() != in_the_way / "kernels"
+    assert cache.cache_directory().is_dir()
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "own"))
+    assert cache.cache_directory() == tmp_path / "own"
+    open_to_all = tmp_path / "open"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    monkeypatch.setenv(cache.VARIABLE, str(open_to_all))
+    assert cache.cache_directory() != open_to_all, "others could write code there that we would run"
+
+
+def test_equal_functions_share_one_loop_and_time_is_added_up(tmp_path, monkeypatch):
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
+    schema, before = Schema.of(x=float), compile_seconds()
+    programs = [compile_map(make("def f(r): return (r.x * 7.25,)"), schema, schema) for _ in range(2)]
+    assert compile_seconds() > before
+    assert programs[0].load() is programs[1].load()
+    assert [path.name for path in tmp_path.glob("*.py")] == [programs[0].path.name]
