@@ -23,12 +23,17 @@ _exact: dict[Any, Any] = {}
 
 
 def exact(function: Callable[..., Any]) -> Any:
-    """The dispatcher of a user's function, or of a helper that it calls; made once for each function object."""
+    """The dispatcher of a user's function, or of a helper that it calls; one for all calls of a compilation."""
     if function not in _exact:
         _exact[function] = numba.njit(
             pipeline_class=_ExactCompiler, nogil=True, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True
         )(function)
     return _exact[function]
+
+
+def forget_exact() -> None:
+    """Begins a new compilation: a global of a function that was compiled before may have another value by now."""
+    _exact.clear()
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)

@@ -22,7 +22,7 @@ from streamcore.kernels.functions.checked import truth
 from streamcore.kernels.functions.fingerprint import describe_class, fingerprint
 from streamcore.kernels.functions.layout import Layout
 from streamcore.kernels.functions.loops import NO_RESULTS, Results
-from streamcore.kernels.functions.pipeline import exact
+from streamcore.kernels.functions.pipeline import exact, forget_exact
 from streamcore.kernels.functions.records import maker, numba_type
 from streamcore.kernels.functions.refusal import NotCompilableError, forget_refusals, last_refusal
 from streamcore.kernels.functions.stores import from_uint64, storing
@@ -146,6 +146,7 @@ def build(
     digest = fingerprint(function, *surroundings)
     path = cache.cache_directory() / f"{kind}_{digest}.py"
     with _lock, _timed(kind, function) as timed:
+        forget_exact()
         source = cache.stored(path)
         if source is None:
             results = _infer(kind, function, columns, record, state, out)

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 
-from streamcore.batch import Schema
+from streamcore.batch import Columns, Schema
 from streamcore.kernels.functions import cache
 from streamcore.kernels.functions.build import compile_map
 from streamcore.kernels.functions.fingerprint import fingerprint
 from streamcore.kernels.functions.program import compile_seconds
+from streamcore.kernels.functions.run import MapLoop
 
 JOB = """
 import logging, sys
@@ -145,3 +147,13 @@ def test_equal_functions_share_one_loop_and_time_is_added_up(tmp_path, monkeypat
     assert compile_seconds() > before
     assert programs[0].load() is programs[1].load()
     assert [path.name for path in tmp_path.glob("*.py")] == [programs[0].path.name]
+
+
+def test_one_function_is_compiled_again_when_its_global_has_changed(tmp_path, monkeypatch):
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
+    schema, names = Schema.of(x=float), {"A": 1.5}
+    function = make("def g(x): return x + A\ndef f(r): return (g(r.x),)", **names)
+    batch = Columns(schema, {"x": np.array([1.0])})
+    assert MapLoop(compile_map(function, schema, schema)).run(batch)["x"].tolist() == [2.5]
+    function.__globals__["A"] = 4.5
+    assert MapLoop(compile_map(function, schema, schema)).run(batch)["x"].tolist() == [5.5]
