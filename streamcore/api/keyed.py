@@ -11,7 +11,7 @@ import numpy as np
 from streamcore.api.callsite import user_line
 from streamcore.api.compiled import compiled_or_none, need
 from streamcore.api.stream import DataStream
-from streamcore.api.windowed import WindowedStream, add_aggregate
+from streamcore.api.windowed import WindowedStream, add_aggregate, renamed
 from streamcore.batch import Field, Schema, schema_of
 from streamcore.errors import TopologyError
 from streamcore.kernels.functions.build import compile_reduce, compile_scan
@@ -92,6 +92,8 @@ class KeyedStream(DataStream[T], Generic[K, T]):
             TopologyError: the stream has no event time.
         """
         where = f"window ({user_line()})"
+        if not isinstance(windows, Windows):
+            raise TopologyError(f"{where}: {windows!r} is no windows", hint="window(tumbling(seconds(5)))")
         known = self._node.time if self._tag is None else None
         if known is None and time is None:
             raise TopologyError(
@@ -111,7 +113,7 @@ class KeyedStream(DataStream[T], Generic[K, T]):
         Raises:
             TopologyError: an aggregate doesn't fit the stream's type.
         """
-        return add_aggregate(self, None, None, (*aggregates, *(a.named(name) for name, a in named.items())))
+        return add_aggregate(self, None, None, (*aggregates, *renamed(named)))
 
     def count(self, *, emit: Emit = "each") -> DataStream[Any]:
         """Counts the records of each key: the count after each record, or (`"final"`) once a key at the end of input.

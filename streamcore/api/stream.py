@@ -236,7 +236,8 @@ class DataStream(Generic[T]):
             TopologyError: the strategy's field isn't there or has no time in it.
         """
         strategy.time.check(self.schema, f"assign_watermarks ({user_line()})")
-        stream: DataStream[T] = self._then("watermarks", partial(AssignWatermarks, strategy), Form.ANY, self.schema)
+        form = Form.COLUMNS if strategy.time.in_columns else Form.ANY
+        stream: DataStream[T] = self._then("watermarks", partial(AssignWatermarks, strategy), form, self.schema)
         stream._node.time = strategy.time
         return stream
 

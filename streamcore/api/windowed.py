@@ -50,7 +50,7 @@ class WindowedStream(Generic[K, T]):
         Raises:
             TopologyError: an aggregate doesn't fit the stream's type.
         """
-        return add_aggregate(self._stream, self._windows, self._time, (*aggregates, *_renamed(named)))
+        return add_aggregate(self._stream, self._windows, self._time, (*aggregates, *renamed(named)))
 
 
 def add_aggregate(
@@ -64,6 +64,8 @@ def add_aggregate(
             f"{where} works on columns: it needs a stream with a type, keyed by fields",
             hint="give the source or the map before it a type, and key_by the name of a field",
         )
+    if wrong := [aggregate for aggregate in aggregates if not isinstance(aggregate, Aggregate)]:
+        raise TopologyError(f"{where}: {wrong[0]!r} is no aggregate", hint="aggregate(count(), mean('field'))")
     if not aggregates:
         raise TopologyError(f"{where}: there is nothing to aggregate", hint="aggregate(count(), mean('field'))")
     bound = [aggregate.bind(schema, where) for aggregate in aggregates]
@@ -72,7 +74,9 @@ def add_aggregate(
     names = [field.name for field in fields]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise TopologyError(
-            f"{where}: two results are named {twice[0]!r}", hint=f"give one another name: {twice[0]}_2=…"
+            f"{where}: two results are named {twice[0]!r}",
+            hint="results have the key's fields, the window's and the aggregates': name an aggregate otherwise, as in "
+            "aggregate(n=count()), or the field before",
         )
     result, times = Schema(fields), WindowTimes(windows, time)
     key = schema.select(selector.fields)
@@ -89,5 +93,8 @@ def add_aggregate(
     return stream_out
 
 
-def _renamed(named: dict[str, Aggregate]) -> list[Aggregate]:
-    return [aggregate.named(name) for name, aggregate in named.items()]
+def renamed(named: dict[str, Aggregate]) -> list[Aggregate]:
+    """Aggregates under the names that the user gave."""
+    return [
+        aggregate.named(name) if isinstance(aggregate, Aggregate) else aggregate for name, aggregate in named.items()
+    ]

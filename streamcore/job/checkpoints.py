@@ -183,7 +183,7 @@ class Checkpoints:
         operators = {
             spec.uid: OperatorEntry(spec.name, vertex.parallelism, vertex.max_parallelism)
             for vertex in self._job.vertices
-            for spec in vertex.operators
+            for spec in vertex.saved_operators
         }
         entry = Entry(
             kind="checkpoint" if kind == "checkpoint" else "fence",

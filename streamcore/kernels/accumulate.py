@@ -25,17 +25,19 @@ def add_values(totals: Any, entries: Any, values: Any) -> None:
 
 @kernel
 def keep_lowest(lowest: Any, entries: Any, values: Any) -> None:
-    """lowest[entries[i]] = min(lowest[entries[i]], values[i])."""
+    """lowest[entries[i]] = min(lowest[entries[i]], values[i]); NaN stands for nothing yet."""
     for i in range(len(entries)):
-        if values[i] < lowest[entries[i]]:  # noqa: PLR1730 - `min` would keep NaN
+        before = lowest[entries[i]]
+        if values[i] < before or before != before:  # noqa: PLR0124 - true for NaN alone
             lowest[entries[i]] = values[i]
 
 
 @kernel
 def keep_highest(highest: Any, entries: Any, values: Any) -> None:
-    """highest[entries[i]] = max(highest[entries[i]], values[i])."""
+    """highest[entries[i]] = max(highest[entries[i]], values[i]); NaN stands for nothing yet."""
     for i in range(len(entries)):
-        if values[i] > highest[entries[i]]:  # noqa: PLR1730
+        before = highest[entries[i]]
+        if values[i] > before or before != before:  # noqa: PLR0124
             highest[entries[i]] = values[i]
 
 

@@ -152,6 +152,7 @@ def _vertex(
                 parent=parent,
                 tag=tag,
                 prepare=node.prepare,
+                stateless=node.stateless,
             )
         )
     title = " → ".join(node.name for node in chain.nodes)

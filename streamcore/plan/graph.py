@@ -29,7 +29,8 @@ class Node:
 
     `location` is the user's own line. `make` builds the operator of one subtask (a source's is built from
     `source`, once its splits are known). `schemas` are those of the inputs, `output` and `sides` those of the outputs.
-    `time` is where the main output's records have their event time, if watermarks come with them.
+    `time` is where the main output's records have their event time, if watermarks come with them. A `stateless` node
+    has no part in snapshots.
     """
 
     id: int
@@ -49,6 +50,7 @@ class Node:
     watermarks: WatermarkStrategy | None = None
     two_stage: TwoStage | None = None
     is_feedback: bool = False
+    stateless: bool = False
     chainable: bool = True
 
     def __str__(self) -> str:

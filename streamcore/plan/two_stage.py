@@ -48,5 +48,7 @@ def _stages(node: Node, uid: str) -> tuple[Node, Node]:
     stages = node.two_stage
     assert stages is not None, "an aggregate in one form only"
     name, between = f"partial {node.name}", stages.between
-    first = replace(node, name=name, uid=f"{uid}-partial", make=stages.first, output=between, chainable=True)
+    first = replace(
+        node, name=name, uid=f"{uid}-partial", make=stages.first, output=between, chainable=True, stateless=True
+    )
     return first, replace(node, uid=uid, make=stages.second, schemas=(between,))

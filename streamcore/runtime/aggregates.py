@@ -10,12 +10,10 @@ import pyarrow as pa
 
 from streamcore.batch import Field, Schema
 from streamcore.errors import TopologyError
-from streamcore.state.accumulators import Accumulator, Kind, Numbers
+from streamcore.state.accumulators import COUNT, Accumulator, Kind, Numbers
 
 Result = Callable[[list[Numbers]], Numbers]
 """The results (n,) of n groups from the values of their accumulators."""
-
-COUNT = Accumulator("count")
 
 
 @dataclass(frozen=True)
@@ -76,12 +74,12 @@ def mean(field: str) -> Aggregate:
 
 
 def min_of(field: str) -> Aggregate:
-    """The lowest value of a field, named `min_FIELD`; NaN is left out."""
+    """The lowest value of a field, named `min_FIELD`; NaN is left out, unless there is nothing else."""
     return Aggregate(f"min_{field}", field, ("min",), _only)
 
 
 def max_of(field: str) -> Aggregate:
-    """The highest value of a field, named `max_FIELD`; NaN is left out."""
+    """The highest value of a field, named `max_FIELD`; NaN is left out, unless there is nothing else."""
     return Aggregate(f"max_{field}", field, ("max",), _only)
 
 

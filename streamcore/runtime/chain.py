@@ -136,7 +136,8 @@ class Chain:
         for spec, operator, store in zip(self.vertex.operators, self.operators, self._stores, strict=True):
             keyed = guard(spec, store.capture) if with_state else {}
             own = guard(spec, partial(operator.capture, checkpoint_id))
-            captured[spec.uid] = OperatorSnapshot(keyed, own)
+            if not spec.stateless:
+                captured[spec.uid] = OperatorSnapshot(keyed, own)
         return captured
 
     def notify_complete(self, checkpoint_id: int) -> None:

@@ -5,6 +5,7 @@ Event times are int64 milliseconds; datetime columns are converted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,16 @@ import pyarrow as pa
 
 from streamcore.batch import Batch, Columns, Schema
 from streamcore.errors import BadRecordError, TopologyError
+from streamcore.kernels.accumulate import floor_divide
 from streamcore.time import MIN_TIME, Duration
 
 Times = np.ndarray[Any, np.dtype[np.int64]]
 """Milliseconds of event time; int64 (n,)."""
 
 TimeOf = str | Callable[[Any], int]
+
+_MILLISECONDS = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 1_000_000)}
+"""A unit of Arrow's timestamps → by what to multiply and divide it."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,11 @@ class EventTime:
 
     by: TimeOf
     shift_ms: int = 0
+
+    @property
+    def in_columns(self) -> bool:
+        """Whether it is read from columns."""
+        return isinstance(self.by, str)
 
     def check(self, schema: Schema | None, where: str) -> None:
         """Refuses a field that isn't there or has no time in it.
@@ -48,7 +58,8 @@ class EventTime:
             raise TopologyError(f"{where}: there is no field {self.by!r}", hint=f"the fields are {schema}")
         if not (pa.types.is_integer(field.type) or pa.types.is_timestamp(field.type)) or field.nullable:
             raise TopologyError(
-                f"{where}: field {field} can't be event time", hint="event time is int milliseconds, or a datetime"
+                f"{where}: field {field} can't be event time",
+                hint="event time is int milliseconds or a datetime, and never missing (a type with ? may be missing)",
             )
 
     def times(self, batch: Batch) -> Times:
@@ -59,11 +70,7 @@ class EventTime:
         """
         if not isinstance(self.by, str):
             rows = batch.to_rows() if isinstance(batch, Columns) else batch
-            function = self.by
-            try:
-                times = np.array([function(record) for record in rows], np.int64)
-            except OverflowError:
-                raise BadRecordError("an event time doesn't fit into 64 bits", hint="it is in milliseconds") from None
+            times = _whole([self.by(record) for record in rows])
         else:
             assert isinstance(batch, Columns), "rows where event time is a field"
             column = batch[self.by]
@@ -72,7 +79,9 @@ class EventTime:
             else:
                 if column.null_count:
                     raise BadRecordError(f"a record has no event time: its field {self.by!r} is empty")
-                times = column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64()).to_numpy()
+                ticks = column.cast(pa.int64()).to_numpy()
+                multiply, divide = _MILLISECONDS[column.type.unit]
+                times = ticks * multiply if divide == 1 else floor_divide(ticks, 0, divide)  # also before 1970
         return times + self.shift_ms if self.shift_ms else times
 
 
@@ -94,10 +103,29 @@ def bounded_out_of_orderness(time: TimeOf, bound: Duration) -> WatermarkStrategy
     Args:
         time: the field with the event time (int milliseconds, or a datetime), or a function of the record
             that returns milliseconds.
+
+    Raises:
+        TopologyError: the bound is below zero.
     """
+    if not 0 <= bound < math.inf:
+        raise TopologyError(f"records can't be {bound} s out of order", hint="seconds(5), or seconds(0) if they aren't")
     return WatermarkStrategy(EventTime(time), round(bound * 1000))
 
 
 def monotonous(time: TimeOf) -> WatermarkStrategy:
     """Records come in order of event time."""
     return WatermarkStrategy(EventTime(time), 0)
+
+
+def _whole(values: list[Any]) -> Times:
+    times = np.array(values)
+    if times.dtype.kind != "i":
+        wrong = next((value for value in values if not _is_time(value)), values)
+        raise BadRecordError(
+            f"the event time of a record is {wrong!r}", hint="it is whole milliseconds, an int of 64 bits"
+        )
+    return times.astype(np.int64, copy=False)
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and abs(int(value)) < 1 << 63

@@ -27,9 +27,9 @@ class SourceTask(SubtaskTask):
             self._mark_latency()
             before = self.counters.records_in
             found = not self._paused and self._poll(source, limit)
-            self.outputs.settle()  # a poll without records may have found malformed ones
+            self.outputs.settle()
+            await self.outputs.drain()  # a poll without records may have found malformed ones, or that time goes on
             if found:
-                await self.outputs.drain()
                 await self._take_turns(self.counters.records_in - before)
             elif not source.exhausted or self._paused:
                 await self._rest(source)

@@ -52,7 +52,8 @@ class Partitioning:
 class OperatorSpec:
     """One operator in a chain. `parent` is the index of the operator in the chain that feeds it from its
     output `tag` (None: the main output); -1 for the head, which reads the vertex' inputs. `prepare` is called
-    once by the coordinator before the first attempt, with whether the job goes on from a snapshot."""
+    once by the coordinator before the first attempt, with whether the job goes on from a snapshot. A `stateless`
+    operator keeps nothing over a barrier: snapshots don't know it, so a topology may have it or not."""
 
     uid: str
     name: str
@@ -63,6 +64,7 @@ class OperatorSpec:
     parent: int = -1
     tag: str | None = None
     prepare: Callable[[bool], None] | None = None
+    stateless: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,11 @@ class VertexSpec:
     @property
     def is_source(self) -> bool:
         return self.splits is not None
+
+    @property
+    def saved_operators(self) -> list[OperatorSpec]:
+        """The operators that snapshots know."""
+        return [spec for spec in self.operators if not spec.stateless]
 
 
 @dataclass(frozen=True)

@@ -260,5 +260,5 @@ class SubtaskTask(ABC):
 
     def _entry(self, file: FileRef, *, finished: bool) -> SubtaskEntry:
         vertex = self.wiring.vertex
-        uids = [spec.uid for spec in vertex.operators]
+        uids = [spec.uid for spec in vertex.saved_operators]
         return SubtaskEntry(vertex.id, self.wiring.index, vertex.parallelism, uids, finished, file)

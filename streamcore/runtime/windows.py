@@ -9,9 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from streamcore.errors import TopologyError
 from streamcore.time import MAX_TIME, MIN_TIME
+
+Slices = np.ndarray[Any, np.dtype[np.int64]]
+"""Numbers of slices; int64 (n,)."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,15 @@ class Windows:
         """The end (exclusive) of a slice."""
         return self.offset_ms + (number + 1) * self.slice_ms
 
+    def inside(self, slices: Slices) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+        """Which slices belong to any window, bool (n,); None where all do, since windows don't lie apart."""
+        if self.every_ms <= self.size_ms:
+            return None
+        found: np.ndarray[Any, np.dtype[np.bool_]] = (
+            slices % (self.every_ms // self.slice_ms) < self.size_ms // self.slice_ms
+        )
+        return found
+
     def windows_of(self, number: int) -> range:
         """The windows that contain a slice; none where windows lie apart and the slice between them."""
         start = number * self.slice_ms
@@ -54,29 +69,32 @@ class Windows:
         """The first slice that a window which is not over yet contains: a record of an earlier one is late."""
         if watermark in (MIN_TIME, MAX_TIME):
             return watermark
-        window = (watermark + 1 - self.offset_ms - self.size_ms) // self.every_ms + 1
-        return window * self.every_ms // self.slice_ms
+        return self._first_live(watermark) * self.every_ms // self.slice_ms
 
     def due(self, before: int, watermark: int, slices: Iterable[int]) -> list[int]:
         """The windows with records that are over at `watermark` and were not at the watermark `before`, in order. A
         window is over when the watermark has reached its last millisecond."""
-        found = {
-            window
-            for number in slices
-            for window in self.windows_of(number)
-            if before < self.bounds(window)[1] - 1 <= watermark
-        }
+        first, stop = self._first_live(before), self._first_live(watermark)
+        found: set[int] = set()
+        if first < stop:
+            for number in slices:
+                windows = self.windows_of(number)
+                found.update(range(max(windows.start, first), min(windows.stop, stop)))
         return sorted(found)
+
+    def _first_live(self, watermark: int) -> int:
+        return (watermark + 1 - self.offset_ms - self.size_ms) // self.every_ms + 1
 
 
 def tumbling(size: float, *, offset: float = 0.0) -> Windows:
     """Windows of `size` seconds side by side.
 
     Raises:
-        TopologyError: the size is below a millisecond.
+        TopologyError: the size is below a millisecond, or a length is infinite.
 
     Example:
         >>> from streamcore import seconds
+        >>> from streamcore import seconds, tumbling
         >>> tumbling(seconds(5)).bounds(1)
         (5000, 10000)
     """
@@ -87,14 +105,16 @@ def sliding(size: float, *, every: float, offset: float = 0.0) -> Windows:
     """Windows of `size` seconds that begin `every` so many seconds.
 
     Raises:
-        TopologyError: a length is below a millisecond.
+        TopologyError: the size or the distance is below a millisecond, or a length is infinite.
 
     Example:
         >>> from streamcore import seconds
+        >>> from streamcore import seconds, sliding
         >>> sliding(seconds(5), every=seconds(1)).slices(2)
         range(2, 7)
     """
-    size_ms, every_ms, offset_ms = (round(length * 1000) for length in (size, every, offset))
-    if size_ms < 1 or every_ms < 1:
-        raise TopologyError(f"a window of {size} s every {every} s: the shortest is a millisecond")
-    return Windows(size_ms, every_ms, offset_ms)
+    if not all(map(math.isfinite, (size, every, offset))) or min(round(size * 1000), round(every * 1000)) < 1:
+        raise TopologyError(
+            f"a window of {size} s every {every} s from {offset} s", hint="the shortest is a millisecond"
+        )
+    return Windows(round(size * 1000), round(every * 1000), round(offset * 1000))

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from streamcore.batch import Columns, Field, Schema
+from streamcore.batch import Columns
 from streamcore.kernels.accumulate import add_ones, add_values, keep_highest, keep_lowest
 
 Kind = Literal["count", "sum", "min", "max"]
@@ -36,8 +36,8 @@ class Accumulator:
 
     @property
     def name(self) -> str:
-        """The name of its column in partial results and snapshots."""
-        return f"{self.kind} {self.field}".strip()
+        """Its name among the accumulators of one stream."""
+        return f"{self.kind}_{self.field}" if self.field else self.kind
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -45,17 +45,14 @@ class Accumulator:
         return np.dtype(np.float64 if self.is_float else np.int64)
 
     @property
-    def column(self) -> Field:
-        """Its column in partial results."""
-        return Field(self.name, Schema.of(n=self.dtype).fields[0].type)
-
-    @property
     def initial(self) -> float | int:
         """The value before anything was added."""
         if self.kind in ("count", "sum"):
             return 0
-        lowest, highest = (-np.inf, np.inf) if self.is_float else (np.iinfo(np.int64).min, np.iinfo(np.int64).max)
-        return highest if self.kind == "min" else lowest
+        if self.is_float:
+            return np.nan
+        bounds = np.iinfo(np.int64)
+        return bounds.max if self.kind == "min" else bounds.min
 
     def values(self, batch: Columns) -> Numbers:
         """What one record adds, for each record of a batch; (n,)."""
@@ -73,3 +70,6 @@ class Accumulator:
     def merge(self, totals: Numbers, entries: Entries, partial: Numbers) -> None:
         """Adds accumulated values: partial[i] to totals[entries[i]]."""
         _MERGE[self.kind](totals, entries, partial)
+
+
+COUNT = Accumulator("count")

@@ -17,24 +17,29 @@ from streamcore.kernels.accumulate import rows_by_key
 from streamcore.kernels.key_columns import KeyColumns, as_list
 from streamcore.kernels.key_index import KeyIndex
 from streamcore.kernels.pairs import PairIndex, SingleSlice
-from streamcore.state.accumulators import Accumulator
+from streamcore.state.accumulators import COUNT, Accumulator
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 SLICE = "slice"
-"""The column of partial results with the number of the slice."""
+"""The column of partial results with the number of the slice, unless a key has that name."""
 
 _SPARE_KEYS = 1 << 18
 
 
 class SliceTable:
-    """Entries for the keys of `key_schema`'s fields. Without windows all records belong to slice 0."""
+    """Entries for the keys of `key_schema`'s fields. Without windows all records belong to slice 0.
+
+    `accumulators`, each once, with `COUNT` among them.
+    """
 
     def __init__(self, key_schema: Schema, accumulators: Sequence[Accumulator], *, has_windows: bool = True) -> None:
         self.key_schema = key_schema
         self.accumulators = tuple(accumulators)
-        slice_field = Schema.of(**{SLICE: np.int64}).fields[0]
-        self.partial_schema = Schema((*key_schema.fields, slice_field, *(a.column for a in self.accumulators)))
+        names = _free_names((SLICE, *(a.name for a in self.accumulators)), key_schema.names)
+        self._slice_name, self._value_names = names[0], names[1:]
+        values = (Field(n, pa.from_numpy_dtype(a.dtype)) for n, a in zip(names[1:], self.accumulators, strict=True))
+        self.partial_schema = Schema((*key_schema.fields, Field(names[0], pa.int64()), *values))
         self._keys = KeyIndex()
         self._pairs: PairIndex | SingleSlice = PairIndex() if has_windows else SingleSlice()
         self._totals = [np.full(self._pairs.capacity, a.initial, a.dtype) for a in self.accumulators]
@@ -57,22 +62,32 @@ class SliceTable:
 
     def add_partials(self, partials: Columns) -> None:
         """Adds partial results, columns of `partial_schema`."""
-        entries = self._entries(self._keys_of(partials), partials[SLICE])
-        for accumulator, totals in zip(self.accumulators, self._totals, strict=True):
-            accumulator.merge(totals, entries, partials[accumulator.name])
+        entries = self._entries(self._keys_of(partials), self.slices_of(partials))
+        for name, accumulator, totals in zip(self._value_names, self.accumulators, self._totals, strict=True):
+            accumulator.merge(totals, entries, partials[name])
+
+    def slices_of(self, partials: Columns) -> IntArray:
+        """The slice of each partial result; int64 (n,)."""
+        slices: IntArray = partials[self._slice_name]
+        return slices
+
+    def counts_of(self, partials: Columns) -> IntArray:
+        """How many records each partial result stands for; int64 (n,)."""
+        counts: IntArray = partials[self._value_names[self.accumulators.index(COUNT)]]
+        return counts
 
     def as_partials(self, batch: Columns, slices: IntArray) -> Columns:
         """Records as partial results of one record each, for keys that hardly ever come twice."""
         columns = {name: batch.encoded(name) for name in self.key_schema.names}
-        values = {accumulator.name: accumulator.values(batch) for accumulator in self.accumulators}
-        return Columns(self.partial_schema, {**columns, SLICE: slices, **values})
+        values = {n: a.values(batch) for n, a in zip(self._value_names, self.accumulators, strict=True)}
+        return Columns(self.partial_schema, {**columns, self._slice_name: slices, **values})
 
     def partials(self, slices: Iterable[int]) -> Columns:
         """The entries of some slices as partial results."""
         entries = self._entries_of(slices)
-        values = {a.name: totals[entries] for a, totals in zip(self.accumulators, self._totals, strict=True)}
+        values = {name: totals[entries] for name, totals in zip(self._value_names, self._totals, strict=True)}
         keys = self._key_columns(self._pairs.first(entries))
-        return Columns(self.partial_schema, {**keys, SLICE: self._pairs.second(entries), **values})
+        return Columns(self.partial_schema, {**keys, self._slice_name: self._pairs.second(entries), **values})
 
     def window(self, slices: Iterable[int]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The entries of a window's slices, merged by key: the key's columns and the accumulated values, by name."""
@@ -162,3 +177,14 @@ def _column(values: Any, field: Field) -> Any:
     if isinstance(values, pa.Array):
         return values if values.type == field.type else values.cast(field.type)
     return pa.array(as_list(values) if not isinstance(values, tuple) else list(values), field.type)
+
+
+def _free_names(wanted: Iterable[str], taken: Iterable[str]) -> list[str]:
+    """Column names that nobody has yet: a user's field may be called `slice` too."""
+    used, free = set(taken), []
+    for name in wanted:
+        while name in used:
+            name += "_"  # noqa: PLW2901
+        used.add(name)
+        free.append(name)
+    return free

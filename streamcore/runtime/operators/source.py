@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from streamcore.batch import Batch
+from streamcore.batch import Batch, to_columns
 from streamcore.connectors.base import BadRecord, ReaderContext, Source, Split, SplitReader
 from streamcore.errors import IncompatibleSnapshotError
 from streamcore.runtime.event_time import WatermarkStrategy
@@ -81,6 +81,7 @@ class SourceOperator(Operator):
             self._emit_bad()
             found = batch is not None and len(batch) > 0
             if batch is not None and found:
+                batch = self._timed(batch)
                 self.context.counters.records_in += len(batch)
                 self.output.emit(batch)
                 if self._strategy is not None and split_id in self._latest:
@@ -102,6 +103,13 @@ class SourceOperator(Operator):
     def close(self) -> None:
         for reader in self._readers.values():
             reader.close()
+
+    def _timed(self, batch: Batch) -> Batch:
+        """The batch in the form in which its event times can be read."""
+        if self._strategy is None or not self._strategy.time.in_columns:
+            return batch
+        assert self._source.schema is not None, "event time in a field of a source without type"
+        return to_columns(batch, self._source.schema)
 
     def _advance_time(self) -> None:
         """The subtask's event time is that of the split that is furthest behind."""

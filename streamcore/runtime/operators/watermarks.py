@@ -15,7 +15,7 @@ class AssignWatermarks(Operator):
 
     def __init__(self, strategy: WatermarkStrategy) -> None:
         self._strategy = strategy
-        self._latest = MIN_TIME
+        self._latest = self._watermark = MIN_TIME
 
     def open(self) -> None:
         self._latest = min((part.state["latest"] for part in self.context.saved), default=MIN_TIME)
@@ -23,9 +23,11 @@ class AssignWatermarks(Operator):
     def process(self, batch: Batch, port: int) -> None:
         latest = int(self._strategy.time.times(batch).max())
         self.output.emit(batch)
-        if latest > self._latest:
-            self._latest = latest
-            self.output.emit_watermark(self._strategy.after(latest))
+        self._latest = max(self._latest, latest)
+        watermark = self._strategy.after(self._latest)
+        if watermark > self._watermark:  # also at the first batch after a restore: nobody downstream knows it yet
+            self._watermark = watermark
+            self.output.emit_watermark(watermark)
 
     def advance(self, time_ms: int) -> None:
         pass

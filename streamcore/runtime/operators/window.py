@@ -19,9 +19,9 @@ from streamcore.runtime.aggregates import BoundAggregate
 from streamcore.runtime.event_time import EventTime
 from streamcore.runtime.operator import Operator
 from streamcore.runtime.windows import Windows
-from streamcore.state.accumulators import Accumulator
+from streamcore.state.accumulators import COUNT, Accumulator
 from streamcore.state.descriptors import TableState
-from streamcore.state.slices import SLICE, SliceTable
+from streamcore.state.slices import SliceTable
 from streamcore.time import MIN_TIME
 
 WINDOW_START, WINDOW_END = "window_start", "window_end"
@@ -38,15 +38,16 @@ class WindowTimes:
         self.windows = windows
         self._time = time
 
-    def slices(self, batch: Columns) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """The slice of each record; int64 (n,)."""
+    def assign(self, batch: Columns) -> tuple[Columns, np.ndarray[Any, np.dtype[np.int64]]]:
+        """The records that belong to a window - all, unless windows lie apart - and the slice of each; int64 (n,)."""
         if self.windows is None:
-            return np.zeros(len(batch), np.int64)
+            return batch, np.zeros(len(batch), np.int64)
         assert self._time is not None, "windows without event time"
         slices: np.ndarray[Any, np.dtype[np.int64]] = floor_divide(
             self._time.times(batch), self.windows.offset_ms, self.windows.slice_ms
         )
-        return slices
+        inside = self.windows.inside(slices)
+        return (batch, slices) if inside is None else (batch.filter(inside), slices[inside])
 
 
 class PartialAggregate(Operator):
@@ -58,12 +59,12 @@ class PartialAggregate(Operator):
     def __init__(self, key: Schema, times: WindowTimes, accumulators: Sequence[Accumulator]) -> None:
         self._times = times
         self._table = SliceTable(key, accumulators, has_windows=times.windows is not None)
-        self._rows = 0
+        self._rows = 0  # records in the table
         self._bypass = 0
 
     def process(self, batch: Batch, port: int) -> None:
         assert isinstance(batch, Columns), "a columnar aggregate got rows"
-        slices = self._times.slices(batch)
+        batch, slices = self._times.assign(batch)
         if self._bypass > 0:
             self._bypass -= len(batch)
             self.output.emit(self._table.as_partials(batch, slices))
@@ -91,7 +92,7 @@ class PartialAggregate(Operator):
         if slices:
             partials = self._table.partials(slices)
             self._table.remove(slices)
-            self._rows = 0
+            self._rows -= int(self._table.counts_of(partials).sum())
             for start in range(0, len(partials), _BATCH_ROWS):
                 self.output.emit(partials.slice(start, min(start + _BATCH_ROWS, len(partials))))
 
@@ -126,8 +127,11 @@ class WindowAggregate(Operator):
 
     def process(self, batch: Batch, port: int) -> None:
         assert isinstance(batch, Columns), "a columnar aggregate got rows"
-        slices = batch[SLICE] if self._takes_partials else self._times.slices(batch)
-        if self._times.windows is not None:
+        if self._takes_partials:
+            slices = self._table.slices_of(batch)
+        else:
+            batch, slices = self._times.assign(batch)
+        if self._times.windows is not None and len(slices):
             first = self._times.windows.first_live_slice(self._watermark)
             if slices.min() < first:
                 in_time = slices >= first
@@ -183,11 +187,11 @@ class WindowAggregate(Operator):
         return Columns(self._result, {**keys, **bounds, **results})
 
     def _count_late(self, batch: Columns, in_time: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
-        late = batch["count"][~in_time].sum() if self._takes_partials else np.count_nonzero(~in_time)
+        late = self._table.counts_of(batch)[~in_time].sum() if self._takes_partials else np.count_nonzero(~in_time)
         self.context.counters.late_records += int(late)
 
 
 def accumulators_of(aggregates: Sequence[BoundAggregate]) -> tuple[Accumulator, ...]:
     """The accumulators that some aggregates need, each once; always a count, by which late records are counted."""
     needed = dict.fromkeys(a for aggregate in aggregates for a in aggregate.accumulators)
-    return tuple(dict.fromkeys([*needed, Accumulator("count")]))
+    return tuple(dict.fromkeys([*needed, COUNT]))
