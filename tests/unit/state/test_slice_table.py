@@ -1,0 +1,199 @@
+"""Accumulators per key and slice, against dictionaries."""
+
+from __future__ import annotations
+
+import datetime
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamcore import Columns, Schema
+from streamcore.batch import to_columns
+from streamcore.state import slices as module
+from streamcore.state.accumulators import COUNT, Accumulator
+from streamcore.state.slices import SliceTable
+
+NOON = datetime.datetime.fromisoformat("2026-01-01T12:00:00")
+BEFORE_1970 = datetime.datetime.fromisoformat("1960-02-29T23:59:59.999999")
+RECORD = Schema.of(k=str, n=int, x=float)
+ACCUMULATORS = (Accumulator("sum", "n"), Accumulator("min", "x", True), Accumulator("max", "n"), COUNT)
+
+
+def table(accumulators=ACCUMULATORS, **options):
+    return SliceTable(RECORD.select(["k"]), accumulators, **options)
+
+
+def add(target, records, slices):
+    target.add(to_columns(records, RECORD), np.array(slices, np.int64))
+
+
+def in_words(partials):
+    return {(row[0], row[1]): tuple(row[2:]) for row in partials.to_rows()}
+
+
+def expected(records, slices):
+    groups = {}
+    for (key, n, x), number in zip(records, slices, strict=True):
+        groups.setdefault((key, number), []).append((n, x))
+    return {
+        place: (sum(n for n, _ in got), min(x for _, x in got), max(n for n, _ in got), len(got))
+        for place, got in groups.items()
+    }
+
+
+RECORDS = st.lists(
+    st.tuples(
+        st.tuples(st.sampled_from("abcdef"), st.integers(-9, 9), st.integers(-9, 9).map(float)), st.integers(-2, 2)
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(RECORDS, st.sampled_from(["", "remove", "forget", "move", "as partials"])), max_size=8))
+def test_any_history_agrees_with_dictionaries(steps):
+    held, all_of_it = table(), []
+    for batch, action in steps:
+        if action == "as partials" and batch:
+            columns = to_columns([record for record, _ in batch], RECORD)
+            held.add_partials(held.as_partials(columns, np.array([number for _, number in batch])))
+        elif batch:
+            add(held, *zip(*batch, strict=True))
+        all_of_it += batch
+        if action in ("remove", "forget"):
+            held.remove([0, 1, 77])
+            all_of_it = [(record, number) for record, number in all_of_it if number not in (0, 1)]
+        if action == "forget":
+            held._forget_keys()
+        if action == "move":
+            held, old = table(), held
+            held.add_partials(old.partials(old.slices))
+        wanted = expected([record for record, _ in all_of_it], [number for _, number in all_of_it])
+        assert in_words(held.partials(held.slices)) == wanted
+        assert held.slices == sorted({number for _, number in wanted})
+        assert len(held) == len(wanted)
+
+
+def test_a_window_merges_its_slices_by_key():
+    held = table()
+    add(held, [("a", 1, 5.0), ("b", 2, 6.0)], [0, 0])
+    add(held, [("a", 3, 4.0), ("c", 9, 9.0)], [1, 1])
+    add(held, [("a", 100, 0.0)], [2])
+    keys, values = held.window(range(-1, 2))
+    found = dict(
+        zip(keys["k"].to_pylist(), zip(*(values[a.name].tolist() for a in ACCUMULATORS), strict=True), strict=True)
+    )
+    assert found == {"a": (4, 4.0, 3, 2), "b": (2, 6.0, 2, 1), "c": (9, 9.0, 9, 1)}
+    keys, values = held.window([2])
+    assert keys["k"].to_pylist() == ["a"]
+    assert values["sum_n"].tolist() == [100]
+
+
+def test_a_window_leaves_the_table_as_it_is():
+    held = table()
+    add(held, [("a", 1, 5.0), ("a", 2, 6.0)], [0, 1])
+    before = held.partials(held.slices)
+    for _ in range(2):
+        assert held.window([0, 1])[1]["sum_n"].tolist() == [3]
+    assert held.partials(held.slices) == before
+
+
+def test_what_was_given_out_does_not_change_afterwards():
+    held = table()
+    add(held, [("a", 1, 5.0)], [0])
+    given_out, window = held.partials([0]), held.window([0])[1]
+    add(held, [("a", 10, 1.0)], [0])
+    assert in_words(given_out) == {("a", 0): (1, 5.0, 1, 1)}
+    assert window["sum_n"].tolist() == [1]
+
+
+def test_clear_forgets_everything():
+    held = table()
+    add(held, [("a", 1, 5.0), ("b", 1, 5.0)], [0, 1])
+    held.clear()
+    assert (len(held), held.slices) == (0, [])
+    assert len(held.partials([])) == 0
+
+
+def test_keys_without_entries_are_forgotten(monkeypatch):
+    monkeypatch.setattr(module, "_SPARE_KEYS", 10)
+    held = table()
+    for number in range(100):
+        add(held, [(f"{number}-{i}", i, 0.0) for i in range(20)], [number] * 20)
+        held.remove([number - 1])
+        assert held._keys.size <= 4 * len(held) + 10 + 20
+    assert in_words(held.partials([99])) == {(f"99-{i}", 99): (i, 0.0, i, 1) for i in range(20)}
+
+
+@pytest.mark.parametrize(
+    ("declared", "values"),
+    [
+        (int, [3, -1, 3]),
+        (np.int8, [3, -1, 3]),
+        (np.uint64, [3, (1 << 64) - 1, 3]),
+        (bool, [True, False, True]),
+        (float, [0.5, -0.25, 0.5]),
+        (str, ["a", "", "a"]),
+        (str | None, ["a", None, "a"]),
+        (int | None, [1, None, 1]),
+        (bytes, [b"a", b"", b"a"]),
+        (
+            datetime.datetime,
+            [NOON, BEFORE_1970, NOON],
+        ),
+        (datetime.date, [NOON.date(), datetime.date.min, NOON.date()]),
+    ],
+)
+@pytest.mark.parametrize("composite", [False, True])
+def test_keys_of_every_type_come_out_as_they_went_in(declared, values, composite, monkeypatch):
+    monkeypatch.setattr(module, "_SPARE_KEYS", 0)
+    schema = Schema.of(a=declared, b=int)
+    names = ["a", "b"] if composite else ["a"]
+    held = SliceTable(schema.select(names), (COUNT,))
+    batch = to_columns([(value, 7) for value in values], schema)
+    held.add(batch.slice(2, 3), np.zeros(1, np.int64))  # first without what is missing
+    held.remove([0])
+    for number in range(8):  # keys that come and go
+        held.add(to_columns([(values[number % 2], 100 + number)], schema), np.full(1, 5))
+    held.remove([5])
+    held.add(batch, np.zeros(3, np.int64))
+    partials = held.partials([0])
+    assert partials.schema == held.partial_schema
+    rows = [tuple(row) for row in partials.to_rows()]
+    extra = (7,) if composite else ()
+    assert sorted(map(repr, rows)) == sorted(map(repr, [(values[0], *extra, 0, 2), (values[1], *extra, 0, 1)]))
+    assert Columns.from_arrow(partials.to_arrow(), partials.schema) == partials
+
+
+def test_keys_that_are_encoded_in_a_dictionary():
+    held = table(accumulators=(COUNT,))
+    words = pa.array(["x", "y", "x"]).dictionary_encode()
+    batch = Columns(Schema.of(k=str), {"k": words})
+    held.add(batch, np.zeros(3, np.int64))
+    held.add_partials(held.as_partials(batch, np.zeros(3, np.int64)))
+    assert in_words(held.partials([0])) == {("x", 0): (4,), ("y", 0): (2,)}
+
+
+def test_columns_of_partials_keep_out_of_the_key_s_way():
+    key = Schema.of(slice=int, count=int, sum_n=int, count_=int)
+    held = SliceTable(key, (Accumulator("sum", "n"), COUNT))
+    assert held.partial_schema.names == ("slice", "count", "sum_n", "count_", "slice_", "sum_n_", "count__")
+    schema = Schema.of(slice=int, count=int, sum_n=int, count_=int, n=int)
+    batch = to_columns([(1, 2, 3, 4, 10), (1, 2, 3, 4, 20)], schema)
+    held.add(batch, np.array([5, 5]))
+    held.add_partials(held.as_partials(batch, np.array([5, 5])))
+    partials = held.partials([5])
+    assert [tuple(row) for row in partials.to_rows()] == [(1, 2, 3, 4, 5, 60, 4)]
+    assert held.slices_of(partials).tolist() == [5]
+    assert held.counts_of(partials).tolist() == [4]
+
+
+def test_without_windows_there_is_one_slice():
+    held = table(has_windows=False)
+    add(held, [(f"k{n}", n, 0.0) for n in range(1000)], [0] * 1000)
+    held.clear()
+    add(held, [("k7", 1, 2.0), ("new", 3, 4.0), ("k7", 1, 1.0)], [0, 0, 0])
+    assert in_words(held.partials([0])) == {("k7", 0): (2, 1.0, 1, 2), ("new", 0): (3, 4.0, 3, 1)}
