@@ -40,7 +40,6 @@ from streamcore.runtime.messages import (
     Closed,
     Complete,
     Connect,
-    Connected,
     Decline,
     Deploy,
     Deployed,
@@ -48,6 +47,7 @@ from streamcore.runtime.messages import (
     Failed,
     Finished,
     LoopOver,
+    Opened,
     OutsideEnded,
     Report,
     Restore,
@@ -221,10 +221,10 @@ class Coordinator:
             self._pool.send(number, deploy)
         await self._await_all(Deployed)
         self._pool.broadcast(Connect(self._epoch, self._pool.addresses))
-        await self._await_all(Connected)
+        await self._await_all(Opened)
         self._pool.broadcast(Start(self._epoch))
 
-    async def _await_all(self, kind: type[Deployed | Connected]) -> None:
+    async def _await_all(self, kind: type[Deployed | Opened]) -> None:
         waiting = self._pool.numbers
         while waiting:
             event = await self._events.get()

@@ -1,7 +1,7 @@
 """One attempt in one worker: makes the subtasks, wires the channels, runs, stops.
 
-In three steps, each on all workers before the next on any (gang start): `deploy` makes the receiving ends,
-`connect` the sending ends and the chains, `start` restores state and runs.
+In three steps, each on all workers before the next on any (gang start): `deploy` makes the receiving ends; `connect`
+makes the sending ends and the chains, and `open` restores and opens them; `start` runs.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from streamcore.runtime.messages import (
     Drain,
     Failed,
     LoopOver,
+    Opened,
     Subtask,
     ToCoordinator,
     ToWorker,
@@ -40,6 +41,7 @@ from streamcore.runtime.source_task import SourceTask
 from streamcore.runtime.spec import EdgeSpec, Route, VertexSpec
 from streamcore.runtime.subtask import RestoredSubtask, SubtaskTask, SubtaskWiring
 from streamcore.runtime.wakeup import Wakeup
+from streamcore.state.key_groups import load_key_kernels
 
 
 class Attempt:
@@ -68,6 +70,8 @@ class Attempt:
         self._feedback_edges: dict[Subtask, dict[int, EdgeSpec]] = {}
         self._subtasks: dict[Subtask, SubtaskTask] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._unopened = len(self._own)
+        self._start = asyncio.Event()
 
     def deploy(self) -> None:
         """Makes the receiving ends of all channels."""
@@ -92,10 +96,19 @@ class Attempt:
             ]
             self._subtasks[subtask] = self._make_subtask(vertex, index, outputs)
 
-    def start(self) -> None:
-        """Runs every subtask."""
+    def open(self) -> None:
+        """Begins to restore and open every subtask; tells the coordinator when all are open."""
+        if self._needs_key_kernels():
+            load_key_kernels()
         for subtask in self._own:
             self._tasks.append(asyncio.create_task(self._run(subtask), name=f"subtask {subtask}"))
+        if not self._own:
+            self._send(Opened(self.epoch, self._deploy.worker))
+
+    def start(self) -> None:
+        """Runs every subtask."""
+        self._services.begin_steady_state()
+        self._start.set()
 
     def post(self, message: ToWorker) -> None:
         """Hands a message to the subtasks it is for."""
@@ -118,6 +131,9 @@ class Attempt:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        if self._start.is_set():
+            self._start.clear()
+            self._services.end_steady_state()
         for channel in self._inputs.values():
             if isinstance(channel.queue, FeedbackQueue):
                 channel.queue.close()
@@ -128,12 +144,27 @@ class Attempt:
 
     async def _run(self, subtask: Subtask) -> None:
         try:
-            await self._subtasks[subtask].run(await self._restored(subtask))
+            await self._subtasks[subtask].run(await self._restored(subtask), self._opened, self._start)
         except Exception as error:  # noqa: BLE001 - whatever it was, the coordinator must hear of it
             place = f"{self._vertices[subtask[0]].name}, subtask {subtask[1]}"
             self._send(Failed(self.epoch, subtask, as_failure(error, place)))
         else:
             self._send(Closed(self.epoch, subtask, self._subtasks[subtask].measure()))
+
+    def _opened(self) -> None:
+        self._unopened -= 1
+        if self._unopened == 0:
+            self._send(Opened(self.epoch, self._deploy.worker))
+
+    def _needs_key_kernels(self) -> bool:
+        """Whether a subtask here sends keyed records on, or saves the state of keys."""
+        here = {vertex for vertex, _ in self._own}
+        return any(
+            (edge.source in here and self._vertices[edge.target].parallelism > 1)
+            or (edge.target in here and self._storage is not None)
+            for edge in self._job.edges
+            if edge.partitioning.route is Route.HASH
+        )
 
     async def _restored(self, subtask: Subtask) -> RestoredSubtask:
         restore = self._deploy.restore

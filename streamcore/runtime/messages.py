@@ -41,7 +41,8 @@ class Deploy:
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """All workers are deployed: connect your outputs. `addresses`: the data socket of each worker."""
+    """All workers are deployed: connect your outputs, restore and open your operators. `addresses`: the data socket
+    of each worker."""
 
     epoch: int
     addresses: dict[int, str]
@@ -49,7 +50,7 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """All workers are connected: run."""
+    """Everything is open on all workers: run."""
 
     epoch: int
 
@@ -137,8 +138,8 @@ class Deployed:
 
 
 @dataclass(frozen=True, slots=True)
-class Connected:
-    """The outputs are connected."""
+class Opened:
+    """The outputs are connected, and all operators are restored and open."""
 
     epoch: int
     worker: int
@@ -236,7 +237,7 @@ ToWorker = Deploy | Connect | Start | Trigger | Complete | Abort | Wave | LoopOv
 ToCoordinator = (
     Hello
     | Deployed
-    | Connected
+    | Opened
     | Acknowledge
     | Decline
     | Finished

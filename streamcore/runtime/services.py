@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import BinaryIO, TypeVar, cast
 
 from streamcore.checkpoint.storage import Storage, open_storage
+from streamcore.runtime import tuning
 from streamcore.time import Clock
 
 T = TypeVar("T")
@@ -34,6 +35,14 @@ class Services:
     def open_storage(self, url: str) -> Storage:
         """The snapshot storage at a path or URL."""
         return open_storage(url)
+
+    def begin_steady_state(self) -> None:
+        """An attempt has been set up and will now run: see `streamcore.runtime.tuning`."""
+        tuning.begin_steady_state()
+
+    def end_steady_state(self) -> None:
+        """The attempt is over."""
+        tuning.end_steady_state()
 
     def first_channel(self, count: int, turn: int) -> int:
         """Which of `count` input channels a gate looks at first in its `turn`-th look: round robin."""

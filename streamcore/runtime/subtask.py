@@ -100,15 +100,17 @@ class SubtaskTask(ABC):
         self._mail.append(mail)
         self._wakeup.notify()
 
-    async def run(self, restored: RestoredSubtask) -> None:
-        """The whole life of the subtask.
+    async def run(self, restored: RestoredSubtask, opened: Callable[[], None], start: asyncio.Event) -> None:
+        """The whole life of the subtask. Calls `opened` when its operators are open, and then waits for `start`.
 
         Raises:
             StreamcoreError: it failed.
         """
-        self._started = self._clock.monotonic()
         try:
             self.chain.open(restored.operators)
+            opened()
+            await start.wait()
+            self._started = self._clock.monotonic()
             if restored.finished:
                 await self._end(run_finish=False)
             else:

@@ -13,7 +13,6 @@ from streamcore.runtime.messages import (
     Cancel,
     Cancelled,
     Connect,
-    Connected,
     Deploy,
     Deployed,
     Failed,
@@ -91,7 +90,7 @@ class Worker:
         match message:
             case Connect():
                 await attempt.connect(message.addresses)
-                self._send(Connected(attempt.epoch, self._number))
+                attempt.open()
             case Start():
                 attempt.start()
             case Cancel():

@@ -38,6 +38,14 @@ def subtasks_of(
     return result
 
 
+def load_key_kernels() -> None:
+    """Loads the compiled code of the two above. numba itself needs 150 ms to come up, once in a process: better before
+    the first record than while it waits."""
+    keys = np.zeros(1, np.int64)
+    groups_of(keys, DEFAULT_MAX_PARALLELISM)
+    subtasks_of(hash_keys(keys), DEFAULT_MAX_PARALLELISM, 1)
+
+
 def group_range(subtask: int, parallelism: int, max_parallelism: int) -> range:
     """The key groups of one subtask."""
     start = (subtask * max_parallelism + parallelism - 1) // parallelism

@@ -105,6 +105,12 @@ class SimulatedServices(Services):
     def open_storage(self, url: str) -> Storage:
         return self._storage
 
+    def begin_steady_state(self) -> None:
+        """The process belongs to whoever simulates; a simulated crash would leave it changed."""
+
+    def end_steady_state(self) -> None:
+        """Nothing was begun."""
+
     def first_channel(self, count: int, turn: int) -> int:
         return self.random.randrange(count)
 
