@@ -214,10 +214,11 @@ def _checkpointing(url: str | None, interval_s: float, restore: str | None) -> C
 
 
 def _summary(result: JobResult, *, can_resume: bool) -> str:
-    rate = result.records_read / result.duration_s if result.duration_s > 0 else 0.0
+    rate = result.records_read / result.run_s if result.run_s > 0 else 0.0
     text = (
         f"{'stopped on request' if result.stopped else 'finished'}: {result.records_read:,} records in "
-        f"{result.duration_s:.2f} s ({rate:,.0f}/s), restarts: {result.restarts}, checkpoints: {result.checkpoints}"
+        f"{result.run_s:.2f} s ({rate:,.0f}/s) after {result.start_s:.2f} s to start, "
+        f"restarts: {result.restarts}, checkpoints: {result.checkpoints}"
     )
     if result.stopped and can_resume and result.last_checkpoint is not None:
         return f"{text}; to go on, run it again with --restore latest (from {result.last_checkpoint})"

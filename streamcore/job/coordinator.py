@@ -110,6 +110,7 @@ class Coordinator:
         self._pool = WorkerPool(workers, services.clock, self._events.put_nowait)
         self._checkpoints: Checkpoints | None = None
         self._epoch = 0
+        self._started_s: float | None = None
         self._stop: StopMode | None = None
         self._stopping_id: int | None = None
         self._open: set[Subtask] = set()
@@ -127,18 +128,22 @@ class Coordinator:
             JobFailedError: the restart policy gave up; the error of the last attempt.
             CheckpointError: the snapshot can't be restored, or another run has taken over.
         """
-        started = self._clock.monotonic()
+        begun_s = self._clock.monotonic()
         try:
             self._prepare()
             await self._attempts()
+            closed_s = self._clock.monotonic()
         finally:
             self.status.state = "ended"
             await self._pool.dismiss_all()
-        checkpoints = self._checkpoints
+        checkpoints, started_s = self._checkpoints, self._started_s
+        assert started_s is not None, "a job has ended that never began"
         return JobResult(
             job=self._job.name,
             records_read=self.status.records_read,
-            duration_s=self._clock.monotonic() - started,
+            duration_s=self._clock.monotonic() - begun_s,
+            start_s=started_s - begun_s,
+            run_s=closed_s - started_s,
             restarts=self.status.restarts,
             checkpoints=self.status.checkpoints,
             stopped=self._stop is not None,
@@ -200,6 +205,8 @@ class Coordinator:
         self._tick_later("heartbeat", 1.0)
         await self._deploy()
         self.status.state = "running"
+        if self._started_s is None:
+            self._started_s = self._clock.monotonic()
         if self._checkpoints is not None:
             self._tick_later("checkpoint", self._checkpoints.config.interval)
         if self._stop is not None:

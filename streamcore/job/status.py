@@ -47,11 +47,23 @@ class JobStatus:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """How a run ended. `stopped`: on request, before the input's end; `last_checkpoint`: where to restore from."""
+    """How a run ended.
+
+    Attributes:
+        records_read: by the sources, in the last attempt.
+        duration_s: seconds from the beginning to the end, workers started and stopped included.
+        start_s: seconds of these until the first record could be read: workers up, connected, state restored, compiled
+            code loaded, every operator open. Of the first attempt.
+        run_s: seconds from there until every subtask had closed: restarts are in it, stopping the workers is not.
+        stopped: on request, before the input's end.
+        last_checkpoint: where to restore from.
+    """
 
     job: str
     records_read: int
     duration_s: float
+    start_s: float
+    run_s: float
     restarts: int
     checkpoints: int
     stopped: bool

@@ -6,11 +6,15 @@ and `subtask`::
     streamcore_records_in_total              records that the chain took in, or that a source read
     streamcore_records_out_total             records that it sent on
     streamcore_bad_records_total             malformed records that were skipped or sent aside
+    streamcore_late_records_total            records that came after their window had closed
     streamcore_busy_seconds_total            time neither idle nor backpressured
     streamcore_idle_seconds_total            time without input
     streamcore_backpressured_seconds_total   time without room at a receiver
     streamcore_queued_records                records that wait at its forward inputs
     streamcore_feedback_queued_records       records that wait at its back edges
+    streamcore_latency_seconds               from a source to here; the label `quantile` is 0.5, 0.99 or 0.999
+    streamcore_latency_seconds_count         how many latency markers that is of, and the sum of their latencies
+    streamcore_latency_seconds_sum
 
 Of the job, with the label `job`::
 
@@ -28,6 +32,11 @@ Of the job, with the label `job`::
 
 The counters of subtasks start from zero in each attempt, as those of a restarted process do; `rate()` and
 `increase()` allow for that. They are as old as the workers' last reports: half a second.
+
+Latencies are measured as in Apache Flink: a source sends a marker with its time from time to time
+(`StreamEnvironment(latency_interval=...)`), which waits in buffers and queues like a record; a subtask takes the
+difference to its own clock when the marker comes up. So what the operators of that subtask do is not in it, nor is
+how late the source was. Percentiles are of all markers of the attempt, and hold to 5 %. Sources have none.
 """
 
 from __future__ import annotations
@@ -36,7 +45,7 @@ import asyncio
 import errno
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
@@ -45,12 +54,14 @@ from prometheus_client.registry import Collector
 
 from streamcore.errors import MachineError
 from streamcore.job.status import JobStatus
+from streamcore.runtime.latency import LatencyHistogram
 
 _SUBTASK_LABELS = ("job", "vertex", "operator", "subtask")
 _SUBTASK_COUNTERS = {
     "records_in": ("streamcore_records_in", "Records taken in by the chain"),
     "records_out": ("streamcore_records_out", "Records sent on"),
     "bad_records": ("streamcore_bad_records", "Malformed records skipped or sent aside"),
+    "late_records": ("streamcore_late_records", "Records that came after their window had closed"),
     "busy_s": ("streamcore_busy_seconds", "Time neither idle nor backpressured"),
     "idle_s": ("streamcore_idle_seconds", "Time without input"),
     "backpressured_s": ("streamcore_backpressured_seconds", "Time without room at a receiver"),
@@ -59,6 +70,7 @@ _SUBTASK_GAUGES = {
     "queued": ("streamcore_queued_records", "Records that wait at forward inputs"),
     "feedback_queued": ("streamcore_feedback_queued_records", "Records that wait at back edges"),
 }
+_QUANTILES = (0.5, 0.99, 0.999)
 _JOB_COUNTERS = {
     "restarts": ("streamcore_restarts", "Attempts that failed and were followed by another"),
     "checkpoints": ("streamcore_checkpoints_completed", "Complete checkpoints"),
@@ -170,6 +182,20 @@ def _subtask_metrics(status: JobStatus) -> Iterator[Metric]:
         for labels, counters in rows:
             gauge.add_metric(labels, getattr(counters, attribute))
         yield gauge
+    yield _latencies((labels, counters.latency) for labels, counters in rows)
+
+
+def _latencies(rows: Iterable[tuple[tuple[str, ...], LatencyHistogram]]) -> Metric:
+    name = "streamcore_latency_seconds"  # the client's own SummaryMetricFamily has no quantiles
+    summary = Metric(name, "From a source to here, of latency markers", "summary")
+    for values, latency in rows:
+        if len(latency):
+            labels = dict(zip(_SUBTASK_LABELS, values, strict=True))
+            for share in _QUANTILES:
+                summary.add_sample(name, {**labels, "quantile": str(share)}, latency.percentile(share))
+            summary.add_sample(f"{name}_count", labels, len(latency))
+            summary.add_sample(f"{name}_sum", labels, latency.total_s)
+    return summary
 
 
 def _job_metrics(status: JobStatus) -> Iterator[Metric]:

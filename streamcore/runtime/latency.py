@@ -12,14 +12,16 @@ _BUCKETS = 34 * _PER_DOUBLING
 class LatencyHistogram:
     """Counts latencies in seconds."""
 
-    __slots__ = ("counts",)
+    __slots__ = ("counts", "total_s")
 
     def __init__(self) -> None:
         self.counts: dict[int, int] = {}
         """Bucket number → how many; bucket n begins at 2 ** (n / 16) microseconds."""
+        self.total_s = 0.0
+        """The sum of all latencies."""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, LatencyHistogram) and self.counts == other.counts
+        return isinstance(other, LatencyHistogram) and self.counts == other.counts and self.total_s == other.total_s
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -28,16 +30,18 @@ class LatencyHistogram:
         ratio = max(latency_s / _LOWEST_S, 1.0)
         bucket = min(int(math.log2(ratio) * _PER_DOUBLING), _BUCKETS - 1)
         self.counts[bucket] = self.counts.get(bucket, 0) + 1
+        self.total_s += max(latency_s, 0.0)
 
     def merge(self, other: LatencyHistogram) -> None:
         """Adds the counts of another histogram."""
         for bucket, count in other.counts.items():
             self.counts[bucket] = self.counts.get(bucket, 0) + count
+        self.total_s += other.total_s
 
     def copy(self) -> LatencyHistogram:
         """The same counts, in an object of its own."""
         copied = LatencyHistogram()
-        copied.counts = dict(self.counts)
+        copied.counts, copied.total_s = dict(self.counts), self.total_s
         return copied
 
     def __len__(self) -> int:

@@ -28,7 +28,7 @@ class SourceTask(SubtaskTask):
             before = self.counters.records_in
             found = not self._paused and self._poll(source, limit)
             self.outputs.settle()
-            await self.outputs.drain()  # a poll without records may have found malformed ones, or that time goes on
+            await self.outputs.drain()  # also without records: malformed ones, a watermark or a marker may wait
             if found:
                 await self._take_turns(self.counters.records_in - before)
             elif not source.exhausted or self._paused:

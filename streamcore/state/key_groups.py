@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from streamcore.kernels.hashing import hash_keys
-from streamcore.kernels.partition import assign_groups, assign_targets
+from streamcore.kernels.partition import assign_groups, assign_targets, group_rows
 
 DEFAULT_MAX_PARALLELISM = 128
 LIMIT_MAX_PARALLELISM = 32768
@@ -39,11 +39,11 @@ def subtasks_of(
 
 
 def load_key_kernels() -> None:
-    """Loads the compiled code of the two above. numba itself needs 150 ms to come up, once in a process: better before
-    the first record than while it waits."""
+    """Loads the compiled code by which records and state find their subtask. numba itself needs 150 ms to come up, once
+    in a process: better before the first record than while it waits."""
     keys = np.zeros(1, np.int64)
     groups_of(keys, DEFAULT_MAX_PARALLELISM)
-    subtasks_of(hash_keys(keys), DEFAULT_MAX_PARALLELISM, 1)
+    group_rows(subtasks_of(hash_keys(keys), DEFAULT_MAX_PARALLELISM, 1), 1)
 
 
 def group_range(subtask: int, parallelism: int, max_parallelism: int) -> range:

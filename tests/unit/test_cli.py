@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -100,7 +101,7 @@ def test_run_writes_the_output_and_a_summary(topology):
     result = invoke("run", f"{topology}:build", "--set", "n=50", "--set", "output=here")
     assert result.exit_code == 0
     assert numbers("here") == list(range(50))
-    assert result.stderr.startswith("finished: 50 records in ")
+    assert re.match(r"finished: 50 records in \d\.\d\d s \([\d,]+/s\) after \d\.\d\d s to start, ", result.stderr)
     assert "restarts: 0, checkpoints: 0" in result.stderr
     assert result.stdout == ""
 

@@ -42,9 +42,15 @@ def status():
     status.checkpoints, status.checkpoint_failures = 5, 1
     status.counters = {
         (0, 0): Counters(records_in=10, records_out=9, bad_records=1, running_s=5.0, idle_s=2.0, backpressured_s=0.5),
-        (1, 0): Counters(records_in=4, queued=3, feedback_queued=8),
+        (1, 0): Counters(records_in=4, queued=3, feedback_queued=8, late_records=6),
         (1, 1): Counters(records_in=5),
     }
+    for _ in range(989):
+        status.counters[1, 0].latency.add(0.001)
+    for _ in range(9):
+        status.counters[1, 0].latency.add(0.025)
+    for _ in range(2):
+        status.counters[1, 0].latency.add(4.0)
     return status
 
 
@@ -78,6 +84,7 @@ def test_every_number_of_the_status_is_rendered(status):
     assert named(samples, "streamcore_busy_seconds_total")[source] == 2.5
     assert named(samples, "streamcore_idle_seconds_total")[source] == 2.0
     assert named(samples, "streamcore_backpressured_seconds_total")[source] == 0.5
+    assert named(samples, "streamcore_late_records_total")[first] == 6
     assert named(samples, "streamcore_queued_records")[first] == 3
     assert named(samples, "streamcore_feedback_queued_records")[first] == 8
     of_job = {name: value for (name, *labels), value in samples.items() if labels == [("job", "rates")]}
@@ -102,6 +109,22 @@ def test_the_documented_names_are_the_rendered_ones(status):
     samples = observed(server, status, lambda: scrape(server.url))
     documented = set(re.findall(r"^    (streamcore_\w+)", exporter.__doc__, re.MULTILINE))
     assert {key[0] for key in samples} == documented
+
+
+def test_latencies_are_a_summary_of_the_subtasks_that_had_markers(status):
+    server = metrics_server(0)
+    samples = observed(server, status, lambda: scrape(server.url))
+    of = (("job", "rates"), ("operator", 'say "hi"'), ("subtask", "0"), ("vertex", "1"))
+    quantiles = {
+        dict(labels)["quantile"]: value for labels, value in named(samples, "streamcore_latency_seconds").items()
+    }
+    assert quantiles == {
+        "0.5": pytest.approx(0.001, rel=0.05),
+        "0.99": pytest.approx(0.025, rel=0.05),
+        "0.999": pytest.approx(4.0, rel=0.05),
+    }
+    assert named(samples, "streamcore_latency_seconds_count") == {of: 1000}
+    assert named(samples, "streamcore_latency_seconds_sum") == {of: pytest.approx(989 * 0.001 + 9 * 0.025 + 8)}
 
 
 def test_there_is_no_last_checkpoint_before_the_first(status):
