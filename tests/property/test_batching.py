@@ -19,7 +19,14 @@ from streamcore import (
     Schema,
     StreamEnvironment,
     ValueState,
+    bounded_out_of_orderness,
+    count,
+    max_of,
+    sliding,
+    sum_of,
 )
+from streamcore.connectors.iterable_source import IterableSource
+from streamcore.time import milliseconds
 
 DIALS = [(size, timeout) for size in (1, 2, 7, 8192) for timeout in (0.0, 0.005)]
 SIDE = OutputTag("side")
@@ -37,6 +44,20 @@ EVENTS = st.lists(
     st.builds(Event, st.sampled_from(["a", "b", "c", ""]), st.integers(0, 3), st.integers(-9, 9).map(float)),
     max_size=40,
 )
+
+
+@dataclass(frozen=True)
+class Reading:
+    sensor: int
+    time: int
+    value: int
+
+
+LATENESS_MS = 40
+READINGS = st.lists(
+    st.builds(Reading, st.integers(0, 3), st.integers(0, LATENESS_MS), st.integers(-9, 9)), max_size=40
+).map(lambda readings: [Reading(r.sensor, 7 * i + r.time, r.value) for i, r in enumerate(readings)])
+"""Out of order by less than LATENESS_MS, so that no record is late however watermarks fall between batches."""
 
 
 class Flow(ProcessFunction):
@@ -173,6 +194,41 @@ def typed_loop_expected(data):
     return Counter(visits.items())
 
 
+def scan_topology(env, data):
+    tripled = env.from_values(data).map(lambda x: x * 3).parallelism(1)
+    return tripled.filter(lambda x: x % 2 == 0).parallelism(1).key_by(lambda x: x % 5).scan((0, 0), running)
+
+
+def running(state, x):
+    seen, total = state
+    return (seen + 1, 2 * total + x), (x % 5, seen + 1, 2 * total + x)
+
+
+def scan_expected(data):
+    states, result = {}, Counter()
+    for x in (x * 3 for x in data if x * 3 % 2 == 0):
+        states[x % 5], out = running(states.get(x % 5, (0, 0)), x)
+        result[out] += 1
+    return result
+
+
+def window_topology(env, data):
+    watermarks = bounded_out_of_orderness("time", milliseconds(LATENESS_MS))
+    readings = env.source(IterableSource(data, Reading), watermarks=watermarks)
+    windows = readings.key_by("sensor").window(sliding(milliseconds(50), every=milliseconds(20)))
+    results = windows.aggregate(n=count(), total=sum_of("value"), highest=max_of("value"))
+    return results.map(lambda w: (w.sensor, w.window_start, w.window_end, w.n, w.total, w.highest))
+
+
+def window_expected(data):
+    members = {}
+    for reading in data:
+        for start in range(-60, reading.time + 1, 20):
+            if start <= reading.time < start + 50:
+                members.setdefault((reading.sensor, start, start + 50), []).append(reading.value)
+    return Counter((*window, len(values), sum(values), max(values)) for window, values in members.items())
+
+
 def check(build, expected, data, dial, parallelism):
     size, timeout = dial
     env = StreamEnvironment(parallelism=parallelism, batch_size=size, buffer_timeout=timeout)
@@ -182,6 +238,8 @@ def check(build, expected, data, dial, parallelism):
 SHAPES = {
     "rows": (rows_topology, lambda p: rows_expected, NUMBERS),
     "columns": (columns_topology, lambda p: columns_expected, EVENTS),
+    "scan": (scan_topology, lambda p: scan_expected, NUMBERS),
+    "window": (window_topology, lambda p: window_expected, READINGS),
     "joined": (joined_topology, joined_expected, NUMBERS),
     "loop": (loop_topology, lambda p: loop_expected, st.lists(st.integers(0, 26), max_size=8)),
     "typed loop": (typed_loop_topology, lambda p: typed_loop_expected, EVENTS),

@@ -102,7 +102,7 @@ def test_latency_markers_do_not_wait_for_a_record(timeout, capsys):
         statuses.append(status)
         await asyncio.get_running_loop().create_future()
 
-    env = StreamEnvironment(latency_interval=0.001, buffer_timeout=timeout)
+    env = StreamEnvironment(latency_interval=1e-6, buffer_timeout=timeout)
     env.source(GeneratorSource(lambda start, stop: list(range(start, stop)), count=2, rate=2.0)).key_by(
         lambda x: x
     ).count().sink(PrintSink())
