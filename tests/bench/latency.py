@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 
-from streamcore import BatchFunction, Checkpointing, ColumnarState, Columns, Schema, StreamEnvironment
+from streamcore import Checkpointing, Columns, StreamEnvironment
+from streamcore.batch import schema_of
 from streamcore.connectors.base import Batch, Sink, SinkContext, SinkWriter
 from streamcore.connectors.generator_source import GeneratorSource
 from streamcore.job.status import JobStatus
@@ -32,11 +32,30 @@ KEYS = 1000
 WARM_UP_S = 1.0
 DEFAULT_TIMEOUT_S = 0.005
 GOALS_MS = {1: {"p99_ms": 2.0, "p999_ms": 10.0}, 2: {"p99_ms": 4.0}}
-OFFERED = Schema.of(key=np.int64, split=np.int64, due=np.float64)
-COUNTED = Schema.of(count=np.int64, split=np.int64, due=np.float64)
 
 Row = tuple[int, int, float]
 """(key, then count; the split it is from; when it was due)."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What comes in; `due` is in seconds of the wall clock."""
+
+    key: int
+    split: int
+    due: float
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What comes out."""
+
+    count: int
+    split: int
+    due: float
+
+
+OFFERED = schema_of(Offer)
 
 
 class Offered:
@@ -59,29 +78,13 @@ class Offered:
         return [(i % KEYS, split, at) for i, at in zip(range(start, stop), due.tolist(), strict=True)]
 
 
-class CountColumns(BatchFunction):
-    """The running count of each key in columnar state."""
-
-    def open(self, ctx: Any) -> None:
-        self._table = ctx.state(ColumnarState("count", Schema.of(count=np.int64)))
-        _add_up(np.zeros(1, np.int64), np.zeros(1, np.int64))  # compiled before the first record
-
-    def process(self, columns: Columns, ctx: Any) -> None:
-        counts = _add_up(self._table.slots(columns["key"]), self._table["count"])
-        ctx.emit_batch(Columns(COUNTED, {"count": counts, "split": columns["split"], "due": columns["due"]}))
-
-
-@numba.njit(cache=True)
-def _add_up(slots: Any, counts: Any) -> Any:
-    out = np.empty(len(slots), np.int64)
-    for i in range(len(slots)):
-        counts[slots[i]] += 1
-        out[i] = counts[slots[i]]
-    return out
+def count_typed(state: int, offer: Offer) -> tuple[int, Counted]:
+    """One step of a scan: the running count of the key."""
+    return state + 1, Counted(state + 1, offer.split, offer.due)
 
 
 def count_row(state: int, row: Row) -> tuple[int, Row]:
-    """The same as one step of a scan."""
+    """The same for untyped rows."""
     return state + 1, (state + 1, row[1], row[2])
 
 
@@ -142,10 +145,10 @@ def run_once(*, workers: int, typed: bool, buffer_timeout_s: float, seconds: flo
             checkpoint=Checkpointing(f"{scratch}/checkpoints", interval=1.0),
         )
         offered = Offered(count, workers, typed=typed)
-        source = GeneratorSource(offered, count, RATE, workers, OFFERED if typed else None)
+        source = GeneratorSource(offered, count, RATE, workers, Offer if typed else None)
         stream = env.source(source)
         if typed:
-            counted = stream.key_by("key").process(CountColumns(), returns=COUNTED)
+            counted = stream.key_by("key").scan(0, count_typed, returns=Counted, compiled=True)
         else:
             counted = stream.key_by(lambda row: row[0]).scan(0, count_row)
         Path(f"{scratch}/out").mkdir()
