@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ from tests.bench.latency import RATE, Offered, run_once
 def test_records_are_due_at_the_rate_of_their_split_whenever_they_are_made(count, splits, typed):
     offered = Offered(count, splits, typed=typed)
     borders = [count * i // splits for i in range(splits + 1)]
-    for split, (start, stop) in enumerate(zip(borders, borders[1:], strict=False)):
+    for split, (start, stop) in enumerate(pairwise(borders)):
         pieces = [offered(at, at + 1) for at in range(start, stop)]  # one at a time, each a little later
         rows = [tuple(vars(row).values()) if typed else row for piece in pieces for row in to_rows(piece)]
         assert [row[:2] for row in rows] == [(index, split) for index in range(start, stop)]

@@ -217,7 +217,19 @@ def window_topology(env, data):
     readings = env.source(IterableSource(data, Reading), watermarks=watermarks)
     windows = readings.key_by("sensor").window(sliding(milliseconds(50), every=milliseconds(20)))
     results = windows.aggregate(n=count(), total=sum_of("value"), highest=max_of("value"))
-    return results.map(lambda w: (w.sensor, w.window_start, w.window_end, w.n, w.total, w.highest))
+    return results.map(tuple_of_window)
+
+
+def tuple_of_window(w):
+    return w.sensor, w.window_start, w.window_end, w.n, w.total, w.highest
+
+
+def assigned_topology(env, data):
+    readings = env.from_values(data, Reading).assign_watermarks(
+        bounded_out_of_orderness("time", milliseconds(LATENESS_MS))
+    )
+    windows = readings.parallelism(1).key_by("sensor").window(sliding(milliseconds(50), every=milliseconds(20)))
+    return windows.aggregate(n=count(), total=sum_of("value"), highest=max_of("value")).map(tuple_of_window)
 
 
 def window_expected(data):
@@ -240,6 +252,7 @@ SHAPES = {
     "columns": (columns_topology, lambda p: columns_expected, EVENTS),
     "scan": (scan_topology, lambda p: scan_expected, NUMBERS),
     "window": (window_topology, lambda p: window_expected, READINGS),
+    "assigned watermarks": (assigned_topology, lambda p: window_expected, READINGS),
     "joined": (joined_topology, joined_expected, NUMBERS),
     "loop": (loop_topology, lambda p: loop_expected, st.lists(st.integers(0, 26), max_size=8)),
     "typed loop": (typed_loop_topology, lambda p: typed_loop_expected, EVENTS),
