@@ -1,0 +1,121 @@
+"""Records that wait until event time has come to them."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from streamcore import Columns, Schema, StreamcoreError
+
+
+class EventTimeBuffer:
+    """Keeps columns by stretches of event time, so that those that are due are found without looking at the others.
+
+    Taking records costs time in what is taken, and in the one stretch in which the time asked for lies.
+
+    Args:
+        schema: of the records.
+        time: the field with event time; int64 milliseconds.
+        every_ms: the length of a stretch. Stretch n is [offset_ms + n * every_ms, offset_ms + (n + 1) * every_ms).
+
+    Raises:
+        StreamcoreError: there is no such field, or it holds no integers.
+
+    Example:
+        >>> buffer = EventTimeBuffer(Schema.of(time=int), "time", 1000)
+        >>> buffer.add(Columns.of(time=np.array([2500, 900, 1700])))
+        >>> [(number, part["time"].tolist()) for number, part in buffer.take_stretches(2000)], len(buffer)
+        ([(0, [900]), (1, [1700])], 1)
+    """
+
+    def __init__(self, schema: Schema, time: str, every_ms: int, offset_ms: int = 0) -> None:
+        field = schema.by_name.get(time)
+        if field is None or field.type != pa.int64():
+            raise StreamcoreError(
+                f"there is no event time in a field {time!r}", hint=f"it holds int64 milliseconds; the fields: {schema}"
+            )
+        self.schema = schema
+        self._time = time
+        self._every = every_ms
+        self._offset = offset_ms
+        self._stretches: dict[int, list[Columns]] = {}
+        self._numbers: list[int] = []
+        self._size = 0
+        self._first: int | None = None
+
+    def __len__(self) -> int:
+        """How many records wait."""
+        return self._size
+
+    def add(self, columns: Columns) -> None:
+        """Keeps records, in any order; those of stretches that were over at the last call of `take` are late: they
+        are dropped."""
+        columns = Columns(self.schema, columns.arrays)
+        numbers = (columns[self._time] - self._offset) // self._every
+        if self._first is not None and (numbers < self._first).any():
+            in_time = numbers >= self._first
+            columns, numbers = columns.filter(in_time), numbers[in_time]
+        if len(columns) == 0:
+            return
+        self._size += len(columns)
+        steps = np.diff(numbers)
+        if (steps < 0).any():
+            order = np.argsort(numbers, kind="stable")
+            columns, numbers = columns.take(order), numbers[order]
+            steps = np.diff(numbers)
+        bounds = [0, *(np.flatnonzero(steps) + 1).tolist(), len(columns)]
+        for start, stop in itertools.pairwise(bounds):
+            self._keep(int(numbers[start]), columns.slice(start, stop))
+
+    def take_stretches(self, end_ms: int) -> list[tuple[int, Columns]]:
+        """Takes the stretches that end at `end_ms` or before: their numbers, in order, and their records, in each
+        in the order of their coming."""
+        first = (end_ms - self._offset) // self._every
+        self._first = first if self._first is None else max(first, self._first)
+        taken = []
+        while self._numbers and self._numbers[0] < first:
+            number = heapq.heappop(self._numbers)
+            part = Columns.concat(self._stretches.pop(number))
+            self._size -= len(part)
+            taken.append((number, part))
+        return taken
+
+    def take(self, time_ms: int) -> Columns | None:
+        """Takes the records whose time is `time_ms` or before; None when there are none."""
+        due = [part for _, part in self.take_stretches(time_ms + 1)]
+        if self._numbers and self._offset + self._numbers[0] * self._every <= time_ms:
+            number = heapq.heappop(self._numbers)
+            border = Columns.concat(self._stretches.pop(number))
+            self._size -= len(border)
+            is_due = border[self._time] <= time_ms
+            if is_due.any():
+                due.append(border.filter(is_due))
+            if not is_due.all():
+                rest = border.filter(~is_due)
+                self._keep(number, rest)
+                self._size += len(rest)
+        return Columns.concat(due) if due else None
+
+    def rows(self) -> Columns:
+        """All records that wait, for a snapshot."""
+        parts = [part for stretch in self._stretches.values() for part in stretch]
+        return Columns.concat(parts) if parts else no_rows(self.schema)
+
+    def _keep(self, number: int, columns: Columns) -> None:
+        if number not in self._stretches:
+            heapq.heappush(self._numbers, number)
+            self._stretches[number] = []
+        self._stretches[number].append(columns)
+
+
+def no_rows(schema: Schema) -> Columns:
+    """Columns of a schema without records."""
+    arrays: dict[str, Any] = {}
+    for field in schema.fields:
+        shape = (0, field.width) if field.width else (0,)
+        arrays[field.name] = pa.array([], field.type) if field.dtype is None else np.empty(shape, field.dtype)
+    return Columns(schema, arrays)
