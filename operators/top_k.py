@@ -18,14 +18,17 @@ class TopKError(StreamcoreError):
     """The stream has no such windows or values."""
 
 
-def top_k(stream: DataStream[Any], k: int, by: str, *, window: str = "window_end") -> DataStream[Any]:
+def top_k(
+    stream: DataStream[Any], k: int, by: str, *, window: str = "window_end", with_ties: bool = False
+) -> DataStream[Any]:
     """The `k` records with the highest `by` of each window, with their `rank` from 1; among equals, the record whose
-    other fields are lower (in the schema's order) comes first.
+    other fields are lower (in the schema's order) comes first. What comes after its window's end is dropped.
 
     Args:
         stream: results of windows; all records of a window have come when the watermark has passed its end.
         by: a field of numbers.
         window: the field with the window's end (exclusive, milliseconds).
+        with_ties: gives also the records that are equal to the k-th, and equal records equal ranks (SQL's RANK).
 
     Raises:
         TopKError: a field isn't there, or k is below 1.
@@ -47,20 +50,24 @@ def top_k(stream: DataStream[Any], k: int, by: str, *, window: str = "window_end
     if k < 1:
         raise TopKError(f"top_k of {k} records: k must be at least 1")
     ranked = Schema((*schema.fields, Field(RANK, pa.int64())))
-    candidates: DataStream[Any] = stream.map_batch(partial(_highest_per_window, k, by, window)).name(f"top {k} here")
-    best = candidates.key_by(window).process(TopK(schema, ranked, k, by, window), returns=ranked)
+    candidates: DataStream[Any] = stream.map_batch(partial(_highest_per_window, k, by, window, with_ties)).name(
+        f"top {k} here"
+    )
+    best = candidates.key_by(window).process(TopK(schema, ranked, k, by, window, with_ties), returns=ranked)
     return best.name(f"top {k} by {by}")
 
 
 class TopK(BatchFunction[Any]):
     """Keeps the k highest records of each window until the watermark has passed its end. Keyed by window."""
 
-    def __init__(self, schema: Schema, ranked: Schema, k: int, by: str, window: str) -> None:
+    def __init__(self, schema: Schema, ranked: Schema, k: int, by: str, window: str, with_ties: bool) -> None:
         self._schema = schema
         self._ranked = ranked
         self._k = k
         self._by = by
         self._window = window
+        self._with_ties = with_ties
+        self._watermark: int | None = None
         self._held: dict[int, Columns] = {}
 
     def open(self, ctx: Context[Any]) -> None:
@@ -68,17 +75,24 @@ class TopK(BatchFunction[Any]):
 
     def process(self, columns: Columns, ctx: Context[Any]) -> None:
         for end, part in _by_window(columns, self._window):
+            if self._watermark is not None and end - 1 <= self._watermark:
+                continue
             held = self._held.get(end)
             both = part if held is None else Columns.concat([held, part])
-            self._held[end] = highest(both, self._k, self._by)
+            self._held[end] = highest(both, self._k, self._by, with_ties=self._with_ties)
 
     def on_watermark(self, time_ms: int, ctx: Context[Any]) -> None:
+        self._watermark = time_ms
         over = sorted(end for end in self._held if end - 1 <= time_ms)
         if over:
             ctx.emit_batch(Columns.concat([self._rank(self._held.pop(end)) for end in over]))
 
     def _rank(self, columns: Columns) -> Columns:
         ranks = np.arange(1, len(columns) + 1, dtype=np.int64)
+        if self._with_ties:
+            values = columns[self._by]
+            starts = np.concatenate([[True], values[1:] != values[:-1]])
+            ranks = np.maximum.accumulate(np.where(starts, ranks, 1))
         return Columns(self._ranked, {**columns.arrays, RANK: ranks})
 
     def _captured(self) -> Columns:
@@ -87,29 +101,34 @@ class TopK(BatchFunction[Any]):
         return Columns.from_arrow(pa.RecordBatch.from_pylist([], schema=self._schema.arrow), self._schema)
 
     def _restore(self, rows: Columns) -> None:
-        for end, part in _by_window(rows, self._window):
-            self._held[end] = highest(Columns(self._schema, part.arrays), self._k, self._by)
+        for end, part in _by_window(Columns(self._schema, rows.arrays), self._window):
+            self._held[end] = highest(part, self._k, self._by, with_ties=self._with_ties)
 
 
-def highest(columns: Columns, k: int, by: str) -> Columns:
-    """The k records with the highest `by`, highest first; among equals those whose other fields are lower."""
+def highest(columns: Columns, k: int, by: str, *, with_ties: bool = False) -> Columns:
+    """The k records with the highest `by`, highest first, and with ties those equal to the last of them; among equals
+    those whose other fields are lower."""
     values = columns[by]
     if len(values) > k:
-        threshold = np.partition(values, len(values) - k)[len(values) - k]
-        columns = columns.filter(values >= threshold)
+        threshold = values.max() if k == 1 else np.partition(values, len(values) - k)[len(values) - k]
+        columns = columns.filter(~(values < threshold))  # not >=, which would be false of all when one is NaN
     others = [(name, "ascending") for name in columns.schema.names if name != by]
-    order = pc.sort_indices(columns.to_arrow(), sort_keys=[(by, "descending"), *others])
-    return columns.take(order.to_numpy()[:k])
+    order = pc.sort_indices(columns.to_arrow(), sort_keys=[(by, "descending"), *others]).to_numpy()
+    if with_ties and len(order) > k:
+        values = columns[by][order]
+        k += int(np.count_nonzero(values[k:] == values[k - 1]))
+    return columns.take(order[:k])
 
 
-def _highest_per_window(k: int, by: str, window: str, columns: Columns) -> Columns:
-    parts = [highest(part, k, by) for _, part in _by_window(columns, window)]
+def _highest_per_window(k: int, by: str, window: str, with_ties: bool, columns: Columns) -> Columns:
+    parts = [highest(part, k, by, with_ties=with_ties) for _, part in _by_window(columns, window)]
     return Columns.concat(parts)
 
 
 def _by_window(columns: Columns, window: str) -> list[tuple[int, Columns]]:
     ends = columns[window]
-    distinct = np.unique(ends)
-    if len(distinct) == 1:
-        return [(int(distinct[0]), columns)]
-    return [(int(end), columns.filter(ends == end)) for end in distinct]
+    if len(ends) == 0:
+        return []
+    if (ends == ends[0]).all():
+        return [(int(ends[0]), columns)]
+    return [(int(end), columns.filter(ends == end)) for end in np.unique(ends)]
