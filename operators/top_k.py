@@ -108,10 +108,12 @@ class TopK(BatchFunction[Any]):
 def highest(columns: Columns, k: int, by: str, *, with_ties: bool = False) -> Columns:
     """The k records with the highest `by`, highest first, and with ties those equal to the last of them; among equals
     those whose other fields are lower."""
-    values = columns[by]
-    if len(values) > k:
+    if len(columns) > k:
+        values = columns[by]
+        if values.dtype.kind == "f":
+            values = np.where(np.isnan(values), -np.inf, values)  # what is no number comes last
         threshold = values.max() if k == 1 else np.partition(values, len(values) - k)[len(values) - k]
-        columns = columns.filter(~(values < threshold))  # not >=, which would be false of all when one is NaN
+        columns = columns.filter(values >= threshold)
     others = [(name, "ascending") for name in columns.schema.names if name != by]
     order = pc.sort_indices(columns.to_arrow(), sort_keys=[(by, "descending"), *others]).to_numpy()
     if with_ties and len(order) > k:

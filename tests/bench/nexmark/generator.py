@@ -191,10 +191,10 @@ def _make_auctions(start: int, rate: int, arrays: Array, chosen: Array) -> None:
 def _make_bids(
     start: int, rate: int, auctions: Array, bidders: Array, prices: Array, times: Array, channels: Array, extras: Array
 ) -> None:
+    epoch, place = start // BIDS, start % BIDS
     for row in range(len(auctions)):
-        number = start + row
-        event = number // BIDS * EVERY + PERSONS + AUCTIONS + number % BIDS
-        newest_person, newest_auction = event // EVERY, event // EVERY * AUCTIONS + AUCTIONS - 1
+        event = epoch * EVERY + PERSONS + AUCTIONS + place
+        newest_auction = epoch * AUCTIONS + AUCTIONS - 1
         bits = _random(event, 0)
         auction = newest_auction // HOT_EVERY * HOT_EVERY
         if not _is_hot(bits, HOT_AUCTION_RATIO):
@@ -202,11 +202,14 @@ def _make_bids(
             auction = oldest + _below(bits, newest_auction - oldest + 1 + LEAD)
         auctions[row] = FIRST_ID + auction
         bits = _random(event, 1)
-        hot = newest_person // HOT_EVERY * HOT_EVERY + 1
-        bidders[row] = FIRST_ID + (hot if _is_hot(bits, HOT_BIDDER_RATIO) else _person(bits, newest_person))
+        hot = epoch // HOT_EVERY * HOT_EVERY + 1
+        bidders[row] = FIRST_ID + (hot if _is_hot(bits, HOT_BIDDER_RATIO) else _person(bits, epoch))
         prices[row] = _price(_random(event, 2))
         times[row] = _time(event, rate)
         bits = _random(event, 3)
         hot_channel = _is_hot(bits, HOT_CHANNEL_RATIO)
         channels[row] = _below(bits, HOT_CHANNELS) if hot_channel else HOT_CHANNELS + _below(bits, CHANNELS)
         extras[row] = _below(_random(event, 4), VARIANTS)
+        place += 1
+        if place == BIDS:
+            epoch, place = epoch + 1, 0
