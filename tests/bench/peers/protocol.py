@@ -1,8 +1,8 @@
 """How the harness talks to an engine's process; only the standard library, since every engine has its own Python.
 
 The process is started once per workload with the options below. It makes itself ready (starts its engine, compiles,
-does a run to warm up where `warm_up` says so) and prints `@bench {"ready": true, "start_s": …, "version": …}`. Then
-for each line `run` on its standard input it does the whole job once and prints `@bench {"seconds": …}`, or
+does a run to warm up where `warm_up` says so) and prints `@bench {"ready": true, "start_s": …, "first_run_s": …,
+"version": …}`. Then for each line `run` on its standard input it does the whole job once and prints `@bench {"seconds": …}`, or
 `@bench {"error": …}`. So engines stay warm while others take their turn. At the end of its input it ends.
 """
 
@@ -68,9 +68,9 @@ def serve(jobs: dict[str, Job], *, version: str, warm_up: bool = False, started:
     task = parse_task()
     try:
         job = jobs[task.workload]
-        if warm_up:
-            _run(job, task)
-        say(ready=True, start_s=time.perf_counter() - started, version=version)
+        start_s = time.perf_counter() - started
+        first_run_s = _run(job, task).seconds if warm_up else None
+        say(ready=True, start_s=start_s, first_run_s=first_run_s, version=version)
         for line in sys.stdin:
             if line.strip() == "run":
                 run = _run(job, task)
