@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 KILLS ?= 50
 SECONDS ?= 60
 
-.PHONY: run test lint chaos soak bench apps clean
+.PHONY: run test lint chaos soak bench bench-quick apps clean
 
 run: $(VENV)/installed  ## the main job on the shipped ratings
 	$(BIN)/streamcore run online_mf
@@ -24,8 +24,11 @@ chaos: $(VENV)/installed-dev  ## kill -9 at random moments, KILLS times
 soak: $(VENV)/installed-dev  ## a fast source before a slow sink: memory over SECONDS
 	$(BIN)/python tests/process/backpressure_job.py --seconds $(SECONDS)
 
-bench: $(VENV)/installed-bench  ## speeds, as ratios to bare loops, into build/bench.json
+bench: $(VENV)/installed-bench  ## speeds beside the peers' (installed under build/), into build/bench.json and docs/
 	$(BIN)/python -m tests.bench.run
+
+bench-quick: $(VENV)/installed-bench  ## streamcore and the polars limit alone, in two minutes
+	$(BIN)/python -m tests.bench.run --quick
 
 apps: $(VENV)/installed
 	$(BIN)/streamcore apps

@@ -1,6 +1,5 @@
-"""The benchmark's workloads: each runs a topology and its bare limit on the same data in one process tree.
+"""streamcore against bare loops: each workload runs a topology and its limit on the same data in one process tree.
 
-Every function returns (records, seconds of streamcore, seconds of the limit, whether the result was right).
 Seconds are of the whole job, from `execute` to its end: planning, deploying and closing included; worker processes
 are started inside of it too.
 """
@@ -11,7 +10,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,8 @@ class Measured:
     limit_s: float | None
     correct: bool
     note: str = ""
+    facts: dict[str, float] = field(default_factory=dict)
+    """More columns of the row in bench.json, by name with unit: medians of the runs."""
 
 
 class TotalSink(Sink[Any]):

@@ -11,7 +11,7 @@ STARTED = time.perf_counter()
 
 import collections  # noqa: E402
 from collections.abc import Iterable  # noqa: E402
-from datetime import datetime, timedelta, timezone  # noqa: E402
+from datetime import UTC, datetime, timedelta  # noqa: E402
 from importlib.metadata import version  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -25,7 +25,7 @@ from bytewax.testing import run_main  # noqa: E402
 from tests.bench.peers.protocol import Run, Task, serve, timed, write_csv  # noqa: E402
 
 LINES_PER_BATCH = 8192
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Collect(DynamicSink[Any]):

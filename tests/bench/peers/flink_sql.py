@@ -33,12 +33,14 @@ RESULTS = {
     "sliding": WINDOWED_RESULT,
     "trending": ("start_at TIMESTAMP(3), word STRING, n BIGINT", "csv"),
 }
-MEANS = "SELECT sensor, window_start, AVG(`value`), COUNT(*) FROM TABLE({window}) GROUP BY sensor, window_start, window_end"  # noqa: S608
+MEANS = (
+    "SELECT sensor, window_start, AVG(`value`), COUNT(*) FROM TABLE({window}) GROUP BY sensor, window_start, window_end"
+)
 QUERIES = {
     "word-count": "SELECT word, COUNT(*) FROM records GROUP BY word",
     "tumbling": MEANS.format(window="TUMBLE(TABLE records, DESCRIPTOR(ts), INTERVAL '5' SECOND)"),
     "sliding": MEANS.format(window="HOP(TABLE records, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '5' SECOND)"),
-    "trending": f"""
+    "trending": """
         SELECT window_start, word, n FROM (
             SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY n DESC, word ASC) AS place
             FROM (
@@ -46,7 +48,7 @@ QUERIES = {
                 FROM TABLE(TUMBLE(TABLE records, DESCRIPTOR(ts), INTERVAL '10' SECOND))
                 GROUP BY window_start, window_end, word
             )
-        ) WHERE place <= 10""",  # noqa: S608
+        ) WHERE place <= 10""",
 }
 SETTINGS = {
     "table.local-time-zone": "UTC",
@@ -96,7 +98,7 @@ def query(task: Task) -> Run:
         f"CREATE TABLE answers ({columns}) WITH "
         f"('connector' = 'filesystem', 'path' = 'file://{raw.resolve()}', 'format' = '{form}')"
     )
-    insert = f"INSERT INTO answers {QUERIES[task.workload]}"  # noqa: S608
+    insert = f"INSERT INTO answers {QUERIES[task.workload]}"
     env.execute_sql(insert).wait()
     return Run(time.perf_counter() - started, tidy=lambda: tidy(task, raw, form))
 

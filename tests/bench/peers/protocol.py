@@ -1,9 +1,10 @@
 """How the harness talks to an engine's process; only the standard library, since every engine has its own Python.
 
 The process is started once per workload with the options below. It makes itself ready (starts its engine, compiles,
-does a run to warm up where `warm_up` says so) and prints `@bench {"ready": true, "start_s": …, "first_run_s": …,
-"version": …}`. Then for each line `run` on its standard input it does the whole job once and prints `@bench {"seconds": …}`, or
-`@bench {"error": …}`. So engines stay warm while others take their turn. At the end of its input it ends.
+does a run to warm up where `warm_up` says so) and prints, after `@bench `, `{"ready": true, "start_s": …,
+"first_run_s": …, "version": …}`. Then for each line `run` on its standard input it does the whole job once and prints
+`{"seconds": …, "start_s": …}`, or `{"error": …}`. So engines stay warm while others take their turn. At the end of its
+input it ends.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def serve(jobs: dict[str, Job], *, version: str, warm_up: bool = False, started:
             if line.strip() == "run":
                 run = _run(job, task)
                 say(seconds=run.seconds, start_s=run.start_s)
-    except Exception as error:  # whatever an engine throws is a row of the table
+    except Exception as error:  # noqa: BLE001 - whatever an engine throws is a row of the table
         traceback.print_exc()
         say(error=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}")
         sys.stdout.flush()

@@ -29,7 +29,8 @@ SCHEMAS = {"word-count": "word STRING", "sensors": "sensor INT, time BIGINT, val
 def session(workers: int) -> SparkSession:
     settings = {
         "spark.ui.enabled": "false",
-        "spark.driver.memory": "6g",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.memory": "4g",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.sql.shuffle.partitions": str(workers),

@@ -1,0 +1,100 @@
+"""streamcore alone against bare loops in the same process tree, and river beside the online MF loop.
+
+Workloads of other shapes (latency, snapshot cost, Nexmark) plug in here: a function that yields (name, workers, run),
+where `run` returns `Measured`; figures besides the rate go into `Measured.facts`.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.bench import exchange, workloads
+from tests.bench.data import FOLDER
+from tests.bench.environments import NotInstallableError, python_of
+from tests.bench.processes import EngineError, EngineProcess
+from tests.bench.workloads import Measured, ratings
+
+SOURCES: Sequence[Callable[[], Iterator[tuple[str, int, Callable[[], Measured]]]]] = (
+    workloads.all_workloads,
+    exchange.all_workloads,
+)
+RIVER_WORKLOAD = "online MF loop"
+RIVER_RATINGS = 100_000
+CONSTANT_RMSE = 0.72
+"""The RMSE of always predicting the mean of these ratings; who learns is below it."""
+
+
+def run_own(only: str, runs: int) -> Iterator[dict[str, Any]]:
+    """The rows of bench.json, workloads in turn, `runs` times after one turn that compiles and warms up."""
+    chosen = [entry for source in SOURCES for entry in source() if only in entry[0]]
+    measured: dict[str, list[Measured]] = {name: [] for name, _, _ in chosen}
+    for turn in range(runs + 1):
+        for name, _, run in chosen:
+            result = run()
+            if turn:
+                measured[name].append(result)
+                print(f"  {name}: {result.records / result.seconds / 1e6:.2f} M/s {result.note}", flush=True)
+    for name, workers, _ in chosen:
+        yield row(name, workers, measured[name])
+    if cost := checkpoint_cost(measured):
+        print(cost)
+
+
+def row(name: str, workers: int, runs: list[Measured]) -> dict[str, Any]:
+    """One row of bench.json: medians of the runs."""
+    ratios = [run.limit_s / run.seconds for run in runs if run.limit_s is not None]
+    return {
+        "workload": name,
+        "engine": "streamcore",
+        "workers": workers,
+        "input": "generated",
+        "rows": runs[-1].records,
+        "records_per_s": statistics.median(run.records / run.seconds for run in runs),
+        "ratio_to_limit": statistics.median(ratios) if ratios else None,
+        "correct": all(run.correct for run in runs),
+        "peak_mib": None,
+        "start_s": None,
+        "note": runs[-1].note,
+        **{fact: statistics.median(run.facts[fact] for run in runs) for fact in runs[-1].facts},
+    }
+
+
+def checkpoint_cost(measured: dict[str, list[Measured]]) -> str:
+    """What a checkpoint every second leaves of the online MF loop's throughput."""
+    plain, saved = measured.get("online MF loop"), measured.get("online MF loop, checkpoint every second")
+    if not plain or not saved:
+        return ""
+    ratio = statistics.median(a.seconds / b.seconds for a, b in zip(plain, saved, strict=True))
+    return f"online MF throughput with a checkpoint every second: {ratio:.3f} of that without"
+
+
+def run_river(runs: int, scratch: Path) -> dict[str, Any]:
+    """river's BiasedMF on ratings of the same kind."""
+    result: dict[str, Any] = {
+        "workload": RIVER_WORKLOAD, "engine": "river", "workers": 1, "input": "generated", "rows": RIVER_RATINGS,
+        "records_per_s": None, "ratio_to_limit": None, "correct": False, "peak_mib": None, "start_s": None, "note": "",
+    }  # fmt: skip
+    path, output = FOLDER / f"ratings-{RIVER_RATINGS}.csv", scratch / "river"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows((r.user, r.item, r.rating) for r in ratings(0, RIVER_RATINGS).to_rows())
+    try:
+        python = str(python_of("river"))
+    except NotInstallableError as error:
+        return result | {"note": str(error)}
+    options = ["--workload", "online-mf", "--paths", str(path), "--rows", str(RIVER_RATINGS), "--output", str(output)]
+    process = EngineProcess([python, "-m", "tests.bench.peers.river_jobs", *options], {}, scratch / "river.log", 300)
+    try:
+        ready = process.ready()
+        seconds = statistics.median(process.run()["seconds"] for _ in range(runs))
+        rmse = float((output / "result.csv").read_text())
+        facts = {"records_per_s": RIVER_RATINGS / seconds, "peak_mib": process.peak_mib, "start_s": ready["start_s"]}
+        return result | facts | {"correct": rmse < CONSTANT_RMSE, "note": f"BiasedMF, RMSE {rmse:.4f}"}
+    except EngineError as error:
+        return result | {"note": str(error)}
+    finally:
+        process.close()
