@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -82,33 +82,53 @@ def _received(detail: int, body: Any) -> Batch:
 
 
 async def _drive(address: str, secret: bytes, records: int, batch_size: int) -> tuple[float, int, float]:
-    """The engine's side: (seconds, sum of what came back, seconds in which the function was at work)."""
-    in_flight, total = 0, 0
-    room, over = asyncio.Event(), asyncio.get_running_loop().create_future()
+    """The engine's side: (seconds, sum of what came back, seconds in which the function was at work).
 
-    def take(_: Connection, kind: int, detail: int, __: Any, body: Any) -> None:
-        nonlocal in_flight, total
-        if kind == FrameKind.END:
-            over.set_result(json.loads(bytes(body)))
-            return
-        total += _sum(_received(detail, body))
-        in_flight -= 1
-        room.set()
-
-    connection = await connect(address, secret, take, lambda _: over.done() or over.set_exception(EOFError()))
+    The second of two equal passes counts: the first finds both processes cold.
+    """
+    engine = _Engine(FRAMES_IN_FLIGHT[batch_size])
+    connection = await connect(address, secret, engine.take, engine.lost)
     batches = list(_batches(records, batch_size))
-    started = time.perf_counter()
-    for batch in batches:
-        while in_flight >= FRAMES_IN_FLIGHT[batch_size]:
-            room.clear()
-            await room.wait()
-        _send(connection, batch)
-        in_flight += 1
-    connection.send(FrameKind.END)
-    busy_s = float(await over)
-    seconds = time.perf_counter() - started
+    await engine.run(connection, batches)
+    result = await engine.run(connection, batches)
     connection.close()
-    return seconds, total, busy_s
+    return result
+
+
+class _Engine:
+    """Sends batches, at most so many ahead of the answers, and adds up the answers."""
+
+    def __init__(self, most_in_flight: int) -> None:
+        self._most_in_flight = most_in_flight
+        self._in_flight = 0
+        self._total = 0
+        self._room = asyncio.Event()
+        self._over: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    async def run(self, connection: Connection, batches: Sequence[Batch]) -> tuple[float, int, float]:
+        self._total, self._over = 0, asyncio.get_running_loop().create_future()
+        started = time.perf_counter()
+        for batch in batches:
+            while self._in_flight >= self._most_in_flight:
+                self._room.clear()
+                await self._room.wait()
+            _send(connection, batch)
+            self._in_flight += 1
+        connection.send(FrameKind.END)
+        busy_s = await self._over
+        return time.perf_counter() - started, self._total, busy_s
+
+    def take(self, _: Connection, kind: int, detail: int, __: Any, body: Any) -> None:
+        if kind == FrameKind.END:
+            self._over.set_result(json.loads(bytes(body)))
+            return
+        self._total += _sum(_received(detail, body))
+        self._in_flight -= 1
+        self._room.set()
+
+    def lost(self, _: Connection) -> None:
+        if not self._over.done():
+            self._over.set_exception(ConnectionResetError("the function's process has gone"))
 
 
 async def _serve(address: str, secret: bytes) -> None:
@@ -120,6 +140,7 @@ async def _serve(address: str, secret: bytes) -> None:
         nonlocal busy_s
         if kind == FrameKind.END:
             connection.send(FrameKind.END, json.dumps(busy_s).encode())
+            busy_s = 0.0
             return
         batch = _received(detail, body)
         started = time.perf_counter()

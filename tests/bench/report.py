@@ -93,8 +93,8 @@ def _page(rows: Sequence[dict[str, Any]], runs: int) -> Iterator[str]:
     yield from (
         "## To reproduce",
         "",
-        "    make bench         # makes the data, installs every peer in an environment of its own (the Java job needs a",
-        "                       # JDK and Maven), runs everything, writes build/bench.json and this page",
+        "    make bench         # makes the data, installs every peer in an environment of its own (the Java job needs",
+        "                       # a JDK and Maven), runs everything, writes build/bench.json and this page",
         "    make bench-quick   # streamcore and the limit alone",
         "",
         "`python -m tests.bench.run --help` has the options: one workload, some engines, fewer rows. The workloads are",
