@@ -23,7 +23,7 @@ class Engine:
         module: the Python module of its process; "" for the Java job.
         environment: a folder of `environments`; "" is the harness's own Python.
         kinds: the inputs it can read: csv, parquet.
-        files: how many files its inputs are in; by workload where it differs.
+        files: in how many files it gets its input: two where a file has one reader.
         workers: how many threads or processes it is given.
         note: what the table says of all its rows.
     """

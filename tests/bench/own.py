@@ -30,7 +30,7 @@ CONSTANT_RMSE = 0.72
 
 def run_own(only: str, runs: int) -> Iterator[dict[str, Any]]:
     """The rows of bench.json, workloads in turn, `runs` times after one turn that compiles and warms up."""
-    chosen = [entry for source in SOURCES for entry in source() if only in entry[0]]
+    chosen = [entry for source in SOURCES for entry in source() if only.lower() in entry[0].lower()]
     measured: dict[str, list[Measured]] = {name: [] for name, _, _ in chosen}
     for turn in range(runs + 1):
         for name, _, run in chosen:

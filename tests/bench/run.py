@@ -22,7 +22,7 @@ from tests.bench import data, report
 from tests.bench.engines import ENGINES, POLARS, STREAMCORE, Engine, entries
 from tests.bench.environments import NotInstallableError
 from tests.bench.expected import difference
-from tests.bench.own import run_own, run_river
+from tests.bench.own import RIVER_WORKLOAD, run_own, run_river
 from tests.bench.processes import EngineError, EngineProcess
 from tests.bench.workload import WORKLOADS, Workload
 
@@ -162,7 +162,7 @@ def main() -> None:
             save(rows)
     if not options.quick and STREAMCORE in (engine.name for engine in engines):
         rows.extend(run_own(options.only, options.runs))
-        if options.only in "online MF loop" and not options.engines:
+        if options.only.lower() in RIVER_WORKLOAD.lower() and not options.engines:
             rows.append(run_river(options.runs, SCRATCH))
         save(rows)
     print("\n" + report.table(rows))

@@ -29,6 +29,7 @@ final class Ewma extends KeyedProcessFunction<Integer, Reading, Ewma.Smoothed> {
 
     @Override
     public void open(OpenContext context) {
+        Main.isOpen();
         mean = getRuntimeContext().getState(new ValueStateDescriptor<>("mean", Double.class));
     }
 

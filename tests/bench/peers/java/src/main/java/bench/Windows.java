@@ -4,6 +4,7 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
 import org.apache.flink.api.common.functions.AggregateFunction;
+import org.apache.flink.api.common.functions.OpenContext;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 import org.apache.flink.streaming.api.functions.windowing.ProcessWindowFunction;
 import org.apache.flink.streaming.api.windowing.assigners.SlidingEventTimeWindows;
@@ -58,6 +59,11 @@ final class Windows {
     }
 
     static final class Line extends ProcessWindowFunction<Sum, String, Integer, TimeWindow> {
+        @Override
+        public void open(OpenContext context) {
+            Main.isOpen();
+        }
+
         @Override
         public void process(Integer sensor, Context context, Iterable<Sum> sums, Collector<String> out) {
             Sum sum = sums.iterator().next();

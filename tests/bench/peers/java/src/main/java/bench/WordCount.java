@@ -19,6 +19,7 @@ final class WordCount extends KeyedProcessFunction<String, String, String> {
 
     @Override
     public void open(OpenContext context) {
+        Main.isOpen();
         count = getRuntimeContext().getState(new ValueStateDescriptor<>("count", Long.class));
     }
 
