@@ -82,10 +82,10 @@ def _page(rows: Sequence[dict[str, Any]], runs: int) -> Iterator[str]:
         "parsing. *Of the limit* is the ratio to polars reading the whole file as one batch, on the same input in the",
         "same round (for generated input: to the bare loop over the same data). *Streamcore is* n x: its rate over the",
         "engine's. *Start*: until all subtasks run, where the engine lets us see that (streamcore, the Java job), and",
-        "then the rate does not count it; else until the process is there, and the rates of Flink SQL, PyFlink and Spark",
-        "have the second in which a job starts in them. Peak memory is resident memory of all processes of the engine,",
-        "shared pages counted in each. Engines that are slow get fewer rows. In brackets after an engine's name: its",
-        "threads or processes.",
+        "then the rate does not count it; else until the process is there, and the rates of Flink SQL, PyFlink and",
+        "Spark have the second in them in which a job starts. Peak memory is resident memory of all processes of the",
+        "engine, shared pages counted in each. Engines that are slow get fewer rows. In brackets after an engine's",
+        "name: its threads or processes.",
         "",
     )
     for workload in dict.fromkeys(row["workload"] for row in rows):
