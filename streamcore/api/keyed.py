@@ -11,7 +11,7 @@ import numpy as np
 from streamcore.api.callsite import user_line
 from streamcore.api.compiled import compiled_or_none, need
 from streamcore.api.stream import DataStream
-from streamcore.api.windowed import WindowedStream, add_aggregate, renamed
+from streamcore.api.windowed import WindowedStream, add_aggregate, bind_aggregates, bind_fold, renamed
 from streamcore.batch import Field, Schema, schema_of
 from streamcore.errors import TopologyError
 from streamcore.kernels.functions.build import compile_reduce, compile_scan
@@ -113,7 +113,22 @@ class KeyedStream(DataStream[T], Generic[K, T]):
         Raises:
             TopologyError: an aggregate doesn't fit the stream's type.
         """
-        return add_aggregate(self, None, None, (*aggregates, *renamed(named)))
+        return add_aggregate(self, None, None, bind_aggregates(self, (*aggregates, *renamed(named))))
+
+    def fold(
+        self,
+        initial: S,
+        add: Callable[[S, T], S],
+        *,
+        merge: Callable[[S, S], S] | None = None,
+        result: Callable[[S], Any] | None = None,
+        returns: Any = None,
+        compiled: bool | None = None,
+    ) -> DataStream[Any]:
+        """An aggregate of the user's own functions, with one record per key at the end of input; as
+        `WindowedStream.fold`, without the window."""
+        bound = bind_fold(self, initial, add, merge, result, returns, compiled)
+        return add_aggregate(self, None, None, [bound], can_merge=merge is not None)
 
     def count(self, *, emit: Emit = "each") -> DataStream[Any]:
         """Counts the records of each key: the count after each record, or (`"final"`) once a key at the end of input.

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pyarrow as pa
 
 from streamcore.api.callsite import user_line
+from streamcore.api.compiled import compiled_or_none, need
 from streamcore.api.stream import DataStream
-from streamcore.batch import Field, Schema
+from streamcore.batch import Field, Schema, schema_of
 from streamcore.errors import TopologyError
+from streamcore.kernels.functions.build import compile_fold, compile_merge, compile_result, state_schema
+from streamcore.kernels.functions.layout import state_layout
+from streamcore.kernels.functions.refusal import NotCompilableError
 from streamcore.plan.graph import TwoStage
-from streamcore.runtime.aggregates import Aggregate
+from streamcore.runtime.aggregates import Aggregate, Bound
 from streamcore.runtime.event_time import EventTime
+from streamcore.runtime.folds import BoundFold, Fold, Step
 from streamcore.runtime.operators.window import (
     WINDOW_END,
     WINDOW_START,
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 T = TypeVar("T")
+S = TypeVar("S")
 
 
 class WindowedStream(Generic[K, T]):
@@ -50,27 +57,123 @@ class WindowedStream(Generic[K, T]):
         Raises:
             TopologyError: an aggregate doesn't fit the stream's type.
         """
-        return add_aggregate(self._stream, self._windows, self._time, (*aggregates, *renamed(named)))
+        bound = bind_aggregates(self._stream, (*aggregates, *renamed(named)))
+        return add_aggregate(self._stream, self._windows, self._time, bound)
+
+    def fold(
+        self,
+        initial: S,
+        add: Callable[[S, T], S],
+        *,
+        merge: Callable[[S, S], S] | None = None,
+        result: Callable[[S], Any] | None = None,
+        returns: Any = None,
+        compiled: bool | None = None,
+    ) -> DataStream[Any]:
+        """An aggregate of the user's own functions, compiled like those of `map`. One record per key and window: the
+        key's fields, `window_start`, `window_end`, and the fields of `returns` (without `result`: of the state).
+
+        Args:
+            initial: the state of a window before its first record: a number, a tuple of numbers, or a NamedTuple or
+                dataclass of numbers.
+            add: `add(state, record) -> state`, called in the order in which the records come.
+            merge: `merge(state, state) -> state`. Sliding windows need it; with it, records are added up before an
+                exchange, and the states of several subtasks are merged in no promised order.
+            result: `result(state) -> record of returns`.
+
+        Raises:
+            TopologyError: the state is not of numbers; sliding windows without `merge`; `compiled=True` and a
+                function can't be compiled.
+        """
+        windows = self._windows
+        if merge is None and windows.slice_ms != windows.size_ms:
+            raise TopologyError(
+                f"fold ({user_line()}): windows that overlap share what has been added up",
+                hint="give merge=, a function of two states",
+            )
+        bound = bind_fold(self._stream, initial, add, merge, result, returns, compiled)
+        return add_aggregate(self._stream, windows, self._time, [bound], can_merge=merge is not None)
 
 
-def add_aggregate(
-    stream: KeyedStream[Any, Any], windows: Windows | None, time: EventTime | None, aggregates: tuple[Aggregate, ...]
-) -> DataStream[Any]:
-    """Adds the operator to the topology; without windows it gives its results at the end of input."""
-    selector, schema = stream._key, stream.schema
+def bind_aggregates(stream: KeyedStream[Any, Any], aggregates: tuple[Aggregate, ...]) -> list[Bound]:
+    """The aggregates over the stream's type."""
     where = f"aggregate ({user_line()})"
-    if schema is None or not selector.fields:
-        raise TopologyError(
-            f"{where} works on columns: it needs a stream with a type, keyed by fields",
-            hint="give the source or the map before it a type, and key_by the name of a field",
-        )
+    schema = need_columns(stream, where)
     if wrong := [aggregate for aggregate in aggregates if not isinstance(aggregate, Aggregate)]:
         raise TopologyError(f"{where}: {wrong[0]!r} is no aggregate", hint="aggregate(count(), mean('field'))")
     if not aggregates:
         raise TopologyError(f"{where}: there is nothing to aggregate", hint="aggregate(count(), mean('field'))")
-    bound = [aggregate.bind(schema, where) for aggregate in aggregates]
+    return [aggregate.bind(schema, where) for aggregate in aggregates]
+
+
+def bind_fold(
+    stream: KeyedStream[Any, Any],
+    initial: Any,
+    add: Callable[..., Any],
+    merge: Callable[..., Any] | None,
+    result: Callable[..., Any] | None,
+    returns: Any,
+    compiled: bool | None,
+) -> Bound:
+    """The fold over the stream's type, its functions compiled where they can be."""
+    where = f"fold ({user_line()})"
+    schema = need_columns(stream, where)
+    try:
+        layout = state_layout(initial)
+    except NotCompilableError as refused:
+        raise TopologyError(
+            f"{where}: {refused.reason}", hint="keep a number, a tuple of numbers, or a NamedTuple of numbers"
+        ) from None
+    states = state_schema(layout)
+    add_step = Step(
+        add, compiled_or_none("fold", add, compiled, schema, lambda: compile_fold(add, initial, schema), result=states)
+    )
+    merge_step = merge and Step(
+        merge, compiled_or_none("fold", merge, compiled, states, lambda: compile_merge(merge, initial), result=states)
+    )
+    fold = Fold(schema, layout, layout.values(initial), add_step, merge_step)
+    if result is None:
+        return BoundFold(fold, None, states)
+    out = schema_of(returns)
+    if out is None:
+        raise TopologyError(f"{where}: the type of the results isn't known", hint="give returns=, a type with fields")
+    program = compiled_or_none(
+        "fold", result, compiled, states, lambda: compile_result(result, initial, need(out)), result=out
+    )
+    return BoundFold(fold, Step(result, program), out)
+
+
+def need_columns(stream: KeyedStream[Any, Any], where: str) -> Schema:
+    """The stream's schema.
+
+    Raises:
+        TopologyError: it has none, or its key isn't one of fields.
+    """
+    if stream.schema is None or not stream._key.fields:
+        raise TopologyError(
+            f"{where} works on columns: it needs a stream with a type, keyed by fields",
+            hint="give the source or the map before it a type, and key_by the name of a field",
+        )
+    return stream.schema
+
+
+def add_aggregate(
+    stream: KeyedStream[Any, Any],
+    windows: Windows | None,
+    time: EventTime | None,
+    bound: Sequence[Bound],
+    *,
+    can_merge: bool = True,
+) -> DataStream[Any]:
+    """Adds the operator to the topology; without windows it gives its results at the end of input."""
+    where = f"aggregate ({user_line()})"
+    selector, schema = stream._key, need_columns(stream, where)
     bounds = [Field(name, pa.int64()) for name in (WINDOW_START, WINDOW_END) if windows is not None]
-    fields = (*schema.select(selector.fields).fields, *bounds, *(aggregate.column for aggregate in bound))
+    fields = (
+        *schema.select(selector.fields).fields,
+        *bounds,
+        *(column for aggregate in bound for column in aggregate.columns),
+    )
     names = [field.name for field in fields]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise TopologyError(
@@ -85,11 +188,12 @@ def add_aggregate(
     stream_out = stream._then("aggregate", partial(make, partials=False), Form.COLUMNS, result)
     stream_out._node.name = f"aggregate per {windows}" if windows is not None else "aggregate"
     stream_out._node.time = EventTime(WINDOW_END, -1) if windows is not None else None
-    stream_out._node.two_stage = TwoStage(
-        partial(PartialAggregate, key, times, accumulators),
-        SliceTable(key, accumulators).partial_schema,
-        partial(make, partials=True),
-    )
+    if can_merge:
+        stream_out._node.two_stage = TwoStage(
+            partial(PartialAggregate, key, times, accumulators),
+            SliceTable(key, accumulators).partial_schema,
+            partial(make, partials=True),
+        )
     return stream_out
 
 

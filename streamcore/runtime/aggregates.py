@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from streamcore.batch import Field, Schema
 from streamcore.errors import TopologyError
-from streamcore.state.accumulators import COUNT, Accumulator, Kind, Numbers
+from streamcore.state.accumulators import COUNT, Accumulating, Accumulator, Kind, Numbers
 
 Result = Callable[[list[Numbers]], Numbers]
 """The results (n,) of n groups from the values of their accumulators."""
@@ -45,6 +46,24 @@ class Aggregate:
         return BoundAggregate(accumulators, self.result, Field(self.name, pa.float64() if result_float else pa.int64()))
 
 
+class Bound(Protocol):
+    """What an operator asks of an aggregate over a stream of a known type."""
+
+    @property
+    def accumulators(self) -> tuple[Accumulating, ...]:
+        """What has to be kept for it."""
+        ...
+
+    @property
+    def columns(self) -> tuple[Field, ...]:
+        """The columns of its results."""
+        ...
+
+    def results(self, values: Mapping[str, Numbers]) -> Mapping[str, Any]:
+        """The results of n groups, by column, from the accumulated values by part; (n,) each."""
+        ...
+
+
 @dataclass(frozen=True)
 class BoundAggregate:
     """An aggregate whose field's type is known."""
@@ -53,9 +72,14 @@ class BoundAggregate:
     result: Result
     column: Field
 
-    def results(self, values: Mapping[str, Numbers]) -> Numbers:
-        """The results from the accumulated values by name."""
-        return self.result([values[accumulator.name] for accumulator in self.accumulators])
+    @property
+    def columns(self) -> tuple[Field, ...]:
+        """The one column of results."""
+        return (self.column,)
+
+    def results(self, values: Mapping[str, Numbers]) -> dict[str, Numbers]:
+        """The results of n groups from the accumulated values by name; (n,)."""
+        return {self.column.name: self.result([values[accumulator.name] for accumulator in self.accumulators])}
 
 
 def count() -> Aggregate:

@@ -1,10 +1,10 @@
-"""Accumulators: mergeable running values, one number per entry of an array."""
+"""Accumulators: mergeable running values, kept in arrays with a place per entry."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -21,6 +21,31 @@ _MERGE: dict[Kind, Callable[[Numbers, Entries, Numbers], None]] = {
     "min": keep_lowest,
     "max": keep_highest,
 }
+
+
+class Part(NamedTuple):
+    """One of the arrays that an accumulator keeps, with the value before anything was added."""
+
+    name: str
+    dtype: np.dtype[Any]
+    initial: float | int
+
+
+class Accumulating(Protocol):
+    """What a table of entries asks of an accumulator. `totals` has the array of each part, (capacity,) each."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The arrays that it keeps."""
+        ...
+
+    def add(self, totals: Sequence[Numbers], entries: Entries, batch: Columns) -> None:
+        """Adds records in order: record i to entries[i]."""
+        ...
+
+    def merge(self, totals: Sequence[Numbers], entries: Entries, partial: Sequence[Numbers]) -> None:
+        """Adds accumulated values, (n,) per part: the i-th to entries[i]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -54,22 +79,21 @@ class Accumulator:
         bounds = np.iinfo(np.int64)
         return bounds.max if self.kind == "min" else bounds.min
 
-    def values(self, batch: Columns) -> Numbers:
-        """What one record adds, for each record of a batch; (n,)."""
-        if self.kind == "count":
-            return np.ones(len(batch), np.int64)
-        return np.asarray(batch[self.field], self.dtype)
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The one array."""
+        return (Part(self.name, self.dtype, self.initial),)
 
-    def add(self, totals: Numbers, entries: Entries, batch: Columns) -> None:
-        """Adds records: record i to totals[entries[i]]."""
+    def add(self, totals: Sequence[Numbers], entries: Entries, batch: Columns) -> None:
+        """Adds records: record i to totals[0][entries[i]]."""
         if self.kind == "count":
-            add_ones(totals, entries)
+            add_ones(totals[0], entries)
         else:
-            self.merge(totals, entries, self.values(batch))
+            _MERGE[self.kind](totals[0], entries, np.asarray(batch[self.field], self.dtype))
 
-    def merge(self, totals: Numbers, entries: Entries, partial: Numbers) -> None:
-        """Adds accumulated values: partial[i] to totals[entries[i]]."""
-        _MERGE[self.kind](totals, entries, partial)
+    def merge(self, totals: Sequence[Numbers], entries: Entries, partial: Sequence[Numbers]) -> None:
+        """Adds accumulated values: partial[0][i] to totals[0][entries[i]]."""
+        _MERGE[self.kind](totals[0], entries, partial[0])
 
 
 COUNT = Accumulator("count")

@@ -17,7 +17,7 @@ from streamcore.kernels.accumulate import rows_by_key
 from streamcore.kernels.key_columns import KeyColumns, as_list
 from streamcore.kernels.key_index import KeyIndex
 from streamcore.kernels.pairs import PairIndex, SingleSlice
-from streamcore.state.accumulators import COUNT, Accumulator
+from streamcore.state.accumulators import COUNT, Accumulating, Numbers
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -33,16 +33,18 @@ class SliceTable:
     `accumulators`, each once, with `COUNT` among them.
     """
 
-    def __init__(self, key_schema: Schema, accumulators: Sequence[Accumulator], *, has_windows: bool = True) -> None:
+    def __init__(self, key_schema: Schema, accumulators: Sequence[Accumulating], *, has_windows: bool = True) -> None:
         self.key_schema = key_schema
         self.accumulators = tuple(accumulators)
-        names = _free_names((SLICE, *(a.name for a in self.accumulators)), key_schema.names)
-        self._slice_name, self._value_names = names[0], names[1:]
-        values = (Field(n, pa.from_numpy_dtype(a.dtype)) for n, a in zip(names[1:], self.accumulators, strict=True))
-        self.partial_schema = Schema((*key_schema.fields, Field(names[0], pa.int64()), *values))
+        parts = [part for accumulator in self.accumulators for part in accumulator.parts]
+        self._slice_name, *names = _free_names((SLICE, *(part.name for part in parts)), key_schema.names)
+        values = (Field(name, pa.from_numpy_dtype(part.dtype)) for name, part in zip(names, parts, strict=True))
+        self.partial_schema = Schema((*key_schema.fields, Field(self._slice_name, pa.int64()), *values))
+        free = iter(names)
+        self._columns = [[next(free) for _ in accumulator.parts] for accumulator in self.accumulators]
         self._keys = KeyIndex()
         self._pairs: PairIndex | SingleSlice = PairIndex() if has_windows else SingleSlice()
-        self._totals = [np.full(self._pairs.capacity, a.initial, a.dtype) for a in self.accumulators]
+        self._totals = [fresh(accumulator, self._pairs.capacity) for accumulator in self.accumulators]
         self._buckets: dict[int, list[IntArray]] = {}
         self._scratch = np.empty(0, np.int64)
 
@@ -63,8 +65,15 @@ class SliceTable:
     def add_partials(self, partials: Columns) -> None:
         """Adds partial results, columns of `partial_schema`."""
         entries = self._entries(self._keys_of(partials), self.slices_of(partials))
-        for name, accumulator, totals in zip(self._value_names, self.accumulators, self._totals, strict=True):
-            accumulator.merge(totals, entries, partials[name])
+        for names, accumulator, totals in zip(self._columns, self.accumulators, self._totals, strict=True):
+            accumulator.merge(totals, entries, [partials[name] for name in names])
+
+    def restore(self, partials: Columns) -> None:
+        """Takes up what `partials` gave: each key and slice once, none of them here yet."""
+        entries = self._entries(self._keys_of(partials), self.slices_of(partials))
+        for names, totals in zip(self._columns, self._totals, strict=True):
+            for name, total in zip(names, totals, strict=True):
+                total[entries] = partials[name]
 
     def slices_of(self, partials: Columns) -> IntArray:
         """The slice of each partial result; int64 (n,)."""
@@ -73,19 +82,27 @@ class SliceTable:
 
     def counts_of(self, partials: Columns) -> IntArray:
         """How many records each partial result stands for; int64 (n,)."""
-        counts: IntArray = partials[self._value_names[self.accumulators.index(COUNT)]]
+        counts: IntArray = partials[self._columns[self.accumulators.index(COUNT)][0]]
         return counts
 
     def as_partials(self, batch: Columns, slices: IntArray) -> Columns:
         """Records as partial results of one record each, for keys that hardly ever come twice."""
         columns = {name: batch.encoded(name) for name in self.key_schema.names}
-        values = {n: a.values(batch) for n, a in zip(self._value_names, self.accumulators, strict=True)}
-        return Columns(self.partial_schema, {**columns, self._slice_name: slices, **values})
+        columns[self._slice_name], rows = slices, np.arange(len(batch))
+        for names, accumulator in zip(self._columns, self.accumulators, strict=True):
+            values = fresh(accumulator, len(batch))
+            accumulator.add(values, rows, batch)
+            columns.update(zip(names, values, strict=True))
+        return Columns(self.partial_schema, columns)
 
     def partials(self, slices: Iterable[int]) -> Columns:
         """The entries of some slices as partial results."""
         entries = self._entries_of(slices)
-        values = {name: totals[entries] for name, totals in zip(self._value_names, self._totals, strict=True)}
+        values = {
+            name: total[entries]
+            for names, totals in zip(self._columns, self._totals, strict=True)
+            for name, total in zip(names, totals, strict=True)
+        }
         keys = self._key_columns(self._pairs.first(entries))
         return Columns(self.partial_schema, {**keys, self._slice_name: self._pairs.second(entries), **values})
 
@@ -95,18 +112,17 @@ class SliceTable:
         entries = self._entries_of(present)
         slots = self._pairs.first(entries)
         if len(present) == 1:
-            values = {a.name: totals[entries] for a, totals in zip(self.accumulators, self._totals, strict=True)}
-            return self._key_columns(slots), values
+            values = [[total[entries] for total in totals] for totals in self._totals]
+            return self._key_columns(slots), self._by_name(values)
         if len(self._scratch) < self._keys.size:
             self._scratch = np.full(2 * self._keys.size, -1, np.int64)
         distinct = np.empty(len(slots), np.int64)
         rows, count = rows_by_key(slots, self._scratch, distinct)
-        values = {}
+        values = []
         for accumulator, totals in zip(self.accumulators, self._totals, strict=True):
-            merged = np.full(count, accumulator.initial, accumulator.dtype)
-            accumulator.merge(merged, rows, totals[entries])
-            values[accumulator.name] = merged
-        return self._key_columns(distinct[:count]), values
+            values.append(fresh(accumulator, count))
+            accumulator.merge(values[-1], rows, [total[entries] for total in totals])
+        return self._key_columns(distinct[:count]), self._by_name(values)
 
     def remove(self, slices: Iterable[int]) -> None:
         """Forgets the entries of some slices."""
@@ -129,21 +145,25 @@ class SliceTable:
         return entries
 
     def _begin(self, added: IntArray) -> None:
-        for place, accumulator in enumerate(self.accumulators):
-            totals = self._totals[place]
-            if len(totals) < self._pairs.capacity:
-                bigger = np.empty(self._pairs.capacity, accumulator.dtype)
-                bigger[: len(totals)] = totals
-                totals = self._totals[place] = bigger
-            totals[added] = accumulator.initial
+        for accumulator, totals in zip(self.accumulators, self._totals, strict=True):
+            for place, part in enumerate(accumulator.parts):
+                if len(totals[place]) < self._pairs.capacity:
+                    bigger = np.empty(self._pairs.capacity, part.dtype)
+                    bigger[: len(totals[place])] = totals[place]
+                    totals[place] = bigger
+                totals[place][added] = part.initial
         numbers = self._pairs.second(added)
         if numbers[0] == numbers[-1] and (numbers == numbers[0]).all():
             self._buckets.setdefault(int(numbers[0]), []).append(added)
             return
         order = np.argsort(numbers, kind="stable")
         ends = np.flatnonzero(np.diff(numbers[order])) + 1
-        for part in np.split(added[order], ends):
-            self._buckets.setdefault(int(self._pairs.second(part[:1])[0]), []).append(part)
+        for bucket in np.split(added[order], ends):
+            self._buckets.setdefault(int(self._pairs.second(bucket[:1])[0]), []).append(bucket)
+
+    def _by_name(self, values: list[list[Numbers]]) -> dict[str, Numbers]:
+        parts = zip(self.accumulators, values, strict=True)
+        return {part.name: array for a, arrays in parts for part, array in zip(a.parts, arrays, strict=True)}
 
     def _entries_of(self, slices: Iterable[int]) -> IntArray:
         parts = [part for number in slices for part in self._buckets[number]]
@@ -177,6 +197,11 @@ def _column(values: Any, field: Field) -> Any:
     if isinstance(values, pa.Array):
         return values if values.type == field.type else values.cast(field.type)
     return pa.array(as_list(values) if not isinstance(values, tuple) else list(values), field.type)
+
+
+def fresh(accumulator: Accumulating, count: int) -> list[Numbers]:
+    """The arrays of an accumulator with a place for each of `count` entries, to which nothing has been added."""
+    return [np.full(count, part.initial, part.dtype) for part in accumulator.parts]
 
 
 def _free_names(wanted: Iterable[str], taken: Iterable[str]) -> list[str]:

@@ -176,14 +176,19 @@ class KeyedLoop(_Loaded):
                 result = new = function(layout.build(values), record)
             if kind == "scan":
                 new, result = new
-            _keep(layout, new, arrays, slot, record)
+            keep_state(layout, new, arrays, slot, record)
             if seen:
                 seen[0][slot] = True
             results.append(result)
         return results
 
 
-def _keep(layout: Layout, new: Any, arrays: list[Any], slot: int, record: Any) -> None:
+def keep_state(layout: Layout, new: Any, arrays: list[Any], slot: int, record: Any) -> None:
+    """Puts a state that the interpreter has made into its slot.
+
+    Raises:
+        BadRecordError: it isn't of the layout; names the record.
+    """
     try:
         values = layout.values(new)
     except ValueError as error:

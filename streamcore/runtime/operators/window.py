@@ -15,11 +15,11 @@ import numpy as np
 from streamcore.batch import Columns, Schema, concat_columns
 from streamcore.batch.convert import Batch
 from streamcore.kernels.accumulate import floor_divide
-from streamcore.runtime.aggregates import BoundAggregate
+from streamcore.runtime.aggregates import Bound
 from streamcore.runtime.event_time import EventTime
 from streamcore.runtime.operator import Operator
 from streamcore.runtime.windows import Windows
-from streamcore.state.accumulators import COUNT, Accumulator
+from streamcore.state.accumulators import COUNT, Accumulating
 from streamcore.state.descriptors import TableState
 from streamcore.state.slices import SliceTable
 from streamcore.time import MIN_TIME
@@ -56,7 +56,7 @@ class PartialAggregate(Operator):
     Where keys hardly ever come twice, adding up costs more than it saves: then records pass as they are for a while.
     """
 
-    def __init__(self, key: Schema, times: WindowTimes, accumulators: Sequence[Accumulator]) -> None:
+    def __init__(self, key: Schema, times: WindowTimes, accumulators: Sequence[Accumulating]) -> None:
         self._times = times
         self._table = SliceTable(key, accumulators, has_windows=times.windows is not None)
         self._rows = 0  # records in the table
@@ -105,7 +105,7 @@ class WindowAggregate(Operator):
         self,
         key: str | tuple[str, ...],
         times: WindowTimes,
-        aggregates: Sequence[BoundAggregate],
+        aggregates: Sequence[Bound],
         result: Schema,
         *,
         partials: bool,
@@ -123,7 +123,7 @@ class WindowAggregate(Operator):
     def open(self) -> None:
         saved = [part.state["watermark"] for part in self.context.saved]
         self._watermark = min(saved, default=MIN_TIME)
-        self.context.store.declare_table(TableState("windows", self._key, self._captured, self._table.add_partials))
+        self.context.store.declare_table(TableState("windows", self._key, self._captured, self._table.restore))
 
     def process(self, batch: Batch, port: int) -> None:
         assert isinstance(batch, Columns), "a columnar aggregate got rows"
@@ -183,15 +183,17 @@ class WindowAggregate(Operator):
         self._table.remove([number for number in slices if number < first])
 
     def _results(self, keys: dict[str, Any], values: dict[str, Any], bounds: dict[str, Any]) -> Columns:
-        results = {aggregate.column.name: aggregate.results(values) for aggregate in self._aggregates}
-        return Columns(self._result, {**keys, **bounds, **results})
+        columns = {**keys, **bounds}
+        for aggregate in self._aggregates:
+            columns.update(aggregate.results(values))
+        return Columns(self._result, columns)
 
     def _count_late(self, batch: Columns, in_time: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
         late = self._table.counts_of(batch)[~in_time].sum() if self._takes_partials else np.count_nonzero(~in_time)
         self.context.counters.late_records += int(late)
 
 
-def accumulators_of(aggregates: Sequence[BoundAggregate]) -> tuple[Accumulator, ...]:
+def accumulators_of(aggregates: Sequence[Bound]) -> tuple[Accumulating, ...]:
     """The accumulators that some aggregates need, each once; always a count, by which late records are counted."""
     needed = dict.fromkeys(a for aggregate in aggregates for a in aggregate.accumulators)
     return tuple(dict.fromkeys([*needed, COUNT]))

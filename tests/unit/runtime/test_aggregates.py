@@ -44,7 +44,7 @@ def test_another_name():
 
 def test_a_mean_of_integers_is_not_cut_off():
     values = {"sum_i": np.array([7, -1]), "count": np.array([2, 2])}
-    assert mean("i").bind(SCHEMA, "here").results(values).tolist() == [3.5, -0.5]
+    assert mean("i").bind(SCHEMA, "here").results(values)["mean_i"].tolist() == [3.5, -0.5]
 
 
 def test_accumulators_are_shared():

@@ -21,8 +21,8 @@ def run(accumulator, values, cuts=()):
     total = np.full(1, accumulator.initial, accumulator.dtype)
     for part in np.split(np.array(values), list(cuts)):
         partial = np.full(1, accumulator.initial, accumulator.dtype)
-        accumulator.add(partial, np.zeros(len(part), np.int64), Columns.of(v=part))
-        accumulator.merge(total, np.zeros(1, np.int64), partial)
+        accumulator.add([partial], np.zeros(len(part), np.int64), Columns.of(v=part))
+        accumulator.merge([total], np.zeros(1, np.int64), [partial])
     return total[0]
 
 
