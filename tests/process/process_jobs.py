@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from streamcore import (
     BatchFunction,
@@ -14,6 +15,11 @@ from streamcore import (
     Schema,
     StreamEnvironment,
     ValueState,
+    bounded_out_of_orderness,
+    max_of,
+    mean,
+    milliseconds,
+    sliding,
 )
 from streamcore.connectors.base import Split, SplitReader
 from streamcore.connectors.file_sink import FileSink
@@ -261,3 +267,27 @@ class UnevenReader(SplitReader):
 def uneven(env: StreamEnvironment, *, output: str) -> None:
     """Two splits, of which one ends at once."""
     env.source(Uneven()).uid("source").sink(sink(output, "rows")).uid("rows")
+
+
+READING = Schema.of(sensor=str, time=int, value=float)
+LATENESS_MS = 40
+
+
+def readings(start, stop):
+    """A millisecond of event time each within a split, out of order by up to `LATENESS_MS`; both splits alike."""
+    from streamcore import Columns
+
+    n = np.arange(start, stop)
+    sensors = np.array([f"s{i}" for i in range(KEYS)])[n * n % KEYS]
+    time = n % 3000 - n * 7919 % (LATENESS_MS + 1)
+    return Columns(READING, {"sensor": pa.array(sensors, pa.string()), "time": time, "value": (n % 17) / 2})
+
+
+def windows(env: StreamEnvironment, *, output: str, rate: float) -> None:
+    """Last time and mean of each sensor in sliding windows of two splits of 3000 readings."""
+    source = GeneratorSource(readings, count=6000, rate=rate, splits=2, schema=READING)
+    bounded = bounded_out_of_orderness("time", milliseconds(LATENESS_MS))
+    stream = env.source(source, watermarks=bounded).uid("source")
+    sliding_windows = sliding(milliseconds(100), every=milliseconds(40))
+    results = stream.key_by("sensor").window(sliding_windows).aggregate(max_of("time"), mean("value")).uid("windows")
+    results.map(lambda r: r._asdict(), compiled=False).sink(sink(output, "windows")).uid("windows-sink")
