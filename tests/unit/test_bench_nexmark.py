@@ -8,7 +8,7 @@ import pytest
 
 from streamcore import Columns, StreamEnvironment
 from tests.bench.nexmark.digest import Digest
-from tests.bench.nexmark.expected import expected
+from tests.bench.nexmark.expected import expected, load
 from tests.bench.nexmark.generator import Nexmark
 from tests.bench.nexmark.queries import QUERIES, build
 from tests.bench.nexmark.run import limit, measure
@@ -52,7 +52,7 @@ def test_chance_is_as_the_specification_says():
 @pytest.mark.parametrize("batch_size", [8192, 333])
 def test_results_are_those_of_polars(name, batch_size):
     found = build(name, StreamEnvironment(batch_size=batch_size), EVENTS).execute_and_collect()
-    right = expected(name, EVENTS)
+    right = expected(name, load(name, EVENTS))
     right = right.with_columns(pl.col(pl.Categorical).cast(pl.String))
     assert right.height > 5
     assert Counter(map(tuple, found)) == Counter(right.rows())
@@ -62,7 +62,7 @@ def test_results_are_those_of_polars(name, batch_size):
 def test_results_do_not_depend_on_parallelism(name):
     """Except in q4, whose running averages are those of the order in which auctions end on two subtasks."""
     found = build(name, StreamEnvironment(parallelism=2), EVENTS).execute_and_collect()
-    right = expected(name, EVENTS).with_columns(pl.col(pl.Categorical).cast(pl.String))
+    right = expected(name, load(name, EVENTS)).with_columns(pl.col(pl.Categorical).cast(pl.String))
     assert Counter(map(tuple, found)) == Counter(right.rows())
 
 
