@@ -114,6 +114,8 @@ def highest(columns: Columns, k: int, by: str, *, with_ties: bool = False) -> Co
             values = np.where(np.isnan(values), -np.inf, values)  # what is no number comes last
         threshold = values.max() if k == 1 else np.partition(values, len(values) - k)[len(values) - k]
         columns = columns.filter(values >= threshold)
+    if len(columns) < 2:
+        return columns
     others = [(name, "ascending") for name in columns.schema.names if name != by]
     order = pc.sort_indices(columns.to_arrow(), sort_keys=[(by, "descending"), *others]).to_numpy()
     if with_ties and len(order) > k:

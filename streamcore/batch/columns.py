@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from streamcore.batch.dictionary import concat_arrays, decoded, is_dictionary, normal_form
+from streamcore.batch.dictionary import concat_arrays, decoded, is_dictionary, normal_form, take_rows
 from streamcore.batch.schema import Field, Schema
 from streamcore.errors import TopologyError
 
@@ -84,7 +84,7 @@ class Columns:
 
     def take(self, indices: Array) -> Columns:
         """The records at `indices` (int64 positions), in that order."""
-        return self._map(lambda a: a[indices] if isinstance(a, np.ndarray) else a.take(pa.array(indices)))
+        return self._map(lambda a: a[indices] if isinstance(a, np.ndarray) else take_rows(a, indices))
 
     def filter(self, mask: Array) -> Columns:
         """The records where the boolean `mask` is true."""

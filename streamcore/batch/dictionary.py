@@ -34,6 +34,14 @@ def normal_form(array: Any) -> Any:
     return pa.DictionaryArray.from_arrays(array.indices.cast(pa.int32()), array.dictionary)
 
 
+def take_rows(array: pa.Array, rows: Any) -> pa.Array:
+    """The values at some positions, in that order; int64 (n,)."""
+    if isinstance(array, pa.DictionaryArray) and array.null_count == 0:
+        indices = array.indices.to_numpy()[rows]  # a third of what take costs for a few rows
+        return pa.DictionaryArray.from_arrays(indices, array.dictionary, safe=False)
+    return array.take(pa.array(rows))
+
+
 def dictionary_id(array: pa.DictionaryArray) -> tuple[int, ...]:
     """What two arrays have in common that share one dictionary: where it lies. Good while one of them lives."""
     dictionary = array.dictionary
