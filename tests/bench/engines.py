@@ -59,11 +59,11 @@ ENGINES = (
         POLARS, dict.fromkeys(ALL), "peers.polars_jobs", kinds=("csv", "parquet"), files=1,
         variables={"POLARS_MAX_THREADS": "2"}, note="batch",
     ),
-    Engine("Flink DataStream, Java", {"word-count": None, "tumbling": None, "sliding": None, "ewma": None}),
+    Engine("Flink DataStream in Java", {"word-count": None, "tumbling": None, "sliding": None, "ewma": None}),
     Engine("Flink SQL", dict.fromkeys(("word-count", *WINDOWS, "trending")), "peers.flink_sql", "flink", variables=JVM),
     Engine("PyFlink", {"ewma": MILLION // 2, "python-map": MILLION}, "peers.pyflink_jobs", "flink", variables=JVM),
     Engine(
-        "PyFlink, pandas", {"python-map": MILLION}, "peers.pyflink_jobs", "flink", variables={"UDF": "pandas", **JVM},
+        "PyFlink on pandas", {"python-map": MILLION}, "peers.pyflink_jobs", "flink", variables={"UDF": "pandas", **JVM},
     ),
     Engine("Spark", dict.fromkeys(("word-count", *WINDOWS, "python-map")), "peers.spark_jobs", "pyspark"),
     Engine(

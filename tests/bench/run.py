@@ -154,7 +154,7 @@ def compare(workload: Workload, engines: Sequence[Engine], rows: int, runs: int)
 def main() -> None:
     """Runs what was asked for, prints the table, and writes build/bench.json (and docs/benchmarks.md when all ran)."""
     options = _options()
-    engines = [engine for engine in ENGINES if not options.engines or engine.name in options.engines.split(",")]
+    engines = [engine for engine in ENGINES if not options.engines or engine.name in options.engines]
     rows: list[dict[str, Any]] = []
     for workload in WORKLOADS:
         if options.only.lower() in f"{workload.id} {workload.title}".lower():
@@ -179,14 +179,17 @@ def save(rows: Sequence[dict[str, Any]]) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="workloads with this word in the name")
-    parser.add_argument("--engines", default="", help=f"of: {', '.join(engine.name for engine in ENGINES)}")
+    names = [engine.name for engine in ENGINES]
+    parser.add_argument("--engines", type=lambda text: text.split(","), default=[], help=f"of: {', '.join(names)}")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rows", type=int, default=None, help="records of the input; peers that are slow get fewer")
     parser.add_argument("--quick", action="store_true", help=f"streamcore and polars alone, on {QUICK_ROWS} records")
     options = parser.parse_args()
     options.rows = options.rows or (QUICK_ROWS if options.quick else 10_000_000)
+    if unknown := [name for name in options.engines if name not in names]:
+        parser.error(f"no such engine: {', '.join(unknown)}; there are: {', '.join(names)}")
     if options.quick:
-        options.engines = options.engines or f"{STREAMCORE},{POLARS}"
+        options.engines = options.engines or [STREAMCORE, POLARS]
     return options
 
 
