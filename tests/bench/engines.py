@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from tests.bench.environments import java_class_path, python_of
 
 MILLION = 1_000_000
+ALL = ("word-count", "tumbling", "sliding", "ewma", "trending", "python-map")
 WINDOWS = ("tumbling", "sliding")
 JVM = {"JVM_ARGS": "-Xmx4g"}  # several JVMs are warm at the same time
 
@@ -23,7 +24,8 @@ class Engine:
         module: the Python module of its process; "" for the Java job.
         environment: a folder of `environments`; "" is the harness's own Python.
         kinds: the inputs it can read: csv, parquet.
-        files: in how many files it gets its input: two where a file has one reader.
+        in_two_files: workloads whose input comes in two files: where a file has but one reader, or where the order
+            of each key's records counts. The others get one file.
         workers: how many threads or processes it is given.
         note: what the table says of all its rows.
     """
@@ -33,10 +35,14 @@ class Engine:
     module: str = ""
     environment: str = ""
     kinds: tuple[str, ...] = ("csv",)
-    files: int = 2
+    in_two_files: tuple[str, ...] = ALL
     workers: int = 2
     variables: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+
+    def files(self, workload: str) -> int:
+        """In how many files it gets its input."""
+        return 2 if workload in self.in_two_files else 1
 
     def command(self) -> list[str]:
         """The start of the command line.
@@ -51,12 +57,10 @@ class Engine:
 
 STREAMCORE = "streamcore"
 POLARS = "polars (limit)"
-ALL = ("word-count", "tumbling", "sliding", "ewma", "trending", "python-map")
-
 ENGINES = (
-    Engine(STREAMCORE, dict.fromkeys(ALL), "streamcore_jobs", kinds=("csv", "parquet")),
+    Engine(STREAMCORE, dict.fromkeys(ALL), "streamcore_jobs", kinds=("csv", "parquet"), in_two_files=("ewma",)),
     Engine(
-        POLARS, dict.fromkeys(ALL), "peers.polars_jobs", kinds=("csv", "parquet"), files=1,
+        POLARS, dict.fromkeys(ALL), "peers.polars_jobs", kinds=("csv", "parquet"), in_two_files=(),
         variables={"POLARS_MAX_THREADS": "2"}, note="batch",
     ),
     Engine("Flink DataStream in Java", {"word-count": None, "tumbling": None, "sliding": None, "ewma": None}),
@@ -68,21 +72,21 @@ ENGINES = (
     Engine("Spark", dict.fromkeys(("word-count", *WINDOWS, "python-map")), "peers.spark_jobs", "pyspark"),
     Engine(
         "Pathway", {"word-count": None, "tumbling": MILLION, "sliding": MILLION // 5, "python-map": 2 * MILLION},
-        "peers.pathway_jobs", "pathway", files=1, variables={"PATHWAY_THREADS": "2"},
+        "peers.pathway_jobs", "pathway", in_two_files=(), variables={"PATHWAY_THREADS": "2"},
     ),
     Engine(
         "Bytewax",
         {"word-count": 2 * MILLION, "tumbling": MILLION // 5, "sliding": MILLION // 5, "ewma": 2 * MILLION,
          "python-map": 2 * MILLION},
-        "peers.bytewax_jobs", "bytewax", files=1, workers=1,
+        "peers.bytewax_jobs", "bytewax", in_two_files=(), workers=1,
     ),
     Engine(
-        "polars map_elements", {"python-map": None}, "peers.polars_jobs", files=1,
+        "polars map_elements", {"python-map": None}, "peers.polars_jobs", in_two_files=(),
         variables={"POLARS_MAX_THREADS": "2", "PER_ELEMENT": "1"}, note="batch",
     ),
     Engine(
         "Python loop", {"word-count": 2 * MILLION, "ewma": 2 * MILLION, "python-map": 2 * MILLION},
-        "peers.python_jobs", files=1, workers=1, note="csv module, no engine",
+        "peers.python_jobs", in_two_files=(), workers=1, note="csv module, no engine",
     ),
 )  # fmt: skip
 

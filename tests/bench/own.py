@@ -1,7 +1,8 @@
 """streamcore alone against bare loops in the same process tree, and river beside the online MF loop.
 
-Workloads of other shapes (latency, snapshot cost, Nexmark) plug in here: a function that yields (name, workers, run),
-where `run` returns `Measured`; figures besides the rate go into `Measured.facts`.
+Workloads plug in here: into SOURCES as a function that yields (name, workers, run), where `run` returns `Measured`
+(figures besides the rate go into `Measured.facts`), or, with a harness of their own, into SUITES as one that gives
+rows of bench.json.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bench import exchange, workloads
+from tests.bench import exchange, latency, workloads
 from tests.bench.data import FOLDER
 from tests.bench.environments import NotInstallableError, python_of
+from tests.bench.nexmark.run import rows as nexmark_rows
 from tests.bench.processes import EngineError, EngineProcess
 from tests.bench.workloads import Measured, ratings
 
@@ -22,6 +24,10 @@ SOURCES: Sequence[Callable[[], Iterator[tuple[str, int, Callable[[], Measured]]]
     workloads.all_workloads,
     exchange.all_workloads,
 )
+SUITES: dict[str, Callable[[int], list[dict[str, Any]]]] = {
+    "latency": lambda _: latency.measure(),
+    "Nexmark": lambda runs: nexmark_rows(runs=runs),
+}
 RIVER_WORKLOAD = "online MF loop"
 RIVER_RATINGS = 100_000
 
@@ -40,6 +46,10 @@ def run_own(only: str, runs: int) -> Iterator[dict[str, Any]]:
         yield row(name, workers, measured[name])
     if cost := checkpoint_cost(measured):
         print(cost)
+    for name, suite in SUITES.items():
+        if only.lower() in name.lower():
+            print(f"  {name}", flush=True)
+            yield from suite(runs)
 
 
 def row(name: str, workers: int, runs: list[Measured]) -> dict[str, Any]:

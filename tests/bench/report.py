@@ -44,9 +44,9 @@ def cells(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> tuple[str, ...
         _rate(row["records_per_s"]) if row["correct"] else _verdict(row),
         _number(row["ratio_to_limit"], ".3f"),
         times_faster(row, rows),
-        _number(row["peak_mib"], ".0f"),
-        _number(row["start_s"], ".1f"),
-        _count(row["rows"]),
+        _number(row.get("peak_mib"), ".0f"),
+        _number(row.get("start_s"), ".1f"),
+        _count(row.get("rows")),
         row["note"],
     )
 
@@ -127,8 +127,8 @@ def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def _count(rows: int) -> str:
-    return f"{rows / 1e6:g} M"
+def _count(rows: int | None) -> str:
+    return "" if rows is None else f"{rows / 1e6:g} M"
 
 
 def _cpu() -> str:

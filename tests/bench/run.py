@@ -126,7 +126,8 @@ class Entry:
         options = {"--workload": [self.workload.id], "--kind": [self.kind], "--rows": [str(self.inputs.rows)]}
         options |= {"--workers": [str(self.engine.workers)], "--output": [str(self.output.absolute())]}
         for name, header in (("--paths", True), ("--plain-paths", False)):
-            paths = self.inputs.paths(self.workload.data_set, self.kind, files=self.engine.files, header=header)
+            files = self.engine.files(self.workload.id)
+            paths = self.inputs.paths(self.workload.data_set, self.kind, files=files, header=header)
             options[name] = [str(path.absolute()) for path in paths]
         return [word for name, values in options.items() for word in (name, *values)]
 

@@ -6,7 +6,7 @@ import time
 
 STARTED = time.perf_counter()
 
-from collections.abc import Sequence  # noqa: E402
+from collections.abc import Callable, Sequence  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
 from importlib.metadata import version  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -14,13 +14,26 @@ from typing import Any, NamedTuple  # noqa: E402
 
 import numpy as np  # noqa: E402
 
-from streamcore import Columns, StreamEnvironment  # noqa: E402
-from streamcore.api.stream import DataStream  # noqa: E402
+from streamcore import (  # noqa: E402
+    Columns,
+    DataStream,
+    StreamEnvironment,
+    Windows,
+    bounded_out_of_orderness,
+    col,
+    count,
+    mean,
+    milliseconds,
+    seconds,
+    sliding,
+    tumbling,
+)
 from streamcore.connectors.base import Batch, Sink, SinkContext, SinkWriter  # noqa: E402
 from streamcore.connectors.csv_source import CsvSource  # noqa: E402
 from streamcore.connectors.file_sink import FileSink  # noqa: E402
 from streamcore.connectors.parquet_source import ParquetSource  # noqa: E402
-from tests.bench.data import SENSORS  # noqa: E402
+from streamcore.operators.top_k import top_k  # noqa: E402
+from tests.bench.data import SENSOR_DISORDER_MS, SENSORS, WORD_DISORDER_MS  # noqa: E402
 from tests.bench.peers.protocol import Job, Run, Task, serve, write_csv  # noqa: E402
 
 
@@ -83,8 +96,11 @@ def to_fahrenheit(reading: Reading) -> Fahrenheit:
 
 
 def source(task: Task, schema: type) -> Any:
-    """The task's files as a source."""
-    return ParquetSource(task.paths, schema) if task.kind == "parquet" else CsvSource(task.paths, schema)
+    """The task's files as a source; one file is read in parts."""
+    splits = task.workers if len(task.paths) == 1 else 1
+    if task.kind == "parquet":
+        return ParquetSource(task.paths, schema, splits=splits)
+    return CsvSource(task.paths, schema, splits=splits)
 
 
 def environment(task: Task) -> StreamEnvironment:
@@ -95,44 +111,62 @@ def environment(task: Task) -> StreamEnvironment:
 def word_count(task: Task) -> Run:
     """Counts per word, once at the end."""
     env = environment(task)
-    counts = env.source(source(task, Word)).key_by("word").count(emit="final")
-    return execute(env, counts.sink(FileSink(task.output, "parquet", "replace")))
+    env.source(source(task, Word)).key_by("word").count(emit="final").sink(parquet(task))
+    return execute(env)
 
 
-def tumbling(task: Task) -> Run:
-    """Mean and count per sensor and 5 s of event time."""
-    raise NotImplementedError("not yet: event-time windows")
-
-
-def sliding(task: Task) -> Run:
-    """Mean and count per sensor and 5 s of event time, one window every second."""
-    raise NotImplementedError("not yet: event-time windows")
+def windowed(task: Task, windows: Windows) -> Run:
+    """Mean and count per sensor and window of event time."""
+    env = environment(task)
+    disorder = bounded_out_of_orderness("time", milliseconds(SENSOR_DISORDER_MS))
+    readings = env.source(source(task, Reading), watermarks=disorder)
+    means = readings.key_by("sensor").window(windows).aggregate(mean=mean("value"), count=count())
+    renamed(means, "sensor", start="window_start", mean="mean", count="count").sink(parquet(task))
+    return execute(env)
 
 
 def trending(task: Task) -> Run:
     """The ten most frequent words of each 10 s of event time."""
-    raise NotImplementedError("not yet: event-time windows")
+    env = environment(task)
+    disorder = bounded_out_of_orderness("time", milliseconds(WORD_DISORDER_MS))
+    words = env.source(source(task, TimedWord), watermarks=disorder)
+    counts = words.key_by("word").window(tumbling(seconds(10))).aggregate(count())
+    renamed(top_k(counts, 10, "count"), "word", start="window_start", count="count").sink(parquet(task))
+    return execute(env)
+
+
+def renamed(stream: DataStream[Any], *same: str, **others: str) -> DataStream[Any]:
+    """The fields of the common form."""
+    return stream.select(*same, **{name: col(field) for name, field in others.items()})
+
+
+def parquet(task: Task) -> FileSink:
+    """The result as Parquet files."""
+    return FileSink(task.output, "parquet", "replace")
 
 
 def ewma(task: Task) -> Run:
     """A running computation per key by a Python function of state and record; two gateways, so keys keep order."""
     env = environment(task)
     alerts = env.source(source(task, Reading)).key_by("sensor").scan(Ewma(0.0, 0), step, returns=Alert)
-    return execute(env, alerts.sink(AlertTotals(str(task.output))))
+    alerts.sink(AlertTotals(str(task.output)))
+    return execute(env)
 
 
 def python_map(task: Task) -> Run:
     """A Python function of one record."""
     env = environment(task)
     values = env.source(source(task, Reading)).map(to_fahrenheit, returns=Fahrenheit)
-    return execute(env, values.sink(ValueTotals(str(task.output / "parts"))), lambda: merge_values(task.output))
+    values.sink(ValueTotals(str(task.output / "parts")))
+    return execute(env, lambda: merge_values(task.output))
 
 
-def execute(env: StreamEnvironment, _stream: DataStream[Any], tidy: Any = None) -> Run:
-    """Runs the job; its start and end count."""
+def execute(env: StreamEnvironment, tidy: Callable[[], None] | None = None) -> Run:
+    """Runs the job. Planning (which looks for the parts of a file) counts; starting and stopping workers does not."""
     started = time.perf_counter()
-    env.execute()
-    return Run(time.perf_counter() - started, tidy=tidy)
+    result = env.execute()
+    planning_s = time.perf_counter() - started - result.duration_s
+    return Run(planning_s + result.start_s + result.run_s, result.start_s, tidy)
 
 
 class AlertTotals(Sink[Alert]):
@@ -201,8 +235,8 @@ def merge_values(output: Path) -> None:
 
 JOBS: dict[str, Job] = {
     "word-count": word_count,
-    "tumbling": tumbling,
-    "sliding": sliding,
+    "tumbling": lambda task: windowed(task, tumbling(seconds(5))),
+    "sliding": lambda task: windowed(task, sliding(seconds(5), every=seconds(1))),
     "ewma": ewma,
     "trending": trending,
     "python-map": python_map,
