@@ -1,7 +1,7 @@
 """Record by record against batches: what it costs to have `x + 1` done by another process.
 
 An engine's process sends int64 numbers to a function's process over a Unix socket, gets them back plus one, and adds
-them up; both use the data plane that jobs use (`runtime/connection.py`, `batch/codec.py`). One way has one record in
+them up; both use the data plane that jobs use (`runtime/connection.py`, `batch/wire.py`). One way has one record in
 a frame, the other batches of 8,192. The share of exchange is the part of the time in which no `x + 1` was done.
 """
 
@@ -22,7 +22,7 @@ import numpy as np
 
 from streamcore import Columns, Schema
 from streamcore.batch import Batch
-from streamcore.batch.codec import decode_wire, encode_wire
+from streamcore.batch.wire import WireDecoder, WireEncoder
 from streamcore.runtime.connection import Connection, FrameKind, connect, listen
 from tests.bench.workloads import Measured
 
@@ -30,6 +30,7 @@ NUMBER = Schema.of(x=np.int64)
 BATCH = 8192
 FRAMES_IN_FLIGHT = {1: 1024, BATCH: 16}
 BYTES_PER_RECORD = 8
+_COLUMNS, _ROWS, _DECODER = WireEncoder(NUMBER), WireEncoder(None), WireDecoder(NUMBER)
 
 
 def exchange(records: int, batch_size: int) -> Measured:
@@ -73,12 +74,12 @@ def _sum(batch: Batch) -> int:
 
 
 def _send(connection: Connection, batch: Batch) -> None:
-    kind, body = encode_wire(batch, NUMBER if isinstance(batch, Columns) else None)
+    kind, body = (_COLUMNS if isinstance(batch, Columns) else _ROWS).encode(batch)
     connection.send(FrameKind.BATCH, body, detail=kind)
 
 
 def _received(detail: int, body: Any) -> Batch:
-    return decode_wire(detail, body, NUMBER)
+    return _DECODER.decode(detail, body)
 
 
 async def _drive(address: str, secret: bytes, records: int, batch_size: int) -> tuple[float, int, float]:
