@@ -91,7 +91,7 @@ def test_every_result_once_through_crashes(make_job, expected, block):
     for seed in range(20 * block, 20 * block + 20):
         chance, world, sink = random.Random(seed), SimulatedWorld(seed), MemorySink()
         job = make_job(sink, chance.choice([1, 2, 3]))
-        checkpointing = Checkpointing("simulated://", interval=chance.uniform(0.0005, 0.003))
+        checkpointing = Checkpointing("simulated://", interval=chance.uniform(0.0002, 0.001))
         for crash_after in [chance.randint(100, 600) for _ in range(3)] + [None]:
             run = config(world, checkpointing)
             restored += run.restore is not None
