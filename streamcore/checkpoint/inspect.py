@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from streamcore.checkpoint.log import Entry
-from streamcore.checkpoint.snapshot_file import SubtaskSnapshot
+from streamcore.checkpoint.parts import read_part
 from streamcore.checkpoint.storage import Storage
 from streamcore.state.store import entries
 
@@ -20,7 +20,7 @@ def read_state(storage: Storage, manifest: Entry) -> dict[str, dict[str, dict[An
     """
     result: dict[str, dict[str, dict[Any, Any]]] = {}
     for subtask in manifest.subtasks:
-        snapshot = SubtaskSnapshot.decode(storage.get(subtask.file), allow_pickle=False)
+        snapshot = read_part(storage, subtask, allow_pickle=False)
         for uid, operator in snapshot.operators.items():
             states = result.setdefault(uid, {})
             for name, table in entries(operator.keyed).items():

@@ -6,13 +6,14 @@
     DIR/log/00000002.json     the manifest of checkpoint 1
     DIR/log/00000003.json     a fence: run 2 goes on from checkpoint 1
     DIR/chk-00000001/*.state  what the subtasks wrote for checkpoint 1
+    DIR/chk-00000001/*.tables their columnar state, or what of it had changed; later manifests may name these too
 
 Entries are numbered without gaps and each is created exactly once (`Storage.create`), so the log is also the
 fence between runs: a run appends at the number after the newest entry it knows, and if that name is taken,
 another run has taken over and this one must stop. A checkpoint is complete when its manifest is in the log;
-a file that no manifest names is never read. Fences are kept for ever: they are what stops a late survivor.
-Each entry has a digest of itself; a damaged one is passed over, but nothing that it may have decided is
-decided without it: `latest` names it, and an older checkpoint is restored only by name.
+a file that no manifest names is never read, and one that any manifest names is kept. Fences are kept for ever: they
+are what stops a late survivor. Each entry has a digest of itself; a damaged one is passed over, but nothing that it
+may have decided is decided without it: `latest` names it, and an older checkpoint is restored only by name.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ import msgspec
 from streamcore.checkpoint.storage import FileRef, Storage, digest_of
 from streamcore.errors import CheckpointError, DamagedCheckpointError, FencedError, NoCheckpointError
 
-FORMAT = 1
+FORMAT = 2
 _ENTRY = re.compile(r"(\d{8})\.json")
 _CHECKPOINT = re.compile(r"chk-(\d{8})")
 _FINISHED = "finished"
-_FINISHED_FILE = re.compile(r"v\d+-\d+\.e(\d+)\.state")
+_FINISHED_FILE = re.compile(r"v\d+-\d+\.e(\d+)\.(?:state|tables)")
 
 
 class OperatorEntry(msgspec.Struct, frozen=True):
@@ -40,8 +41,16 @@ class OperatorEntry(msgspec.Struct, frozen=True):
     max_parallelism: int
 
 
-class SubtaskEntry(msgspec.Struct, frozen=True):
-    """One subtask's part of a snapshot. `finished`: its input had ended and it had emitted its last."""
+class SubtaskEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One subtask's part of a snapshot.
+
+    Attributes:
+        finished: its input had ended and it had emitted its last.
+        file: all but the columnar state.
+        tables: the files that have the columnar state together, oldest first: the first is whole, the others have
+            what changed; all but the last may have been written for earlier checkpoints. (New in format 2; left out
+            when empty, so that entries of format 1 keep their digests.)
+    """
 
     vertex: int
     index: int
@@ -49,6 +58,12 @@ class SubtaskEntry(msgspec.Struct, frozen=True):
     operators: list[str]
     finished: bool
     file: FileRef
+    tables: list[FileRef] = []
+
+    @property
+    def files(self) -> list[FileRef]:
+        """Every file that the part needs."""
+        return [self.file, *self.tables]
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -80,7 +95,12 @@ class Entry(msgspec.Struct, frozen=True):
     @property
     def size_bytes(self) -> int:
         """What the snapshot's files take."""
-        return sum(subtask.file.size_bytes for subtask in self.subtasks)
+        return sum(file.size_bytes for subtask in self.subtasks for file in subtask.files)
+
+    @property
+    def paths(self) -> set[str]:
+        """The snapshot's files."""
+        return {file.path for subtask in self.subtasks for file in subtask.files}
 
 
 def directory_of(checkpoint_id: int) -> str:
@@ -91,6 +111,11 @@ def directory_of(checkpoint_id: int) -> str:
 def state_path(checkpoint_id: int, vertex: int, index: int, epoch: int) -> str:
     """The file of one subtask; the epoch in it keeps a late survivor from writing over a newer attempt's."""
     return f"{directory_of(checkpoint_id)}/v{vertex}-{index}.e{epoch}.state"
+
+
+def tables_path(path: str) -> str:
+    """The file of the columnar state that belongs to a subtask's state file."""
+    return f"{path.removesuffix('.state')}.tables"
 
 
 def finished_path(vertex: int, index: int, epoch: int) -> str:
@@ -202,16 +227,34 @@ class CheckpointLog:
             self.storage.delete(f"log/{number:08d}.json")
             del self._entries[number]
         kept = {entry.checkpoint_id for _, entry in manifests[-count:]}
+        needed = self._needed()
         if kept:
             for name in self.storage.names(""):
                 match = _CHECKPOINT.fullmatch(name)
                 if match and int(match[1]) not in kept and int(match[1]) < max(kept):
-                    self.storage.delete(name)
-        referenced = {subtask.file.path for _, entry in manifests[-count:] for subtask in entry.subtasks}
+                    self._delete_unneeded(name, needed)
         for name in self.storage.names(_FINISHED):
             match = _FINISHED_FILE.fullmatch(name)
-            if match and int(match[1]) < epoch and f"{_FINISHED}/{name}" not in referenced:
+            if match and int(match[1]) < epoch and f"{_FINISHED}/{name}" not in needed:
                 self.storage.delete(f"{_FINISHED}/{name}")
+
+    def missing_base(self, checkpoint_id: int, part: SubtaskEntry) -> str | None:
+        """A file of an earlier checkpoint that a part of this one builds on although no checkpoint in the log has it
+        (any more), so that it may be deleted at any time; None when there is no such file."""
+        needed, own = self._needed(), f"{directory_of(checkpoint_id)}/"
+        return next((f.path for f in part.tables if not f.path.startswith(own) and f.path not in needed), None)
+
+    def _needed(self) -> set[str]:
+        return {path for entry in self._entries.values() for path in entry.paths}
+
+    def _delete_unneeded(self, directory: str, needed: set[str]) -> None:
+        """Deletes a checkpoint's directory, or what no later checkpoint builds on."""
+        if not any(path.startswith(f"{directory}/") for path in needed):
+            self.storage.delete(directory)
+            return
+        for name in self.storage.names(directory):
+            if f"{directory}/{name}" not in needed:
+                self.storage.delete(f"{directory}/{name}")
 
     def _read(self, name: str) -> Entry:
         try:

@@ -2,13 +2,13 @@
 
 In the plain codec (`streamcore.batch.plain`), so it can be read without the engine::
 
-    {"format": 1,
+    {"format": 2,
      "operators": {UID: {"keyed": captured store or None, "own": plain data of the operator}},
      "feedback": {EDGE: [(form, bytes), ...]}}        # records in flight on back edges, in order
 
 A captured store (`streamcore.state.store`) is `{"states": {NAME: ...}, "timers": {group: bytes}}`; object state is
-`{"kind", "groups": {group: bytes of [[key, value], ...]}}`, columnar state `{"kind", "groups", "keys", "columns"}` in
-order of key group.
+`{"kind", "groups": {group: bytes of [[key, value], ...]}}`. Columnar state is in files of its own
+(`checkpoint.table_file`); in format 1 it was here, as `{"kind", "groups", "keys", "columns"}`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ from typing import Any
 
 from streamcore.batch import plain
 from streamcore.errors import CheckpointError
+from streamcore.state.table_capture import TableCapture
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(slots=True)
 class OperatorSnapshot:
-    """One operator's part: its keyed store and what else it captured."""
+    """One operator's part: its keyed store and what else it captured. `tables`: its columnar state while it is being
+    captured, by name; when read back it is in `keyed`."""
 
     keyed: dict[str, Any]
     own: Any
+    tables: dict[str, TableCapture] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -61,7 +64,10 @@ class SubtaskSnapshot:
         """
         saved = plain.decode(data, allow_pickle=allow_pickle)
         if saved["format"] > FORMAT:
-            raise CheckpointError(f"a state file has format {saved['format']}, this version reads up to {FORMAT}")
+            raise CheckpointError(
+                f"a state file has format {saved['format']}, this version reads up to {FORMAT}",
+                hint="restore with the version that wrote it, or a newer one",
+            )
         return SubtaskSnapshot(
             {uid: OperatorSnapshot(op["keyed"], op["own"]) for uid, op in saved["operators"].items()}, saved["feedback"]
         )

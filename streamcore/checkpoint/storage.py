@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ import fsspec
 import msgspec
 
 from streamcore.errors import CheckpointError, DamagedCheckpointError, MachineError
+
+Buffer = bytes | memoryview
+"""A piece of a file; a memoryview is of single bytes, so that its length is its size."""
 
 
 class FileRef(msgspec.Struct, frozen=True):
@@ -70,6 +74,19 @@ class Storage(ABC):
         self.write(path, data)
         return FileRef(path, len(data), digest_of(data))
 
+    def put_parts(self, path: str, parts: Sequence[Buffer]) -> FileRef:
+        """The same for content in pieces, which are not put together in memory where the storage can do without."""
+        digest, size = hashlib.blake2b(digest_size=16), 0
+        for part in parts:
+            digest.update(part)
+            size += len(part)
+        self.write_parts(path, parts)
+        return FileRef(path, size, digest.hexdigest())
+
+    def write_parts(self, path: str, parts: Sequence[Buffer]) -> None:
+        """Writes a file of several pieces, whole or not at all."""
+        self.write(path, b"".join(parts))
+
     def get(self, ref: FileRef) -> bytes:
         """The content of a referenced file.
 
@@ -114,14 +131,17 @@ class LocalStorage(Storage):
         self._root = root
 
     def write(self, path: str, data: bytes) -> None:
+        self.write_parts(path, [data])
+
+    def write_parts(self, path: str, parts: Sequence[Buffer]) -> None:
         target = self._root / path
-        temporary = self._write_temporary(target, data)
+        temporary = self._write_temporary(target, parts)
         temporary.replace(target)
         _sync_directory(target.parent)
 
     def create(self, path: str, data: bytes) -> bool:
         target = self._root / path
-        temporary = self._write_temporary(target, data)
+        temporary = self._write_temporary(target, [data])
         try:
             os.link(temporary, target)  # fails if the name exists, and never shows half a file
         except FileExistsError:
@@ -145,12 +165,13 @@ class LocalStorage(Storage):
         else:
             target.unlink(missing_ok=True)
 
-    def _write_temporary(self, target: Path, data: bytes) -> Path:
+    def _write_temporary(self, target: Path, parts: Sequence[Buffer]) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")  # containers share process ids
         try:
             with temporary.open("wb") as file:
-                file.write(data)
+                for part in parts:
+                    file.write(part)
                 file.flush()
                 os.fsync(file.fileno())
         except BaseException:

@@ -7,6 +7,7 @@ with the same slots. Keys that are equal in Python share a slot, in whatever for
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ class ObjectIndex:
 
     def keys_from(self, start: int) -> list[Any]:
         """The keys of the slots from `start` on."""
-        return list(itertools.islice(reversed(self._slots), self.size - start))[::-1]
+        return list(itertools.islice(reversed(self._slots), self.size - start))[::-1] if start else self.keys
 
     def slots(self, keys: Any) -> IntArray:
         """The slot of each key (a list, NumPy or Arrow array, `KeyColumns`), new keys getting new slots; int64 (n,)."""
@@ -82,13 +83,12 @@ class CompositeIndex:
 
     def take(self, slots: IntArray) -> KeyColumns:
         """The keys of some slots, field by field."""
-        fields = []
-        for pairs, field in zip(self._pairs[::-1], self._fields[:0:-1], strict=True):
-            packed = pairs.keys[slots]
-            fields.append(_taken(field.keys, packed & 0xFFFFFFFF))
-            slots = packed >> 32
-        fields.append(_taken(self._fields[0].keys, slots))
-        return KeyColumns(fields[::-1])
+        return self.lazy_keys(slots)()
+
+    def lazy_keys(self, slots: IntArray) -> Callable[[], KeyColumns]:
+        """A function that puts these keys together, in any thread, whatever is added meanwhile."""
+        fields, pairs = [field.keys for field in self._fields], [pairs.keys for pairs in self._pairs]
+        return lambda: _composed(slots, fields, pairs)
 
     def slots(self, keys: KeyColumns) -> IntArray:
         """The slot of each key, new keys getting new slots; int64 (n,)."""
@@ -134,7 +134,14 @@ class KeyIndex:
 
     def take(self, slots: IntArray) -> Any:
         """The keys of some slots (n,), in the same form."""
-        return self._index.take(slots) if isinstance(self._index, CompositeIndex) else _taken(self.keys, slots)
+        return self._index.take(slots) if isinstance(self._index, CompositeIndex) else take_keys(self.keys, slots)
+
+    def lazy_keys_from(self, start: int) -> Callable[[], Any]:
+        """A function that gives these keys later, in any thread, whatever is added meanwhile."""
+        if isinstance(self._index, CompositeIndex):
+            return self._index.lazy_keys(np.arange(start, self.size))
+        keys = self.keys_from(start)
+        return lambda: keys
 
     def slots(self, keys: Any) -> IntArray:
         """The slot of each key, new keys getting new slots; int64 (n,)."""
@@ -219,11 +226,38 @@ def _encoded(keys: pa.Array) -> tuple[list[Any], IntArray]:
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
 
 
-def _taken(keys: Any, slots: IntArray) -> Any:
+def _composed(slots: IntArray, fields: list[Any], pairs: list[IntArray]) -> KeyColumns:
+    """The keys of slots of a composite index: the last index of pairs leads to the last field and the one before."""
+    columns = []
+    for packed, field in zip(pairs[::-1], fields[:0:-1], strict=True):
+        pair = packed[slots]
+        columns.append(take_keys(field, pair & 0xFFFFFFFF))
+        slots = pair >> 32
+    columns.append(take_keys(fields[0], slots))
+    return KeyColumns(columns[::-1])
+
+
+def take_keys(keys: Any, rows: IntArray) -> Any:
+    """Keys at the given places, in the form that they have."""
     if isinstance(keys, np.ndarray):
-        return keys[slots]
+        return keys[rows]
     if isinstance(keys, pa.Array):
-        return keys.take(pa.array(slots))
+        return keys.take(pa.array(rows))
     if isinstance(keys, KeyColumns):
-        return KeyColumns([_taken(field, slots) for field in keys.fields]).to_pylist()
-    return [keys[slot] for slot in slots.tolist()]
+        return KeyColumns([take_keys(field, rows) for field in keys.fields])
+    return [keys[row] for row in rows.tolist()]
+
+
+def concat_keys(parts: Sequence[Any]) -> Any:
+    """All keys of the parts in order; in the form that they have if it is one, else as a list."""
+    parts = [part for part in parts if len(part)] or parts[:1]
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return np.concatenate(parts)
+    if all(isinstance(part, pa.Array) and part.type == first.type for part in parts):
+        return pa.concat_arrays(parts)
+    if all(isinstance(part, KeyColumns) and len(part.fields) == len(first.fields) for part in parts):
+        return KeyColumns([concat_keys(fields) for fields in zip(*(part.fields for part in parts), strict=True)])
+    return [key for part in parts for key in as_list(part)]

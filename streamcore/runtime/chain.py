@@ -129,15 +129,17 @@ class Chain:
                 guard(spec, partial(operator.fire_timers, last))
             guard(spec, operator.finish)
 
-    def capture(self, checkpoint_id: int, *, with_state: bool = True) -> dict[str, OperatorSnapshot]:
-        """The state of all operators, by uid; sinks prepare what they have written. Without `with_state` they do
-        only that."""
+    def capture(
+        self, checkpoint_id: int, *, since: int | None = None, with_state: bool = True
+    ) -> dict[str, OperatorSnapshot]:
+        """The state of all operators, by uid, of columnar state only what changed `since` that checkpoint; sinks
+        prepare what they have written. Without `with_state` they do only that."""
         captured: dict[str, OperatorSnapshot] = {}
         for spec, operator, store in zip(self.vertex.operators, self.operators, self._stores, strict=True):
-            keyed = guard(spec, store.capture) if with_state else {}
+            keyed, tables = guard(spec, partial(store.capture, checkpoint_id, since)) if with_state else ({}, {})
             own = guard(spec, partial(operator.capture, checkpoint_id))
             if not spec.stateless:
-                captured[spec.uid] = OperatorSnapshot(keyed, own)
+                captured[spec.uid] = OperatorSnapshot(keyed, own, tables)
         return captured
 
     def notify_complete(self, checkpoint_id: int) -> None:

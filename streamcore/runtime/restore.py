@@ -5,7 +5,7 @@ from __future__ import annotations
 from streamcore.batch import Batch, Columns
 from streamcore.batch.codec import decode_saved
 from streamcore.checkpoint.log import SubtaskEntry
-from streamcore.checkpoint.snapshot_file import SubtaskSnapshot
+from streamcore.checkpoint.parts import read_part
 from streamcore.checkpoint.storage import Storage
 from streamcore.errors import IncompatibleSnapshotError
 from streamcore.runtime.chain import RestoredOperator
@@ -62,7 +62,7 @@ def read_subtask(restore: Restore, storage: Storage, job: JobSpec, vertex: Verte
     operators: dict[str, RestoredOperator] = {uid: RestoredOperator([]) for uid in uids}
     logged: list[tuple[SubtaskEntry, dict[str, list[tuple[int, bytes]]]]] = []
     for entry in entries:
-        snapshot = SubtaskSnapshot.decode(storage.get(entry.file), allow_pickle=job.settings.allow_pickle)
+        snapshot = read_part(storage, entry, allow_pickle=job.settings.allow_pickle)
         for uid, part in snapshot.operators.items():
             if uid in operators:
                 operators[uid].parts.append((entry.index, entry.parallelism, part))

@@ -19,6 +19,8 @@ class Services:
 
     work_per_turn = 16
     """How much a subtask does before it lets others run: one per batch and one per 1,024 records of it."""
+    copying_turn_s = 0.001
+    """How long captured state is copied at a time before the stream goes on."""
 
     def __init__(self, scratch_directory: str | None = None) -> None:
         self.clock = Clock()

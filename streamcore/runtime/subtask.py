@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from streamcore.batch import Batch
 from streamcore.checkpoint.log import SubtaskEntry, finished_path, state_path
+from streamcore.checkpoint.parts import Increments, write_part
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
 from streamcore.checkpoint.storage import FileRef, Storage
 from streamcore.errors import CheckpointError
@@ -37,6 +39,8 @@ from streamcore.runtime.output import Outputs
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import JobSpec, VertexSpec
 from streamcore.runtime.wakeup import Wakeup
+
+T = TypeVar("T")
 
 FeedbackLog = dict[str, list[tuple[int, bytes]]]
 """Name of a back edge → its logged batches, encoded."""
@@ -86,7 +90,9 @@ class SubtaskTask(ABC):
         self._clock = wiring.services.clock
         self._send = wiring.send
         self._mail: deque[Mail] = deque()
-        self._writes: set[asyncio.Task[None]] = set()
+        self._writes: set[asyncio.Task[Any]] = set()
+        self._increments = Increments()
+        self._copying: tuple[int | None, asyncio.Task[float]] | None = None
         self._last_captured = 0
         self._done_work = 0
         self._started = 0.0
@@ -162,6 +168,7 @@ class SubtaskTask(ABC):
 
     def _commit(self, complete: Complete) -> None:
         self.chain.notify_complete(complete.checkpoint_id)
+        self._increments.complete(complete.checkpoint_id)
         if complete.final:
             self._closed = True
 
@@ -196,11 +203,29 @@ class SubtaskTask(ABC):
         self.outputs.flush()
         await self.outputs.drain()
         started = self._clock.monotonic()
-        captured = self.chain.capture(checkpoint_id)
+        base = self._increments.base
+        captured = self.chain.capture(checkpoint_id, since=base)
         self._last_captured = checkpoint_id
         pause_s = self._clock.monotonic() - started
+        self._copying = base, self._beside(self._copy(captured))
         await self.outputs.send_all(Barrier(checkpoint_id))
         return captured, pause_s
+
+    async def _copy(self, captured: dict[str, OperatorSnapshot]) -> float:
+        """Copies the columnar state that was captured, a little at a time between batches, for which this task runs
+        on the same loop as the subtask's; returns the longest stop in seconds."""
+        longest_s = 0.0
+        for operator in captured.values():
+            for table in operator.tables.values():
+                started = self._clock.monotonic()
+                while not table.done:
+                    table.step()
+                    spent_s = self._clock.monotonic() - started
+                    longest_s = max(longest_s, spent_s)
+                    if spent_s >= self._services.copying_turn_s:
+                        await asyncio.sleep(0)
+                        started = self._clock.monotonic()
+        return longest_s
 
     def _write_snapshot(
         self,
@@ -211,9 +236,15 @@ class SubtaskTask(ABC):
         pause_s: float,
     ) -> None:
         """Writes the subtask's part of a checkpoint beside the stream, then acknowledges it."""
-        task = asyncio.create_task(self._write_and_acknowledge(checkpoint_id, captured, log, alignment_s, pause_s))
+        assert self._copying is not None, "a snapshot is written that was not captured"
+        base, copying = self._copying
+        self._beside(self._write_and_acknowledge(checkpoint_id, captured, log, alignment_s, pause_s, base, copying))
+
+    def _beside(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
+        return task
 
     async def _write_and_acknowledge(
         self,
@@ -222,14 +253,19 @@ class SubtaskTask(ABC):
         log: FeedbackLog,
         alignment_s: float,
         pause_s: float,
+        base: int | None,
+        copying: asyncio.Task[float],
     ) -> None:
         path = state_path(checkpoint_id, *self.id, self.epoch)
+        files = self._increments.files(base)
         try:
-            file = await self._services.in_background(lambda: self._store(path, captured, log))
+            pause_s = max(pause_s, await copying)
+            file, tables = await self._services.in_background(lambda: self._store(path, captured, log, files))
         except Exception as error:  # noqa: BLE001 - whatever it was, this part can't be written
             self._send(Decline(self.epoch, checkpoint_id, self.id, str(error) or type(error).__name__))
             return
-        entry = self._entry(file, finished=False)
+        self._increments.wrote(checkpoint_id, tables)
+        entry = self._entry(file, tables, finished=False)
         self._send(Acknowledge(self.epoch, checkpoint_id, self.id, entry, alignment_s, pause_s))
 
     async def _end(self, *, run_finish: bool) -> None:
@@ -243,24 +279,27 @@ class SubtaskTask(ABC):
         await self.outputs.send_all(END_OF_INPUT)
         if self._writes:
             await asyncio.wait(self._writes)  # an acknowledgement after `Finished` would come too late to count
+        await self._copy(last)
         self._ended = True
         entry = None
         if self.wiring.storage is not None:
             path = finished_path(*self.id, self.epoch)
             try:
-                file = await self._services.in_background(lambda: self._store(path, last, {}))
+                file, tables = await self._services.in_background(lambda: self._store(path, last, {}, []))
             except OSError as error:
                 place = f"{self.wiring.storage.url}/{path}"
                 raise CheckpointError(f"the last state can't be written to {place}: {error.strerror}") from error
-            entry = self._entry(file, finished=True)
+            entry = self._entry(file, tables, finished=True)
         self._send(Finished(self.epoch, self.id, entry))
 
-    def _store(self, path: str, captured: dict[str, OperatorSnapshot], log: FeedbackLog) -> FileRef:
+    def _store(
+        self, path: str, captured: dict[str, OperatorSnapshot], log: FeedbackLog, base: list[FileRef]
+    ) -> tuple[FileRef, list[FileRef]]:
         storage, allow_pickle = self.wiring.storage, self.wiring.job.settings.allow_pickle
         assert storage is not None, "a checkpoint was triggered without storage"
-        return storage.put(path, SubtaskSnapshot(captured, log).encode(allow_pickle=allow_pickle))
+        return write_part(storage, path, SubtaskSnapshot(captured, log), base, allow_pickle=allow_pickle)
 
-    def _entry(self, file: FileRef, *, finished: bool) -> SubtaskEntry:
+    def _entry(self, file: FileRef, tables: list[FileRef], *, finished: bool) -> SubtaskEntry:
         vertex = self.wiring.vertex
         uids = [spec.uid for spec in vertex.saved_operators]
-        return SubtaskEntry(vertex.id, self.wiring.index, vertex.parallelism, uids, finished, file)
+        return SubtaskEntry(vertex.id, self.wiring.index, vertex.parallelism, uids, finished, file, tables)

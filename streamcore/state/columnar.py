@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 
 from streamcore.batch import Array
+from streamcore.kernels.compile import kernel
 from streamcore.kernels.key_columns import KeyColumns, as_list
-from streamcore.kernels.key_index import KeyIndex
+from streamcore.kernels.key_index import KeyIndex, take_keys
 from streamcore.state.descriptors import ColumnarState
-from streamcore.state.key_groups import IntArray, groups_of
+from streamcore.state.key_groups import DEFAULT_MAX_PARALLELISM, IntArray, groups_of
+from streamcore.state.table_capture import Arrays, TableCapture
+
+_CAPTURES_REMEMBERED = 16
 
 
 class ColumnarTable:
@@ -18,12 +22,22 @@ class ColumnarTable:
 
     `table.slots(keys)` gives each record its row; `table["field"]` is the field's array over all rows,
     to be read and written in place (by a kernel, say). Fetch it after `slots`: growing replaces it.
+
+    Snapshots are taken while the stream goes on, so the table must know which rows are about to change: write only to
+    rows that you asked `slots` for since the call of your function began, or tell with `touch`.
     """
 
-    def __init__(self, descriptor: ColumnarState) -> None:
+    def __init__(self, descriptor: ColumnarState, max_parallelism: int = DEFAULT_MAX_PARALLELISM) -> None:
         self.descriptor = descriptor
+        self._max_parallelism = max_parallelism
         self._index = KeyIndex()
-        self._arrays = {f.name: _zeros(f, 64) for f in descriptor.schema.fields}
+        self._arrays: Arrays = {f.name: _zeros(f, 64) for f in descriptor.schema.fields}
+        self._groups = np.empty(64, np.int32)  # the key group of each row
+        # a generation is the time between two captures; before the first there is nothing to keep track of
+        self._generation = 0
+        self._touched = np.zeros(0, np.int32)  # the generation in which each row was touched last
+        self._captures: dict[int, tuple[int, int]] = {}  # checkpoint → generation that it ended, rows
+        self._running: TableCapture | None = None
 
     def __len__(self) -> int:
         return self._index.size
@@ -54,40 +68,71 @@ class ColumnarTable:
         slots = self._index.slots(keys)
         if self._index.size > before:
             self._extend(before)
+        self.touch(slots)
         return slots
 
-    def _extend(self, before: int) -> None:
-        size = len(self)
-        for field in self.descriptor.schema.fields:
-            array = self._arrays[field.name]
-            if size > len(array):
-                bigger = _zeros(field, max(size, 2 * len(array)))
-                bigger[:before] = array[:before]
-                self._arrays[field.name] = bigger
-        if self.descriptor.initial is not None:
-            for name, values in self.descriptor.initial(_public(self._index.keys_from(before))).items():
-                self._arrays[name][before:size] = values
+    def touch(self, slots: IntArray) -> None:
+        """Tells that these rows (n,) are about to change; `slots` does so for the rows that it returns."""
+        if self._generation == 0:
+            return
+        running = self._running
+        if running is None:
+            _touch(slots, self._touched, self._generation)
+            return
+        first = _touch_first(slots, self._touched, self._generation, running.next_row, running.size)
+        if len(first):
+            running.keep(first)
 
-    def capture(self, max_parallelism: int) -> dict[str, Any]:
-        """A copy of the rows, in order of key group."""
-        keys = self.keys
-        groups = groups_of(keys, max_parallelism)
-        order = np.argsort(groups, kind="stable")
-        return {
-            "kind": "columnar",
-            "groups": groups[order],
-            "keys": keys[order] if isinstance(keys, np.ndarray) else [keys[i] for i in order.tolist()],
-            "columns": {name: array[: len(self)][order] for name, array in self._arrays.items()},
-        }
+    def capture(self, checkpoint_id: int, since: int | None = None) -> TableCapture:
+        """Captures the rows as they are now; the copying is left to the capture's `step`.
+
+        Args:
+            checkpoint_id: what to call this capture when a later one builds on it.
+            since: leaves out what has not changed since this capture; None: captures everything. Everything is
+                captured too when more than half has changed, or that capture is not remembered any more.
+        """
+        if self._running is not None:
+            self._running.finish()
+        size, rows, first = len(self), None, 0
+        base = self._captures.get(since) if since is not None else None
+        if base is not None:
+            changed = np.flatnonzero(self._touched[:size] > base[0])
+            if 2 * len(changed) <= size:
+                rows, first = changed, base[1]
+        running = TableCapture(
+            lambda: self._arrays, size, rows, first, self._index.lazy_keys_from(first), self._groups[first:size]
+        )
+        self._running = None if running.done else running
+        self._captures[checkpoint_id] = self._generation, size
+        if len(self._captures) > _CAPTURES_REMEMBERED:
+            del self._captures[next(iter(self._captures))]
+        if self._generation == 0:
+            self._touched = np.zeros(len(self._groups), np.int32)
+        self._generation += 1
+        return running
 
     def restore(self, saved: dict[str, Any], groups: range) -> None:
         """Adds the rows of `saved` that belong to this subtask's key groups."""
-        low, high = np.searchsorted(saved["groups"], [groups.start, groups.stop])
-        if low == high:
+        own = np.flatnonzero((saved["groups"] >= groups.start) & (saved["groups"] < groups.stop))
+        if len(own) == 0:
             return
-        slots = self.slots(saved["keys"][low:high])
+        slots = self.slots(take_keys(saved["keys"], own))
         for name, values in saved["columns"].items():
-            self._arrays[name][slots] = values[low:high]
+            self._arrays[name][slots] = values[own]
+
+    def _extend(self, before: int) -> None:
+        size = len(self)
+        if size > len(self._groups):
+            capacity = max(size, 2 * len(self._groups))
+            self._arrays = {name: _longer(array, before, capacity) for name, array in self._arrays.items()}
+            self._groups = _longer(self._groups, before, capacity)
+            if self._generation:
+                self._touched = _longer(self._touched, before, capacity)
+        keys = self._index.keys_from(before)
+        self._groups[before:size] = groups_of(keys, self._max_parallelism)
+        if self.descriptor.initial is not None:
+            for name, values in self.descriptor.initial(_public(keys)).items():
+                self._arrays[name][before:size] = values
 
 
 def _public(keys: Any) -> Any:
@@ -97,3 +142,30 @@ def _public(keys: Any) -> Any:
 
 def _zeros(field: Any, capacity: int) -> np.ndarray[Any, Any]:
     return np.zeros((capacity, field.width) if field.width else capacity, field.dtype)
+
+
+def _longer(array: np.ndarray[Any, Any], used: int, capacity: int) -> np.ndarray[Any, Any]:
+    longer = np.zeros((capacity, *array.shape[1:]), array.dtype)
+    longer[:used] = array[:used]
+    return longer
+
+
+@kernel
+def _touch(slots: Any, touched: Any, generation: Any) -> None:
+    for i in range(len(slots)):
+        touched[slots[i]] = generation
+
+
+@kernel
+def _touch_first(slots: Any, touched: Any, generation: Any, start: Any, stop: Any) -> Any:
+    """Touches the rows; those from `start` to `stop` that had not been touched in this generation, each once."""
+    out = np.empty(len(slots), np.int64)
+    n = 0
+    for i in range(len(slots)):
+        slot = slots[i]
+        if touched[slot] != generation:
+            touched[slot] = generation
+            if start <= slot < stop:
+                out[n] = slot
+                n += 1
+    return out[:n]

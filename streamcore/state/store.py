@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, TypeVar, overload
 
-import numpy as np
-
 from streamcore.batch import Columns, concat_columns
 from streamcore.batch.codec import decode_saved, encode_saved
 from streamcore.errors import IncompatibleSnapshotError, TopologyError
@@ -22,6 +20,7 @@ from streamcore.state.heap import (
     restore_table,
 )
 from streamcore.state.key_groups import groups_of
+from streamcore.state.table_capture import TableCapture
 from streamcore.state.timers import TimerQueue
 
 T = TypeVar("T")
@@ -71,7 +70,7 @@ class KeyedStore:
         """
         self._refuse_taken(descriptor.name)
         if isinstance(descriptor, ColumnarState):
-            columnar = self._columnar[descriptor.name] = ColumnarTable(descriptor)
+            columnar = self._columnar[descriptor.name] = ColumnarTable(descriptor, self._max_parallelism)
             for saved in self._saved_as(descriptor.name, "columnar"):
                 columnar.restore(saved, self._groups)
             return columnar
@@ -122,17 +121,23 @@ class KeyedStore:
                 hint="restore with the code that wrote the snapshot, or start without --restore",
             )
 
-    def capture(self) -> Saved:
-        """Everything, as it is now, in a form that later changes don't touch."""
+    def capture(self, checkpoint_id: int, since: int | None = None) -> tuple[Saved, dict[str, TableCapture]]:
+        """Everything as it is now: what later changes don't touch, and the columnar state by name, which is to be
+        copied step by step.
+
+        Args:
+            checkpoint_id: what to call it when a later capture builds on it.
+            since: the checkpoint after which the changes of columnar state are enough; None: all of it.
+        """
         states: dict[str, Any] = {}
         for name, (kind, table) in self._heap.items():
             states[name] = capture_table(table, kind, self._max_parallelism, allow_pickle=self._allow_pickle)
-        for name, columnar in self._columnar.items():
-            states[name] = columnar.capture(self._max_parallelism)
         for name, descriptor in self._tables.items():
             form, rows = encode_saved(descriptor.capture(), allow_pickle=False)
             states[name] = {"kind": "table", "key": descriptor.key, "form": int(form), "rows": rows}
-        return {"states": states, "timers": self.timers.capture(self._max_parallelism, allow_pickle=self._allow_pickle)}
+        timers = self.timers.capture(self._max_parallelism, allow_pickle=self._allow_pickle)
+        captures = {name: table.capture(checkpoint_id, since) for name, table in self._columnar.items()}
+        return {"states": states, "timers": timers}, captures
 
     def _refuse_taken(self, name: str) -> None:
         if name in self._heap or name in self._columnar or name in self._tables:
@@ -160,9 +165,8 @@ def entries(saved: Saved, *, allow_pickle: bool = False) -> dict[str, dict[Any, 
     for name, state in saved["states"].items():
         table: dict[Any, Any] = {}
         if state["kind"] == "columnar":
-            keys = state["keys"].tolist() if isinstance(state["keys"], np.ndarray) else state["keys"]
             columns = {field: values.tolist() for field, values in state["columns"].items()}
-            for i, key in enumerate(keys):
+            for i, key in enumerate(as_list(state["keys"])):
                 table[key] = {field: values[i] for field, values in columns.items()}
         elif state["kind"] == "table":
             rows = decode_saved(state["form"], state["rows"], allow_pickle=False)

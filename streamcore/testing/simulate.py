@@ -91,6 +91,7 @@ class SimulatedServices(Services):
     """Time, chance, storage and background work under the simulation's seed."""
 
     work_per_turn = 1
+    copying_turn_s = 0.0
 
     def __init__(self, chance: random.Random, storage: Storage) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from process_harness import counted
 
 from streamcore.checkpoint.inspect import read_state
 from streamcore.checkpoint.log import CheckpointLog
-from streamcore.checkpoint.snapshot_file import SubtaskSnapshot
+from streamcore.checkpoint.parts import read_part
 from streamcore.checkpoint.storage import open_storage
 
 RECORDS = 2000
@@ -25,7 +25,7 @@ def stop(runs, function, parallelism, **settings):
 def snapshot(runs):
     storage = open_storage(str(runs.checkpoints))
     manifest = CheckpointLog(storage).latest()
-    parts = [SubtaskSnapshot.decode(storage.get(entry.file), allow_pickle=False) for entry in manifest.subtasks]
+    parts = [read_part(storage, entry, allow_pickle=False) for entry in manifest.subtasks]
     return storage, manifest, parts
 
 

@@ -98,27 +98,6 @@ def test_an_empty_batch_first_and_keys_later():
     assert table.slots(np.array([7])).tolist() == [0]
 
 
-def test_a_capture_is_not_touched_by_what_comes_after():
-    table = ColumnarTable(ColumnarState("s", SUMS))
-    slots = table.slots(np.array([1, 2]))
-    table["total"][slots] = 5.0
-    captured = table.capture(8)
-    slots = table.slots(np.array([1, 2, 3]))
-    table["total"][slots] = 9.0
-    assert sorted(zip(captured["keys"].tolist(), captured["columns"]["total"].tolist(), strict=True)) == [
-        (1, 5.0),
-        (2, 5.0),
-    ]
-
-
-def test_the_captured_groups_ascend():
-    table = ColumnarTable(ColumnarState("s", SUMS))
-    table.slots(np.arange(100))
-    groups = table.capture(16)["groups"]
-    assert (np.diff(groups) >= 0).all()
-    assert set(groups.tolist()) <= set(range(16))
-
-
 @pytest.mark.parametrize("wrong", [str, float | None])
 def test_only_fields_of_fixed_width_are_taken(wrong):
     with pytest.raises(TopologyError, match=r"columnar state 's': field name: \w+\?? is not of fixed width"):

@@ -134,9 +134,9 @@ def test_a_value_without_plain_form_names_its_type_unless_pickle_is_allowed():
     store = make_store()
     store.declare(ValueState("x", None)).set(Local())
     with pytest.raises(StateCodecError, match="Local has no safe saved form"):
-        store.capture()
+        store.capture(1)
     import collections
 
     store = make_store(allow_pickle=True)
     store.declare(ValueState("x", None)).set(collections.OrderedDict(a=1))
-    assert store.capture()["states"]["x"]["kind"] == "value"
+    assert store.capture(1)[0]["states"]["x"]["kind"] == "value"

@@ -1,0 +1,84 @@
+"""One subtask's part of a checkpoint, written and read: a state file, and a chain of table files for columnar state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from streamcore.checkpoint.log import SubtaskEntry, tables_path
+from streamcore.checkpoint.snapshot_file import SubtaskSnapshot
+from streamcore.checkpoint.storage import FileRef, Storage
+from streamcore.checkpoint.table_file import assemble, decode_tables, encode_tables
+
+_LONGEST_CHAIN = 32
+
+
+def write_part(
+    storage: Storage, path: str, snapshot: SubtaskSnapshot, base: Sequence[FileRef], *, allow_pickle: bool
+) -> tuple[FileRef, list[FileRef]]:
+    """Writes a part whose tables have all been copied; blocking.
+
+    Args:
+        path: of the state file.
+        base: the table files of the checkpoint since which the tables were captured.
+
+    Returns:
+        The state file and the chain of table files.
+
+    Raises:
+        StateCodecError: something in it has no plain form.
+    """
+    captures = {(uid, name): table for uid, op in snapshot.operators.items() for name, table in op.tables.items()}
+    tables = list(base)
+    if captures and not (base and all(capture.is_empty for capture in captures.values())):
+        saved = {name: capture.saved() for name, capture in captures.items()}
+        own = storage.put_parts(tables_path(path), encode_tables(saved, allow_pickle=allow_pickle))
+        is_whole = all(table.is_whole for table in saved.values())
+        tables = [own] if is_whole else [*base, own]
+    return storage.put(path, snapshot.encode(allow_pickle=allow_pickle)), tables
+
+
+def read_part(storage: Storage, entry: SubtaskEntry, *, allow_pickle: bool) -> SubtaskSnapshot:
+    """Reads a part; the columnar state is among each operator's keyed state; blocking.
+
+    Raises:
+        DamagedCheckpointError: a file is missing or damaged.
+        CheckpointError: it was written by a newer version.
+        StateCodecError: a value is of a class that isn't loaded, or pickled although that is not allowed.
+    """
+    snapshot = SubtaskSnapshot.decode(storage.get(entry.file), allow_pickle=allow_pickle)
+    chain = [decode_tables(storage.get(file), allow_pickle=allow_pickle) for file in entry.tables]
+    for (uid, name), table in assemble(chain).items():
+        snapshot.operators[uid].keyed["states"][name] = table
+    return snapshot
+
+
+class Increments:
+    """Which checkpoint the next one of a subtask may build on: the newest that is known to be complete, so that
+    neither an aborted one nor a deleted one is ever built on; and none when its chain has become so long that writing
+    everything is cheaper for who restores it."""
+
+    def __init__(self) -> None:
+        self._written: dict[int, list[FileRef]] = {}
+        self._complete: int | None = None
+
+    @property
+    def base(self) -> int | None:
+        """The checkpoint to build on; None: write everything."""
+        if self._complete is None or not (files := self._written[self._complete]):
+            return None
+        sizes = [file.size_bytes for file in files]
+        return self._complete if len(sizes) < _LONGEST_CHAIN and sum(sizes[1:]) <= sizes[0] else None
+
+    def files(self, base: int | None) -> list[FileRef]:
+        """The table files of a checkpoint that is built on."""
+        return self._written[base] if base is not None else []
+
+    def wrote(self, checkpoint_id: int, files: list[FileRef]) -> None:
+        """The subtask's part of a checkpoint has been written."""
+        self._written[checkpoint_id] = files
+
+    def complete(self, checkpoint_id: int) -> None:
+        """A checkpoint is complete."""
+        if checkpoint_id in self._written:
+            self._complete = checkpoint_id
+            self._written = {number: files for number, files in self._written.items() if number >= checkpoint_id}
