@@ -211,6 +211,10 @@ class CheckpointLog:
         Raises:
             FencedError: another run has added one.
         """
+        own, kept = directory_of(entry.checkpoint_id), self._needed()
+        foreign = {file.path for part in entry.subtasks for file in part.tables if not file.path.startswith(own)}
+        gone = sorted(path for path in foreign - kept if not path.startswith(_FINISHED))
+        assert not gone, f"checkpoint {entry.checkpoint_id} builds on {gone[0]}, which no kept checkpoint has"
         number = max([*self._entries, *self._damaged], default=0) + 1
         content = msgspec.json.format(msgspec.json.encode(entry.signed()), indent=1)
         if not self.storage.create(f"log/{number:08d}.json", content):
@@ -237,12 +241,6 @@ class CheckpointLog:
             match = _FINISHED_FILE.fullmatch(name)
             if match and int(match[1]) < epoch and f"{_FINISHED}/{name}" not in needed:
                 self.storage.delete(f"{_FINISHED}/{name}")
-
-    def missing_base(self, checkpoint_id: int, part: SubtaskEntry) -> str | None:
-        """A file of an earlier checkpoint that a part of this one builds on although no checkpoint in the log has it
-        (any more), so that it may be deleted at any time; None when there is no such file."""
-        needed, own = self._needed(), f"{directory_of(checkpoint_id)}/"
-        return next((f.path for f in part.tables if not f.path.startswith(own) and f.path not in needed), None)
 
     def _needed(self) -> set[str]:
         return {path for entry in self._entries.values() for path in entry.paths}

@@ -99,13 +99,6 @@ class Checkpoints:
         self._alignment_s = self._pause_s = 0.0
         return checkpoint_id
 
-    def refusal(self, ack: Acknowledge) -> str | None:
-        """Why a part can't be used: it builds on a checkpoint that was deleted before the subtask had heard of the
-        next one."""
-        if ack.checkpoint_id != self.pending or (path := self._log.missing_base(self.pending, ack.entry)) is None:
-            return None
-        return f"subtask {ack.subtask} builds on {path}, which is no longer kept"
-
     def acknowledge(self, ack: Acknowledge) -> bool:
         """A subtask's part is written; true if the pending checkpoint is complete now."""
         if ack.checkpoint_id == self.pending:

@@ -259,10 +259,7 @@ class Coordinator:
             case _Tick():
                 await self._on_tick(event)
             case Acknowledge() if self._checkpoints is not None:
-                refusal = self._checkpoints.refusal(event)
-                if refusal is not None:
-                    self._abort_checkpoint(event.checkpoint_id, refusal)
-                elif self._checkpoints.acknowledge(event):
+                if self._checkpoints.acknowledge(event):
                     await self._complete_checkpoint()
             case Decline():
                 self._abort_checkpoint(event.checkpoint_id, event.reason)
