@@ -53,8 +53,8 @@ def read_part(storage: Storage, entry: SubtaskEntry, *, allow_pickle: bool) -> S
 
 
 class Increments:
-    """Which checkpoint the next one of a subtask may build on: the newest that it knows to be complete, never an aborted
-    one; and none when its chain has become so long that writing everything is cheaper for who restores it.
+    """Which checkpoint the next one of a subtask may build on: the newest that it knows to be complete, so never an
+    aborted one; and none when its chain has become so long that writing everything is cheaper for who restores it.
 
     Checkpoints that have completed since without its knowing may have led to that one's deletion, but not to that of
     the files it needs: they built on it too, or on nothing because too much had changed, and then that is so now.
