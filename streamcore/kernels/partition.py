@@ -54,16 +54,3 @@ def assign_targets(hashes: Any, max_parallelism: Any, parallelism: Any) -> Any:
         for i in range(len(hashes)):
             out[i] = by_group[hashes[i] % np.uint64(max_parallelism)]
     return out
-
-
-@kernel
-def assign_groups(hashes: Any, max_parallelism: Any) -> Any:
-    """The key group of each key hash: hash % max_parallelism; int64 (n,)."""
-    out = np.empty(len(hashes), np.int64)
-    if max_parallelism & (max_parallelism - 1) == 0:
-        for i in range(len(hashes)):
-            out[i] = np.int64(hashes[i] & np.uint64(max_parallelism - 1))
-    else:
-        for i in range(len(hashes)):
-            out[i] = np.int64(hashes[i] % np.uint64(max_parallelism))
-    return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ class ColumnarTable:
         self._touched = np.zeros(0, np.int32)  # the generation in which each row was touched last
         self._captures: dict[int, tuple[int, int]] = {}  # checkpoint → generation that it ended, rows
         self._running: TableCapture | None = None
+        _compile()
 
     def __len__(self) -> int:
         return self._index.size
@@ -169,3 +171,11 @@ def _touch_first(slots: Any, touched: Any, generation: Any, start: Any, stop: An
                 out[n] = slot
                 n += 1
     return out[:n]
+
+
+@cache
+def _compile() -> None:
+    """Before the first record: while a snapshot is taken, compiling would stop the stream."""
+    nothing, touched = np.empty(0, np.int64), np.empty(0, np.int32)
+    _touch(nothing, touched, 0)
+    _touch_first(nothing, touched, 0, 0, 0)

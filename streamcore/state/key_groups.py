@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from streamcore.kernels.hashing import hash_keys
-from streamcore.kernels.partition import assign_groups, assign_targets, group_rows
+from streamcore.kernels.partition import assign_targets, group_rows
 
 DEFAULT_MAX_PARALLELISM = 128
 LIMIT_MAX_PARALLELISM = 32768
@@ -26,8 +26,10 @@ def default_max_parallelism(parallelism: int) -> int:
 
 def groups_of(keys: Any, max_parallelism: int) -> IntArray:
     """The key group of each key (a list, NumPy or Arrow array); int64 (n,)."""
-    groups: IntArray = assign_groups(hash_keys(keys), max_parallelism)
-    return groups
+    hashes = hash_keys(keys)
+    if max_parallelism & (max_parallelism - 1) == 0:  # a division costs ten times as much
+        return (hashes & np.uint64(max_parallelism - 1)).astype(np.int64)
+    return (hashes % np.uint64(max_parallelism)).astype(np.int64)
 
 
 def subtasks_of(

@@ -205,8 +205,8 @@ def test_a_damaged_log_does_not_keep_a_job_from_starting_afresh(place):
 def test_a_snapshot_of_a_newer_format(place):
     file = entry_files(place)[-1]
     entry = msgspec.json.decode(file.read_bytes())
-    file.write_bytes(msgspec.json.encode({**entry, "format": 2}))
-    refused(restore(place, "latest"), file, "format 2", hint="the version that wrote it")
+    file.write_bytes(msgspec.json.encode({**entry, "format": 3}))
+    refused(restore(place, "latest"), file, "format 3", hint="the version that wrote it")
 
 
 def test_a_snapshot_of_other_operators(place):
