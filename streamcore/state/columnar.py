@@ -39,6 +39,7 @@ class ColumnarTable:
         self._touched = np.zeros(0, np.int32)  # the generation in which each row was touched last
         self._captures: dict[int, tuple[int, int]] = {}  # checkpoint → generation that it ended, rows
         self._running: TableCapture | None = None
+        self._running_since = -1  # it captures the rows that were touched after this generation
         _compile()
 
     def __len__(self) -> int:
@@ -81,7 +82,9 @@ class ColumnarTable:
         if running is None:
             _touch(slots, self._touched, self._generation)
             return
-        first = _touch_first(slots, self._touched, self._generation, running.next_row, running.size)
+        first = _touch_first(
+            slots, self._touched, self._generation, self._running_since, running.next_row, running.size
+        )
         if len(first):
             running.keep(first)
 
@@ -95,12 +98,12 @@ class ColumnarTable:
         """
         if self._running is not None:
             self._running.finish()
-        size, rows, first = len(self), None, 0
+        size, rows, first, self._running_since = len(self), None, 0, -1
         base = self._captures.get(since) if since is not None else None
         if base is not None:
             changed = np.flatnonzero(self._touched[:size] > base[0])
             if 2 * len(changed) <= size:
-                rows, first = changed, base[1]
+                rows, first, self._running_since = changed, base[1], base[0]
         running = TableCapture(
             lambda: self._arrays, size, rows, first, self._index.lazy_keys_from(first), self._groups[first:size]
         )
@@ -159,15 +162,17 @@ def _touch(slots: Any, touched: Any, generation: Any) -> None:
 
 
 @kernel
-def _touch_first(slots: Any, touched: Any, generation: Any, start: Any, stop: Any) -> Any:
-    """Touches the rows; those from `start` to `stop` that had not been touched in this generation, each once."""
+def _touch_first(slots: Any, touched: Any, generation: Any, since: Any, start: Any, stop: Any) -> Any:
+    """Touches the rows. Returns those from `start` to `stop` that were touched after the generation `since` but not yet
+    in this one, each once."""
     out = np.empty(len(slots), np.int64)
     n = 0
     for i in range(len(slots)):
         slot = slots[i]
-        if touched[slot] != generation:
+        before = touched[slot]
+        if before != generation:
             touched[slot] = generation
-            if start <= slot < stop:
+            if before > since and start <= slot < stop:
                 out[n] = slot
                 n += 1
     return out[:n]
@@ -178,4 +183,4 @@ def _compile() -> None:
     """Before the first record: while a snapshot is taken, compiling would stop the stream."""
     nothing, touched = np.empty(0, np.int64), np.empty(0, np.int32)
     _touch(nothing, touched, 0)
-    _touch_first(nothing, touched, 0, 0, 0)
+    _touch_first(nothing, touched, 0, 0, 0, 0)

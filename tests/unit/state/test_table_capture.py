@@ -127,6 +127,19 @@ def test_an_increment_has_the_rows_that_changed_and_no_others():
     assert not second.is_empty
 
 
+def test_rows_that_an_increment_leaves_out_change_while_it_is_copied():
+    table = make_table()
+    write(table, np.arange(1000), 1.0)
+    table.capture(1).finish()
+    write(table, np.arange(0, 1000, 5), 2.0)
+    capture = table.capture(2, since=1)
+    write(table, np.arange(1000), 4.0)
+    capture.finish()
+    saved = capture.saved()
+    assert saved.rows.tolist() == list(range(0, 1000, 5))
+    assert set(saved.columns["total"].tolist()) == {3.0}
+
+
 def test_reading_rows_counts_as_changing_them_and_telling_does_too():
     table = make_table()
     slots = table.slots(np.arange(100))
