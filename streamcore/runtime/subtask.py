@@ -265,6 +265,9 @@ class SubtaskTask(ABC):
             self._send(Decline(self.epoch, checkpoint_id, self.id, str(error) or type(error).__name__))
             return
         self._increments.wrote(checkpoint_id, tables)
+        for operator in captured.values():
+            for table in operator.tables.values():
+                table.release()
         entry = self._entry(file, tables, finished=False)
         self._send(Acknowledge(self.epoch, checkpoint_id, self.id, entry, alignment_s, pause_s))
 

@@ -39,6 +39,7 @@ class ColumnarTable:
         self._touched = np.zeros(0, np.int32)  # the generation in which each row was touched last
         self._captures: dict[int, tuple[int, int]] = {}  # checkpoint → generation that it ended, rows
         self._running: TableCapture | None = None
+        self._spare: Arrays = {}
         self._running_since = -1  # it captures the rows that were touched after this generation
         _compile()
 
@@ -104,9 +105,9 @@ class ColumnarTable:
             changed = np.flatnonzero(self._touched[:size] > base[0])
             if 2 * len(changed) <= size:
                 rows, first, self._running_since = changed, base[1], base[0]
-        running = TableCapture(
-            lambda: self._arrays, size, rows, first, self._index.lazy_keys_from(first), self._groups[first:size]
-        )
+        keys, groups = self._index.lazy_keys_from(first), self._groups[first:size]
+        spare, self._spare = self._spare, {}
+        running = TableCapture(lambda: self._arrays, size, rows, first, keys, groups, spare, self._take_back)
         self._running = None if running.done else running
         self._captures[checkpoint_id] = self._generation, size
         if len(self._captures) > _CAPTURES_REMEMBERED:
@@ -124,6 +125,10 @@ class ColumnarTable:
         slots = self.slots(take_keys(saved["keys"], own))
         for name, values in saved["columns"].items():
             self._arrays[name][slots] = values[own]
+
+    def _take_back(self, memory: Arrays) -> None:
+        if not self._spare:
+            self._spare = memory
 
     def _extend(self, before: int) -> None:
         size = len(self)

@@ -47,8 +47,8 @@ class SavedTable:
 
 
 class TableCapture:
-    """The state of one table as of one moment. `step` and `keep` belong to the subtask's task, `saved` to any thread
-    once the capture is done.
+    """The state of one table as of one moment. All but `saved` belongs to the subtask's task; `saved` may be
+    called in any thread once the capture is done.
 
     Args:
         arrays: gives the table's arrays as they are now.
@@ -57,6 +57,9 @@ class TableCapture:
         first: the first row whose key is saved.
         keys: gives the keys from `first` to `size`; may be called in another thread.
         groups: the key groups of the same rows, which nothing writes to any more.
+        spare: memory to copy into, of an earlier capture; where it is too short, new memory is taken, which costs
+            several times as much time.
+        give_back: takes the memory when the capture has been written.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class TableCapture:
         first: int,
         keys: Callable[[], Any],
         groups: np.ndarray[Any, np.dtype[np.int32]],
+        spare: Arrays,
+        give_back: Callable[[Arrays], None],
     ) -> None:
         self._arrays = arrays
         self._size = size
@@ -76,7 +81,12 @@ class TableCapture:
         self._groups = groups
         self._count = size if rows is None else len(rows)
         self._copied = 0
-        self._columns = {name: np.empty((self._count, *a.shape[1:]), a.dtype) for name, a in arrays().items()}
+        self._give_back = give_back
+        self._memory = {
+            name: spare[name] if name in spare and len(spare[name]) >= self._count else _empty_like(array, self._count)
+            for name, array in arrays().items()
+        }
+        self._columns = {name: memory[: self._count] for name, memory in self._memory.items()}
         self._kept: list[tuple[IntArray, Arrays]] = []
 
     @property
@@ -124,6 +134,10 @@ class TableCapture:
         """Sets rows aside that are about to change; each at most once, and only ones that have not been copied."""
         self._kept.append((rows, {name: array[rows] for name, array in self._arrays().items()}))
 
+    def release(self) -> None:
+        """Tells that what `saved` returned is not needed any more: its memory is used again."""
+        self._give_back(self._memory)
+
     def saved(self) -> SavedTable:
         """The rows as they were at the moment of the capture."""
         assert self.done, "a capture was used before all of it was copied"
@@ -133,3 +147,7 @@ class TableCapture:
                 self._columns[name][places] = values
         self._kept = []
         return SavedTable(self._size, self._rows, self._first, self._keys(), self._groups, self._columns)
+
+
+def _empty_like(array: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
+    return np.empty((count, *array.shape[1:]), array.dtype)

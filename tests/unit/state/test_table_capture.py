@@ -3,6 +3,8 @@ has changed since another capture is no more and no less than that."""
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -97,7 +99,11 @@ def test_any_interleaving_of_writes_growth_steps_and_captures(form, actions):
                 saved = capture.saved()
                 chains[number_] = [saved] if saved.is_whole else [*chains[since], saved]
                 assert rows_in(through_files(chains[number_])) == expected
+                chains[number_][-1] = copy.deepcopy(saved)
                 complete = number_
+                if number % 2:
+                    capture.release()
+                    taken.remove(taken[-1])
     for capture, _, since, expected in taken:
         capture.finish()
         saved = capture.saved()
@@ -162,6 +168,25 @@ def test_everything_is_captured_when_most_has_changed_or_the_base_is_not_remembe
     for number in range(5, 30):
         table.capture(number, since=3)
     assert table.capture(30, since=3).is_whole
+
+
+def test_the_memory_of_a_capture_that_was_written_is_used_again():
+    table = make_table()
+    write(table, np.arange(10_000), 1.0)
+    first, second = table.capture(1), table.capture(2)
+    memory = [capture.saved().columns["total"] for capture in (first, finished(second))]
+    assert not np.shares_memory(*memory)
+    first.release()
+    third = finished(table.capture(3)).saved().columns["total"]
+    assert np.shares_memory(third, memory[0])
+    assert third.tolist() == [1.0] * 10_000
+    fourth = finished(table.capture(4)).saved().columns["total"]
+    assert not any(np.shares_memory(fourth, other) for other in (third, memory[1]))
+
+
+def finished(capture):
+    capture.finish()
+    return capture
 
 
 def test_a_capture_that_begins_ends_the_one_before():
