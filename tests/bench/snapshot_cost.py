@@ -1,6 +1,6 @@
 """What checkpoints cost: 1 M keys x 8 float64 in columnar state, 20 M updates, a checkpoint every second or none.
 
-    python -m tests.bench.snapshot_cost [--runs 3] [--records 20000000]
+    python -m tests.bench.run --only "snapshot cost"
 
 One worker, in this process. Rates are of the stream, from its first batch to its last; the stream's stops are seen from
 inside of it: the longest time between the end of one batch and the beginning of the next.
@@ -8,13 +8,12 @@ inside of it: the longest time between the end of one batch and the beginning of
 
 from __future__ import annotations
 
-import argparse
 import logging
-import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import numpy as np
 
 from streamcore import BatchFunction, Checkpointing, ColumnarState, Columns, Context, Schema, StreamEnvironment
 from streamcore.connectors.generator_source import GeneratorSource
+from tests.bench.workloads import Measured
 
 KEYS = 1_000_000
 FIELDS = tuple(f"f{i}" for i in range(8))
@@ -148,60 +148,36 @@ def run_once(
     return run, np.array_equal(sums, expected)
 
 
-def rows(runs: int = 3, records: int = 20_000_000) -> list[dict[str, Any]]:
-    """The workload's rows for build/bench.json; medians of `runs`, with and without checkpoints by turns."""
-    run_once(2_000_000, 0.2)  # compiles
-    plain, with_checkpoints = [], []
-    for _ in range(runs):
-        plain.append(run_once(records, None))
-        with_checkpoints.append(run_once(records, 1.0))
-    quiet, _ = few = run_once(records, 0.3, hot_after=records // 4)
-    rate, rate_with = _rate(plain), _rate(with_checkpoints)
-    pause_s = max((p for run, _ in with_checkpoints for p in run.pauses_s), default=0.0)
-    gaps = [max(run.longest_gap_s for run, _ in group) * 1e3 for group in (plain, with_checkpoints)]
-    count = sum(len(run.pauses_s) for run, _ in with_checkpoints) / runs
-    cpu = [statistics.median(run.cpu_s for run, _ in group) for group in (plain, with_checkpoints)]
-    sizes = [size / 1e6 for size in quiet.written_bytes if size]  # the last ones, of a job at its end, write nothing
-    note = (
-        f"the stream's thread used {cpu[1]:.2f} s, without checkpoints {cpu[0]:.2f} s; "
-        f"{count:.1f} checkpoints a run, longest stop {pause_s * 1e3:.1f} ms, longest gap between batches "
-        f"{gaps[1]:.0f} ms (without checkpoints {gaps[0]:.0f} ms); with 1 % of the keys changing: "
-        f"{min(sizes):.2f} MB of {max(sizes):.0f} MB a checkpoint"
+def with_and_without(records: int) -> Measured:
+    """One run with a checkpoint every second, and one without, which is the limit."""
+    plain, right = run_once(records, None)
+    saved, right_with = run_once(records, 1.0)
+    return Measured(
+        records,
+        saved.seconds,
+        plain.seconds,
+        right and right_with,
+        f"{len(saved.pauses_s)} checkpoints",
+        {
+            "longest_stop_ms": max(saved.pauses_s, default=0.0) * 1e3,
+            "longest_gap_ms": saved.longest_gap_s * 1e3,
+            "longest_gap_without_ms": plain.longest_gap_s * 1e3,
+            "stream_cpu_s": saved.cpu_s,
+            "stream_cpu_without_s": plain.cpu_s,
+        },
     )
-    right = all(correct for _, correct in (*plain, *with_checkpoints, few))
-    return [
-        _row("without checkpoints", rate, None, right, ""),
-        _row("checkpoints each 1 s", rate_with, rate, right, note),
-    ]
 
 
-def _rate(group: list[tuple[Run, bool]]) -> float:
-    return statistics.median(run.records / run.seconds for run, _ in group)
+def few_changes(records: int) -> Measured:
+    """After a quarter of the records only 1 % of the keys change: how small do checkpoints become?"""
+    run, right = run_once(records, 0.3, hot_after=records // 4)
+    sizes = [size / 1e6 for size in run.written_bytes if size]  # the last, of a job at its end, writes nothing
+    note = f"{min(sizes):.2f} MB of {max(sizes):.0f} MB written a checkpoint"
+    facts = {"whole_mb": max(sizes), "smallest_increment_mb": min(sizes)}
+    return Measured(records, run.seconds, None, right, note, facts)
 
 
-def _row(name: str, rate: float, limit: float | None, right: bool, note: str) -> dict[str, Any]:
-    return {
-        "workload": f"W7 snapshot cost, {name}",
-        "engine": "streamcore",
-        "workers": 1,
-        "input": "generated",
-        "records_per_s": rate,
-        "ratio_to_limit": rate / limit if limit else None,
-        "correct": right,
-        "note": note,
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--records", type=int, default=20_000_000)
-    options = parser.parse_args()
-    for row in rows(options.runs, options.records):
-        ratio = f", {row['ratio_to_limit']:.3f} of that without" if row["ratio_to_limit"] else ""
-        print(f"{row['workload']}: {row['records_per_s'] / 1e6:.2f} M updates/s{ratio}, right: {row['correct']}")
-        print(f"  {row['note']}")
-
-
-if __name__ == "__main__":
-    main()
+def all_workloads(records: int = 20_000_000) -> Iterator[tuple[str, int, Callable[[], Measured]]]:
+    """(name, workers, run)."""
+    yield "snapshot cost, 1 M keys x 8 float64, checkpoint every second", 1, partial(with_and_without, records)
+    yield "snapshot cost, 1 % of the keys changing", 1, partial(few_changes, records)
