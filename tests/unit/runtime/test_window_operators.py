@@ -65,7 +65,7 @@ class Rig:
         return out
 
     def saved(self):
-        return self.store.capture(), self.operator.capture(1)
+        return self.store.capture(1)[0], self.operator.capture(1)
 
 
 def window(windows=TUMBLING, *, partials=False, saved=None):
