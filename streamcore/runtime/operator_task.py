@@ -145,7 +145,7 @@ class OperatorTask(SubtaskTask):
         if any(channel.feedback and channel.queued_records for channel in self._gate.channels):
             raise TopologyError(
                 f"records came round the loop to {self.wiring.vertex.name!r} after the loop was over",
-                hint="in `finish`, emit only to outputs that lead out of the loop",
+                hint="what comes at the end of input, in `finish` or from an aggregate, must lead out of the loop",
             )
 
     def _reply(self, wave: Wave) -> None:

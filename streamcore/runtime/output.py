@@ -78,7 +78,7 @@ class EdgeOutput:
         if self.is_over:
             raise TopologyError(
                 "records were sent round a loop that is over",
-                hint="in `finish`, emit only to outputs that lead out of the loop",
+                hint="what comes at the end of input, in `finish` or from an aggregate, must lead out of the loop",
             )
         for target, records in self._partition(batch):
             self.targets[target].add(records, self._limit)
