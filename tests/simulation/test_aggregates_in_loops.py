@@ -85,6 +85,6 @@ def test_results_at_the_end_of_input_can_not_go_round(two_stage, parallelism):
     with env.loop(SCHEMA) as loop:
         body = env.from_values(ROWS, SCHEMA).union(loop.feedback)
         loop.close(body.key_by("key").aggregate(t=count(), hop=sum_of("hop")))
-    with pytest.raises(TopologyError, match="after the loop was over|a loop that is over") as caught:
+    with pytest.raises(TopologyError, match=r"after the loop was over|a loop that is over") as caught:
         env.execute()
     assert "from an aggregate" in str(caught.value)
