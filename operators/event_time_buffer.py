@@ -63,7 +63,7 @@ class EventTimeBuffer:
             return
         self._size += len(columns)
         steps = np.diff(numbers)
-        if (steps < 0).any():
+        if (steps < 0).any():  # else records out of order would each become a part of their own
             order = np.argsort(numbers, kind="stable")
             columns, numbers = columns.take(order), numbers[order]
             steps = np.diff(numbers)
