@@ -27,8 +27,8 @@ from streamcore.batch import to_columns
 from streamcore.connectors.generator_source import GeneratorSource
 from streamcore.testing import MemorySink
 
-MANY = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
-FEW = settings(MANY, max_examples=25)
+MANY = settings(deadline=None, max_examples=250, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(MANY, max_examples=60)
 
 RECORD = Schema.of(number=int, word=str, flag=bool, t=int, n=int, x=float)
 KEYS = ["number", "word", "flag", ("word", "number"), ("flag", "word", "number"), ("word",)]
