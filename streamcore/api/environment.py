@@ -61,7 +61,7 @@ class StreamEnvironment:
         workers: int = 1,
         parallelism: int | None = None,
         max_parallelism: int | None = None,
-        batch_size: int = 8192,
+        batch_size: int = 16_384,
         buffer_timeout: float = 0.005,
         latency_interval: float = 1.0,
         two_stage: bool = True,

@@ -94,7 +94,7 @@ def cli() -> None:
 @_set_option
 @click.option("--workers", type=_POSITIVE, default=1, show_default=True, help="Processes to run on.")
 @click.option("--parallelism", type=_POSITIVE, help="Subtasks per operator.  [default: one a worker]")
-@click.option("--batch-size", type=_POSITIVE, default=8192, show_default=True, help="Records an output waits for.")
+@click.option("--batch-size", type=_POSITIVE, default=16_384, show_default=True, help="Records an output waits for.")
 @click.option(
     "--buffer-timeout", metavar="DURATION", default="5ms", show_default=True, callback=_read_duration,
     help="The longest that it waits; 0: not at all.",

@@ -121,7 +121,7 @@ class Settings:
         compression: of batches between processes.
     """
 
-    batch_size: int = 8192
+    batch_size: int = 16_384
     buffer_timeout_s: float = 0.005
     channel_credits: int = 4
     feedback_memory_records: int = 262_144

@@ -29,7 +29,7 @@ from tests.bench.workload import WORKLOADS, Workload
 RESULTS = Path("build/bench.json")
 SCRATCH = Path("build/bench-runs")
 LIMIT_S = 300.0
-QUICK_ROWS = 2_000_000
+QUICK_ROWS = 10_000_000
 
 
 @dataclass
