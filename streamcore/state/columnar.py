@@ -54,12 +54,6 @@ class ColumnarTable:
         """All keys in slot order: int64 (n,) or a list."""
         return _public(self._index.keys)
 
-    @property
-    def key_arrays(self) -> Any:
-        """All keys in slot order, as arrays where there are such: int64 array (a view), Arrow array of text,
-        `KeyColumns` of tuple keys, or a list."""
-        return self._index.keys
-
     def slots(self, keys: Array | KeyColumns | tuple[Array, ...] | list[Any]) -> IntArray:
         """The row of each key (n,), int64; new keys get rows with the descriptor's initial values.
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcore.batch import Columns, Field, Schema, concat, same_form, to_columns, to_rows
-from streamcore.batch.dictionary import DictionaryUse, compact, concat_arrays, dictionary_id, is_dictionary
+from streamcore.batch.dictionary import DictionaryUse, concat_arrays, dictionary_id, is_dictionary
 from streamcore.kernels.hashing import hash_keys
 from streamcore.runtime.keys import KeySelector
 from streamcore.state.columnar import ColumnarTable
@@ -76,16 +76,6 @@ def test_concat_of_any_mixture(parts):
     batches = [columns_of(array) for _, array in parts]
     assert all(same_form(batches[0], batch) for batch in batches)
     assert words_of(concat(batches)) == values
-
-
-@given(texts(encoded=st.just(True)))
-@settings(max_examples=150, deadline=None)
-def test_compact_keeps_the_values_and_only_their_entries(text):
-    values, array = text
-    small = compact(array)
-    assert small.type == array.type
-    assert small.dictionary_decode().to_pylist() == values
-    assert sorted(small.dictionary.to_pylist()) == sorted(set(values) - {None})
 
 
 @given(texts(nullable=False))
