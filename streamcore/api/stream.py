@@ -76,7 +76,9 @@ class DataStream(Generic[T]):
         """One record out for each record in.
 
         On a typed stream whose results have a type too, the function is compiled when it can be, and else runs
-        interpreted, with the same results and one notice that says why.
+        interpreted, with the same results and one notice that says why. What it reads from outside - globals, outer
+        variables, defaults - is read when the topology is built. Results have the types of their fields: an interpreted
+        function's get them on the way to the next subtask or columnar operator.
 
         Args:
             returns: the type of the results; taken from the function's annotation when that has a schema.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -161,3 +162,19 @@ def test_other_indices_and_a_missing_entry_are_brought_into_form():
 def test_a_decoded_column_can_be_computed_with():
     columns = Columns.of(word=pa.array(["Ab", "c"]).dictionary_encode())
     assert pc.utf8_upper(columns["word"]).to_pylist() == ["AB", "C"]
+
+
+@pytest.mark.parametrize("indices", [pa.int8(), pa.int64(), pa.uint16()])
+def test_whatever_a_function_makes_is_held_in_one_form(indices):
+    words = pa.DictionaryArray.from_arrays(pa.array([1, 0, 1], indices), pa.array(["a", "b"]))
+    columns = Columns(Schema.of(word=str, n=int), {"word": words, "n": pa.array([1, 2, 3])})
+    assert columns.encoded("word").indices.type == pa.int32()
+    assert columns["word"].to_pylist() == ["b", "a", "b"]
+    assert isinstance(columns["n"], np.ndarray)
+
+
+def test_an_arrow_type_that_is_not_the_fields_is_cast():
+    columns = Columns(Schema.of(word=str), {"word": pa.array(["a", None], pa.large_string())})
+    assert columns["word"].type == pa.string()
+    with pytest.raises(ValueError, match="lacks values"):
+        Columns(Schema.of(n=int), {"n": pa.array([1, None])})
