@@ -34,9 +34,10 @@ class EventTimeBuffer:
 
     def __init__(self, schema: Schema, time: str, every_ms: int, offset_ms: int = 0) -> None:
         field = schema.by_name.get(time)
-        if field is None or field.type != pa.int64():
+        if field is None or field.type != pa.int64() or field.nullable:
             raise StreamcoreError(
-                f"there is no event time in a field {time!r}", hint=f"it holds int64 milliseconds; the fields: {schema}"
+                f"there is no event time in a field {time!r}",
+                hint=f"it holds int64 milliseconds and is never missing; the fields: {schema}",
             )
         self.schema = schema
         self._time = time

@@ -47,6 +47,8 @@ def top_k(
         raise TopKError(f"top_k needs the fields {by!r} and {window!r}", hint=f"the stream's type is {schema}")
     if schema.by_name[by].dtype is None or schema.by_name[window].dtype is None:
         raise TopKError(f"top_k: {by!r} and {window!r} must be plain numbers", hint=f"the stream's type is {schema}")
+    if RANK in schema.by_name:
+        raise TopKError(f"top_k adds a field {RANK!r}, and there is one already", hint=f"the stream's type is {schema}")
     if k < 1:
         raise TopKError(f"top_k of {k} records: k must be at least 1")
     ranked = Schema((*schema.fields, Field(RANK, pa.int64())))
@@ -67,7 +69,6 @@ class TopK(BatchFunction[Any]):
         self._by = by
         self._window = window
         self._with_ties = with_ties
-        self._watermark: int | None = None
         self._held: dict[int, Columns] = {}
 
     def open(self, ctx: Context[Any]) -> None:
@@ -75,14 +76,13 @@ class TopK(BatchFunction[Any]):
 
     def process(self, columns: Columns, ctx: Context[Any]) -> None:
         for end, part in _by_window(columns, self._window):
-            if self._watermark is not None and end - 1 <= self._watermark:
+            if ctx.watermark is not None and end - 1 <= ctx.watermark:
                 continue
             held = self._held.get(end)
             both = part if held is None else Columns.concat([held, part])
             self._held[end] = highest(both, self._k, self._by, with_ties=self._with_ties)
 
     def on_watermark(self, time_ms: int, ctx: Context[Any]) -> None:
-        self._watermark = time_ms
         over = sorted(end for end in self._held if end - 1 <= time_ms)
         if over:
             ctx.emit_batch(Columns.concat([self._rank(self._held.pop(end)) for end in over]))
@@ -116,7 +116,7 @@ def highest(columns: Columns, k: int, by: str, *, with_ties: bool = False) -> Co
         columns = columns.filter(values >= threshold)
     if len(columns) < 2:
         return columns
-    others = [(name, "ascending") for name in columns.schema.names if name != by]
+    others = [(f.name, "ascending") for f in columns.schema.fields if f.name != by and not pa.types.is_nested(f.type)]
     order = pc.sort_indices(columns.to_arrow(), sort_keys=[(by, "descending"), *others]).to_numpy()
     if with_ties and len(order) > k:
         values = columns[by][order]

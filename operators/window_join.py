@@ -76,6 +76,10 @@ class WindowJoin(CoBatchFunction[Any]):
 
     def open(self, ctx: Context[Any]) -> None:
         fields, left, right = self._fields, self._left, self._right
+        if ctx.watermark is not None:
+            self.on_watermark(
+                ctx.watermark, ctx
+            )  # nothing is there yet; what was late before the restore is late again
         ctx.table_state(TableState("left", fields.left_key, left.rows, left.add))
         ctx.table_state(TableState("right", fields.right_key, right.rows, right.add))
 

@@ -154,8 +154,12 @@ class StreamEnvironment:
                 "execute_and_collect can't go on from a snapshot: what was collected before it is gone",
                 hint="write to a FileSink instead",
             )
-        with tempfile.TemporaryDirectory(prefix="streamcore-collect-") as directory:
-            stream.sink(CollectSink(directory))
-            self.execute()
-            records: list[Any] = read_collected(directory)
+        without_sink = len(self.graph.nodes)
+        try:
+            with tempfile.TemporaryDirectory(prefix="streamcore-collect-") as directory:
+                stream.sink(CollectSink(directory))
+                self.execute()
+                records: list[Any] = read_collected(directory)
+        finally:
+            del self.graph.nodes[without_sink:]  # its directory is gone, and the topology may be run again
         return records

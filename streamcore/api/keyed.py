@@ -47,7 +47,8 @@ class KeyedStream(DataStream[T], Generic[K, T]):
         `initial` is shared by all keys: return a new state rather than changing it in place.
 
         Compiled as in `map` when the stream and `returns` have a type and the state is a number, a tuple of numbers,
-        or a NamedTuple or dataclass of numbers; it is then kept in arrays, and its fields keep their first type.
+        or a NamedTuple or dataclass of numbers; it is then kept in arrays, and its fields keep their first type: a
+        state that outgrows it (64 bits, say) fails the job with a hint at `compiled=False`.
         """
         columns, out = self.schema, schema_of(returns)
         program = compiled_or_none(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import typing
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from streamcore.api.callsite import user_line
 from streamcore.api.compiled import compiled_or_none, need
+from streamcore.api.schemas import annotated_result, carried_time, checked, common_schema
 from streamcore.batch import Array, Columns, Schema, schema_of
 from streamcore.batch.expressions import Expression, as_expression, col
 from streamcore.batch.projection import Predicate, Projection
@@ -18,7 +18,7 @@ from streamcore.connectors.print_sink import PrintSink
 from streamcore.errors import TopologyError
 from streamcore.kernels.functions.build import compile_filter, compile_map
 from streamcore.plan.graph import Input, Node
-from streamcore.runtime.event_time import EventTime, WatermarkStrategy
+from streamcore.runtime.event_time import WatermarkStrategy
 from streamcore.runtime.functions import BatchFunction, OutputTag, ProcessFunction
 from streamcore.runtime.keys import KeySelector
 from streamcore.runtime.operator import Operator
@@ -76,7 +76,9 @@ class DataStream(Generic[T]):
         """One record out for each record in.
 
         On a typed stream whose results have a type too, the function is compiled when it can be, and else runs
-        interpreted, with the same results and one notice that says why.
+        interpreted, with the same results and one notice that says why. What it reads from outside - globals, outer
+        variables, defaults - is read when the topology is built. Results have the types of their fields: an interpreted
+        function's get them on the way to the next subtask or columnar operator.
 
         Args:
             returns: the type of the results; taken from the function's annotation when that has a schema.
@@ -85,7 +87,7 @@ class DataStream(Generic[T]):
         Raises:
             TopologyError: `compiled` is true and the function can't be compiled.
         """
-        out, columns = schema_of(returns or _annotated_result(function)), self.schema
+        out, columns = schema_of(returns or annotated_result(function)), self.schema
         program = compiled_or_none(
             "map", function, compiled, columns, lambda: compile_map(function, need(columns), need(out)), result=out
         )
@@ -281,9 +283,9 @@ class DataStream(Generic[T]):
     def union(self, *others: DataStream[T]) -> DataStream[T]:
         """All records of all streams; those of one stream stay in order."""
         streams = [self, *others]
-        node = self._env.graph.add(
-            "union", user_line(), make=Forward, forms=(Form.ANY,) * len(streams), output=_common_schema(streams)
-        )
+        schema = common_schema([stream.schema for stream in streams])
+        forms = (Form.ANY,) * len(streams)
+        node = self._env.graph.add("union", user_line(), make=Forward, forms=forms, output=schema)
         node.schemas = tuple(stream.schema for stream in streams)
         node.inputs = [stream._read(port) for port, stream in enumerate(streams)]
         times = {stream._node.time if stream._tag is None else None for stream in streams}
@@ -359,15 +361,15 @@ class DataStream(Generic[T]):
     def _filter_columns(self, what: str, mask: Callable[[Columns], Array] | Expression) -> DataStream[T]:
         schema = self._need_schema(what)
         if isinstance(mask, Expression):
-            mask = _checked(what, Predicate, mask, schema)
+            mask = checked(what, Predicate, mask, schema)
         return self._then(what, partial(FilterBatch, mask), Form.COLUMNS, schema)
 
     def _project(self, what: str, made: dict[str, Any], *, keep: bool) -> DataStream[Any]:
         schema = self._need_schema(what)
         if not made:
             raise TopologyError(f"{what} ({user_line()}) got no columns", hint="name some, or give expressions")
-        expressions = _checked(what, lambda: {name: as_expression(value) for name, value in made.items()})
-        projection = _checked(what, partial(Projection, keep=keep), expressions, schema)
+        expressions = checked(what, lambda: {name: as_expression(value) for name, value in made.items()})
+        projection = checked(what, partial(Projection, keep=keep), expressions, schema)
         return self._then(what, partial(MapBatch, projection, projection.schema), Form.COLUMNS, projection.schema)
 
     def _need_schema(self, what: str) -> Schema:
@@ -390,44 +392,6 @@ class DataStream(Generic[T]):
         return selector
 
 
-def carried_time(time: EventTime | None, schema: Schema | None) -> EventTime | None:
-    """Where event time is after an operator: in the field of the same name, if the results have one."""
-    if time is None or not isinstance(time.by, str):
-        return None
-    return time if schema is not None and time.by in schema.by_name else None
-
-
-def _checked(what: str, make: Callable[..., T], *arguments: Any) -> T:
-    """What `make` makes of expressions; its complaint names the user's line."""
-    try:
-        return make(*arguments)
-    except TopologyError as error:
-        raise TopologyError(f"{what} ({user_line()}): {error.message}", hint=error.hint) from error
-
-
 def _fresh(cls: Callable[..., Operator], function: Any, *arguments: Any) -> Operator:
     """An operator with a copy of the user's function object: every subtask has its own."""
     return cls(copy.deepcopy(function), *arguments)
-
-
-def _annotated_result(function: Callable[..., Any]) -> Any:
-    try:
-        declared = typing.get_type_hints(function).get("return")
-    except (TypeError, NameError, AttributeError):
-        return None
-    try:
-        return declared if schema_of(declared) is not None else None
-    except TopologyError:
-        return None  # a record type with fields that have no column form travels as rows
-
-
-def _common_schema(streams: list[DataStream[Any]]) -> Schema | None:
-    schemas = {stream.schema for stream in streams}
-    if len(schemas) == 1:
-        return streams[0].schema
-    if None not in schemas:
-        raise TopologyError(
-            f"union ({user_line()}): the streams have different types: {', '.join(str(s) for s in schemas)}",
-            hint="map them to one type first, or use connect",
-        )
-    return None

@@ -78,12 +78,13 @@ class WindowedStream(Generic[K, T]):
                 dataclass of numbers.
             add: `add(state, record) -> state`, called in the order in which the records come.
             merge: `merge(state, state) -> state`. Sliding windows need it; with it, records are added up before an
-                exchange, and the states of several subtasks are merged in no promised order.
+                exchange, and the states of several subtasks are merged in no promised order. Merging `initial` with a
+                state must give that state.
             result: `result(state) -> record of returns`.
 
         Raises:
             TopologyError: the state is not of numbers; sliding windows without `merge`; `compiled=True` and a
-                function can't be compiled.
+                function can't be compiled; `initial` merged with itself isn't `initial`.
         """
         windows = self._windows
         if merge is None and windows.slice_ms != windows.size_ms:
@@ -125,6 +126,11 @@ def bind_fold(
             f"{where}: {refused.reason}", hint="keep a number, a tuple of numbers, or a NamedTuple of numbers"
         ) from None
     states = state_schema(layout)
+    if merge is not None and not _is_neutral(initial, merge):
+        raise TopologyError(
+            f"{where}: merge(initial, initial) isn't initial, so results would depend on how often states are merged",
+            hint="begin with what merging leaves as it is, and put the rest into result=",
+        )
     add_step = Step(
         add, compiled_or_none("fold", add, compiled, schema, lambda: compile_fold(add, initial, schema), result=states)
     )
@@ -143,6 +149,13 @@ def bind_fold(
     return BoundFold(fold, Step(result, program), out)
 
 
+def _is_neutral(initial: Any, merge: Callable[..., Any]) -> bool:
+    try:
+        return bool(merge(initial, initial) == initial)
+    except Exception:  # noqa: BLE001 - two states without records never meet; what fails on others is said then
+        return True
+
+
 def need_columns(stream: KeyedStream[Any, Any], where: str) -> Schema:
     """The stream's schema.
 
@@ -154,6 +167,9 @@ def need_columns(stream: KeyedStream[Any, Any], where: str) -> Schema:
             f"{where} works on columns: it needs a stream with a type, keyed by fields",
             hint="give the source or the map before it a type, and key_by the name of a field",
         )
+    for name in stream._key.fields:
+        if stream.schema.by_name[name].width:
+            raise TopologyError(f"{where}: a vector can't be a key, and {name!r} is one", hint="key by a plain field")
     return stream.schema
 
 

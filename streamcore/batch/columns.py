@@ -28,7 +28,7 @@ class Columns:
 
     def __init__(self, schema: Schema, arrays: Mapping[str, Array]) -> None:
         self.schema = schema
-        self.arrays: dict[str, Array] = {name: arrays[name] for name in schema.names}
+        self.arrays: dict[str, Array] = {field.name: _held(arrays[field.name], field) for field in schema.fields}
         self._length = len(next(iter(self.arrays.values()))) if self.arrays else 0
         for name, array in self.arrays.items():
             if len(array) != self._length:
@@ -132,7 +132,7 @@ class Columns:
     def from_arrow(batch: pa.RecordBatch, schema: Schema) -> Columns:
         """Columns over an Arrow record batch that has the schema's fields, text perhaps dictionary-encoded; plain
         numbers are not copied."""
-        return Columns(schema, {f.name: _from_arrow(batch.column(f.name), f) for f in schema.fields})
+        return Columns(schema, {f.name: batch.column(f.name) for f in schema.fields})
 
     def _map(self, change: Any) -> Columns:
         return Columns(self.schema, {name: change(array) for name, array in self.arrays.items()})
@@ -171,9 +171,18 @@ def to_arrow_array(array: Array, field: Field) -> pa.Array:
     return pa.array(array, type=field.type)
 
 
-def _from_arrow(array: pa.Array, field: Field) -> Array:
+def _held(array: Array, field: Field) -> Array:
+    """The array in the one form in which columns hold such a field, whatever a user's function has made."""
+    if isinstance(array, np.ndarray):
+        return array
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
     if field.dtype is None:
-        return normal_form(array)
+        array = normal_form(array)
+        type_ = array.type.value_type if is_dictionary(array) else array.type
+        return array if type_ == field.type else decoded(array).cast(field.type)
+    if array.null_count:
+        raise ValueError(f"column {field.name!r} lacks values, but its field is {field}")
     if field.width:
         return array.flatten().to_numpy(zero_copy_only=False).reshape(-1, field.width)
     return array.to_numpy(zero_copy_only=False)

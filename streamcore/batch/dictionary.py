@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 
@@ -61,30 +60,6 @@ def concat_arrays(pieces: Sequence[pa.Array]) -> pa.Array:
         if not all_encoded or (len(dictionaries) > 1 and sum(dictionaries.values()) > sum(map(len, pieces))):
             pieces = [decoded(piece) for piece in pieces]
     return pa.concat_arrays(pieces)
-
-
-def compact(array: pa.DictionaryArray) -> pa.DictionaryArray:
-    """The same values over a dictionary of only those that occur.
-
-    Costs time in the number of records, not of entries: of all records with one entry, the one that wrote its
-    position last stands for it, and what was in the table before is never read.
-    """
-    encoded = array.indices.drop_null() if array.null_count else array.indices
-    indices = encoded.to_numpy()
-    positions = np.arange(len(indices), dtype=np.int32)
-    table = np.empty(len(array.dictionary), np.int32)
-    table[indices] = positions
-    used = indices[table[indices] == positions]
-    table[used] = np.arange(len(used), dtype=np.int32)
-    new = table[indices]
-    if array.null_count:
-        with_nulls = np.zeros(len(array), np.int32)
-        missing = array.indices.is_null().to_numpy(zero_copy_only=False)
-        with_nulls[~missing] = new
-        new_indices = pa.array(with_nulls, mask=missing)
-    else:
-        new_indices = pa.array(new)
-    return pa.DictionaryArray.from_arrays(new_indices, array.dictionary.take(pa.array(used)))
 
 
 class DictionaryUse:

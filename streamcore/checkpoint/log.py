@@ -210,11 +210,13 @@ class CheckpointLog:
 
         Raises:
             FencedError: another run has added one.
+            CheckpointError: it builds on a file that is not kept any more.
         """
         own, kept = directory_of(entry.checkpoint_id), self._needed()
         foreign = {file.path for part in entry.subtasks for file in part.tables if not file.path.startswith(own)}
         gone = sorted(path for path in foreign - kept if not path.startswith(_FINISHED))
-        assert not gone, f"checkpoint {entry.checkpoint_id} builds on {gone[0]}, which no kept checkpoint has"
+        if gone:
+            raise CheckpointError(f"checkpoint {entry.checkpoint_id} builds on {gone[0]}, which no kept checkpoint has")
         number = max([*self._entries, *self._damaged], default=0) + 1
         content = msgspec.json.format(msgspec.json.encode(entry.signed()), indent=1)
         if not self.storage.create(f"log/{number:08d}.json", content):

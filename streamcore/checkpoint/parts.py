@@ -53,11 +53,11 @@ def read_part(storage: Storage, entry: SubtaskEntry, *, allow_pickle: bool) -> S
 
 
 class Increments:
-    """Which checkpoint the next one of a subtask may build on: the newest that it knows to be complete, so never an
-    aborted one; and none when its chain has become so long that writing everything is cheaper for who restores it.
+    """Which checkpoint the next one of a subtask may build on: the newest that it has written, if it knows that one to
+    be complete; and none when its chain has become so long that writing everything is cheaper for who restores it.
 
-    Checkpoints that have completed since without its knowing may have led to that one's deletion, but not to that of
-    the files it needs: they built on it too, or on nothing because too much had changed, and then that is so now.
+    If it has written a newer one and not heard of it, that one may be complete, and may have led to the deletion of
+    files that only older ones need: then everything is written again.
     """
 
     def __init__(self) -> None:
@@ -69,6 +69,8 @@ class Increments:
         """The checkpoint to build on; None: write everything."""
         if self._complete is None or not (files := self._written[self._complete]):
             return None
+        if max(self._written) > self._complete:
+            return None
         sizes = [file.size_bytes for file in files]
         return self._complete if len(sizes) < _LONGEST_CHAIN and sum(sizes[1:]) <= sizes[0] else None
 
@@ -79,6 +81,11 @@ class Increments:
     def wrote(self, checkpoint_id: int, files: list[FileRef]) -> None:
         """The subtask's part of a checkpoint has been written."""
         self._written[checkpoint_id] = files
+
+    def forget(self, checkpoint_id: int) -> None:
+        """A checkpoint has been aborted."""
+        if checkpoint_id != self._complete:
+            self._written.pop(checkpoint_id, None)
 
     def complete(self, checkpoint_id: int) -> None:
         """A checkpoint is complete."""

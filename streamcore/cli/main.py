@@ -18,6 +18,7 @@ from streamcore.job.config import Checkpointing
 from streamcore.job.restart import FixedDelay
 from streamcore.job.run import Observer
 from streamcore.job.status import JobResult
+from streamcore.kernels.functions.program import compile_seconds
 from streamcore.logs import configure_logging
 from streamcore.metrics import metrics_server
 from streamcore.time import parse_duration
@@ -144,7 +145,10 @@ def run(target: str, given: dict[str, str], **options: Any) -> None:
         restore=options["restore"],
     )
     env.config.on_stop = options["on_stop"]
+    before_s = compile_seconds()
     build_topology(app, env, settings)
+    if compile_seconds() > before_s:
+        click.echo(f"functions compiled or loaded in {compile_seconds() - before_s:.2f} s", err=True)
     observers: list[Observer] = [] if options["no_progress"] else [progress_line(app)]
     if options["metrics_port"] is not None:
         observers.append(metrics_server(options["metrics_port"]))

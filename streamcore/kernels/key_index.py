@@ -19,13 +19,14 @@ from streamcore.kernels.key_columns import KeyColumns, as_list
 from streamcore.kernels.text_index import TextIndex
 
 _INT64 = np.iinfo(np.int64)
+_NAN = float("nan")
 
 
 class ObjectIndex:
     """Slots for keys without a compiled index: a dictionary, asked once per distinct key of an Arrow batch."""
 
     def __init__(self, keys: list[Any] | None = None) -> None:
-        self._slots: dict[Any, int] = {key: slot for slot, key in enumerate(keys or [])}
+        self._slots: dict[Any, int] = {key: slot for slot, key in enumerate(_one_nan(keys or []))}
 
     @property
     def size(self) -> int:
@@ -46,12 +47,12 @@ class ObjectIndex:
         known = self._slots
         if isinstance(keys, pa.Array):
             distinct, codes = _encoded(keys)
-            return np.array([known.setdefault(key, len(known)) for key in distinct], np.int64)[codes]
-        return np.array([known.setdefault(key, len(known)) for key in as_list(keys)], np.int64)
+            return np.array([known.setdefault(key, len(known)) for key in _one_nan(distinct)], np.int64)[codes]
+        return np.array([known.setdefault(key, len(known)) for key in _one_nan(as_list(keys))], np.int64)
 
     def find(self, keys: Any) -> IntArray:
         """The slot of each key, -1 for unknown keys; int64 (n,)."""
-        return np.array([self._slots.get(key, -1) for key in as_list(keys)], np.int64)
+        return np.array([self._slots.get(key, -1) for key in _one_nan(as_list(keys))], np.int64)
 
 
 class CompositeIndex:
@@ -217,6 +218,11 @@ def _compiled_list(keys: list[Any]) -> Any:
     if kinds == {tuple} and keys[0] and len(set(map(len, keys))) == 1:
         return KeyColumns([list(field) for field in zip(*keys, strict=True)])
     return None
+
+
+def _one_nan(keys: list[Any]) -> list[Any]:
+    """The keys with one object for NaN: a dictionary finds it by identity alone, and every record brings its own."""
+    return [_NAN if key != key else key for key in keys]  # noqa: PLR0124 - true for NaN alone
 
 
 def _encoded(keys: pa.Array) -> tuple[list[Any], IntArray]:

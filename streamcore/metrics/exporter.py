@@ -119,7 +119,7 @@ class MetricsServer:
         registry.register(self._collector)
         try:
             self._server, self._thread = start_http_server(port, host, registry)
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             raise _port_error(port, host, error) from error
         self._closing = threading.Lock()
         self._closed = False
@@ -154,14 +154,14 @@ def metrics_server(port: int, host: str = "127.0.0.1") -> MetricsServer:
     return MetricsServer(port, host)
 
 
-def _port_error(port: int, host: str, error: OSError) -> MachineError:
-    if error.errno == errno.EADDRINUSE:
+def _port_error(port: int, host: str, error: OSError | OverflowError) -> MachineError:
+    if getattr(error, "errno", None) == errno.EADDRINUSE:
         return MachineError(
             f"port {port} on {host} is in use",
             hint="give --metrics-port another port, or 0 to take a free one",
         )
     return MachineError(
-        f"can't serve metrics on {host}, port {port}: {error.strerror or error}",
+        f"can't serve metrics on {host}, port {port}: {getattr(error, 'strerror', None) or error}",
         hint="give --metrics-port a port above 1023 of an address of this machine",
     )
 

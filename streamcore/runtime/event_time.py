@@ -23,6 +23,9 @@ Times = np.ndarray[Any, np.dtype[np.int64]]
 
 TimeOf = str | Callable[[Any], int]
 
+_LIMIT_MS = 1 << 62
+"""Beyond it, the arithmetic of windows would not fit 64 bits."""
+
 _MILLISECONDS = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 1_000_000)}
 """A unit of Arrow's timestamps → by what to multiply and divide it."""
 
@@ -82,6 +85,9 @@ class EventTime:
                 ticks = column.cast(pa.int64()).to_numpy()
                 multiply, divide = _MILLISECONDS[column.type.unit]
                 times = ticks * multiply if divide == 1 else floor_divide(ticks, 0, divide)  # also before 1970
+        if len(times) and (times.min() < -_LIMIT_MS or times.max() > _LIMIT_MS):
+            far = int(times.max() if times.max() > _LIMIT_MS else times.min())
+            raise BadRecordError(f"the event time of a record is {far}", hint="event time is milliseconds since 1970")
         return times + self.shift_ms if self.shift_ms else times
 
 
@@ -118,8 +124,11 @@ def monotonous(time: TimeOf) -> WatermarkStrategy:
 
 
 def _whole(values: list[Any]) -> Times:
-    times = np.array(values)
-    if times.dtype.kind != "i":
+    try:
+        times = np.array(values)
+    except ValueError:  # lists of several lengths
+        times = np.empty(0, object)
+    if times.dtype.kind != "i" or times.ndim != 1:
         wrong = next((value for value in values if not _is_time(value)), values)
         raise BadRecordError(
             f"the event time of a record is {wrong!r}", hint="it is whole milliseconds, an int of 64 bits"

@@ -37,6 +37,8 @@ class Context(Generic[Out]):
     Attributes:
         key: the key of the record (or timer) at hand, on a keyed stream.
         subtask, parallelism, max_parallelism: where this instance runs; 0-based.
+        watermark: how far event time has come, milliseconds; None before the first watermark. After a restore what it
+            was, so that what was late then is late again.
     """
 
     def __init__(self, operator: OperatorContext, output: Output, *, keyed: bool) -> None:
@@ -44,6 +46,7 @@ class Context(Generic[Out]):
         self._keyed = keyed
         self._output = output
         self._current = operator.store.current
+        self.watermark: int | None = None
         self.subtask = operator.subtask
         self.parallelism = operator.parallelism
         self.max_parallelism = operator.max_parallelism

@@ -125,6 +125,7 @@ class OperatorTask(SubtaskTask):
                 await self._perform(self._alignment.trigger(mail.checkpoint_id))
             case Abort():
                 self._alignment.abort(mail.checkpoint_id)
+                self._increments.forget(mail.checkpoint_id)
                 if self._alignment.current is None:
                     self._captured, self._log = None, {}
                 self._gate.refresh()

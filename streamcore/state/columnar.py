@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from streamcore.batch import Array
+from streamcore.errors import UsageError
 from streamcore.kernels.compile import kernel
 from streamcore.kernels.key_columns import KeyColumns, as_list
 from streamcore.kernels.key_index import KeyIndex, take_keys
@@ -54,12 +55,6 @@ class ColumnarTable:
         """All keys in slot order: int64 (n,) or a list."""
         return _public(self._index.keys)
 
-    @property
-    def key_arrays(self) -> Any:
-        """All keys in slot order, as arrays where there are such: int64 array (a view), Arrow array of text,
-        `KeyColumns` of tuple keys, or a list."""
-        return self._index.keys
-
     def slots(self, keys: Array | KeyColumns | tuple[Array, ...] | list[Any]) -> IntArray:
         """The row of each key (n,), int64; new keys get rows with the descriptor's initial values.
 
@@ -72,11 +67,31 @@ class ColumnarTable:
         slots = self._index.slots(keys)
         if self._index.size > before:
             self._extend(before)
-        self.touch(slots)
+        self._touch(slots)
         return slots
 
-    def touch(self, slots: IntArray) -> None:
-        """Tells that these rows (n,) are about to change; `slots` does so for the rows that it returns."""
+    def touch(self, slots: Any) -> None:
+        """Tells that rows are about to change; `slots` does so for the rows that it returns.
+
+        Args:
+            slots: row numbers (n,), or a mask of booleans over all rows.
+
+        Raises:
+            UsageError: there are no such rows.
+        """
+        rows = np.asarray(slots)
+        if rows.dtype == np.bool_:
+            rows = np.flatnonzero(rows)
+        elif rows.size == 0:
+            return
+        if rows.ndim != 1 or rows.dtype.kind not in "iu" or (len(rows) and (rows.min() < 0 or rows.max() >= len(self))):
+            raise UsageError(
+                f"there are no such rows in {self.descriptor.name!r}, which has {len(self)}",
+                hint="give the numbers that slots() returned",
+            )
+        self._touch(rows.astype(np.int64, copy=False))
+
+    def _touch(self, slots: IntArray) -> None:
         if self._generation == 0:
             return
         running = self._running

@@ -29,7 +29,7 @@ from tests.bench.workload import WORKLOADS, Workload
 RESULTS = Path("build/bench.json")
 SCRATCH = Path("build/bench-runs")
 LIMIT_S = 300.0
-QUICK_ROWS = 10_000_000
+ROWS = 10_000_000
 
 
 @dataclass
@@ -184,9 +184,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--engines", type=lambda text: text.split(","), default=[], help=f"of: {', '.join(names)}")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rows", type=int, default=None, help="records of the input; peers that are slow get fewer")
-    parser.add_argument("--quick", action="store_true", help=f"streamcore and polars alone, on {QUICK_ROWS} records")
+    parser.add_argument("--quick", action="store_true", help="streamcore and polars alone")
     options = parser.parse_args()
-    options.rows = options.rows or (QUICK_ROWS if options.quick else 10_000_000)
+    options.rows = options.rows or ROWS
     if unknown := [name for name in options.engines if name not in names]:
         parser.error(f"no such engine: {', '.join(unknown)}; there are: {', '.join(names)}")
     if options.quick:

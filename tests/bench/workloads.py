@@ -140,6 +140,35 @@ def rows_chain(records: int = 10_000_000) -> Measured:
     return Measured(records, seconds, limit_s, count == len(bare))
 
 
+def _sensor(record: Any) -> Any:
+    return record[0]
+
+
+def _ewma_step(state: Any, record: Any) -> Any:
+    mean = record[1] if state is None else 0.9 * state + 0.1 * record[1]
+    return mean, (record[0], mean, abs(record[1] - mean) > 3.0)
+
+
+def rows_ewma(records: int = 3_000_000) -> Measured:
+    """EWMA and alert per key over untyped tuples; the limit is the same function in a loop over a dictionary."""
+    block = readings(0, records)
+    rows = list(zip(block["sensor"].tolist(), block["value"].tolist(), strict=True))
+    with tempfile.TemporaryDirectory() as scratch:
+        env = StreamEnvironment("rows ewma")
+        env.from_values(rows).key_by(_sensor).scan(None, _ewma_step).sink(TotalSink(f"{scratch}/t"))
+        seconds = _timed(env.execute)
+        count, _ = _read_totals(f"{scratch}/t")
+    started = time.perf_counter()
+    states: dict[int, float] = {}
+    results = []
+    for record in rows:
+        key = _sensor(record)
+        states[key], result = _ewma_step(states.get(key), record)
+        results.append(result)
+    limit_s = time.perf_counter() - started
+    return Measured(records, seconds, limit_s, count == len(results))
+
+
 def keyed_count(records: int = 20_000_000) -> Measured:
     """Counts per key over two worker processes, the records crossing between them; the limit is np.bincount."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -271,6 +300,7 @@ def all_workloads() -> Iterator[tuple[str, int, Callable[[], Measured]]]:
     """(name, workers, run)."""
     yield "columns chain", 1, columns_chain
     yield "rows chain of lambdas", 1, rows_chain
+    yield "W3 EWMA on untyped rows", 1, rows_ewma
     yield "keyed count", 2, keyed_count
     yield "online MF loop", 1, online_mf
     yield "online MF loop, checkpoint every second", 1, partial(online_mf, checkpoint_every_s=1.0)

@@ -97,6 +97,19 @@ def wait_for(condition, process, timeout_s=60.0):
         time.sleep(0.02)
 
 
+def test_run_says_how_long_compiling_took(tmp_path):
+    path = tmp_path / "typed.py"
+    path.write_text(
+        "from typing import NamedTuple\n"
+        "class Number(NamedTuple):\n    x: int\n"
+        "def build(env):\n"
+        "    env.from_values([Number(1)], Number).map(lambda r: Number(r.x + 1), returns=Number).print()\n"
+    )
+    result = invoke("run", f"{path}:build")
+    assert result.exit_code == 0, result.stderr
+    assert re.search(r"^functions compiled or loaded in \d+\.\d\d s$", result.stderr, re.MULTILINE)
+
+
 def test_run_writes_the_output_and_a_summary(topology):
     result = invoke("run", f"{topology}:build", "--set", "n=50", "--set", "output=here")
     assert result.exit_code == 0

@@ -51,14 +51,28 @@ def stored(path: Path) -> str | None:
         return None
 
 
-def store(path: Path, source: str) -> None:
-    """Writes a file at once and only if it is not there yet: numba's code beside it is tied to its date."""
-    handle, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+def store(path: Path, source: str) -> bool:
+    """Writes a file at once and only if it is not there yet: numba's code beside it is tied to its date.
+
+    Returns:
+        Whether it is there; not when the disk is full or the directory can't be written any more.
+    """
+    if stored(path) == source:
+        return True
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+    except OSError:
+        return False
     temporary = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(source)
-        if not path.exists():
-            temporary.replace(path)
+            file.flush()
+            os.fsync(handle)
+        temporary.replace(path)
+    except OSError:
+        return False
     finally:
         temporary.unlink(missing_ok=True)
+    return True

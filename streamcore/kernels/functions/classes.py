@@ -47,6 +47,9 @@ def field_names(cls: Any) -> tuple[str, ...]:
     return tuple(getattr(cls, "_fields", ()) or getattr(cls, "__struct_fields__", ()))
 
 
+_READING = ("__getattribute__", "__getitem__", "__iter__")
+
+
 def check_plain(cls: Any) -> None:
     """Refuses a record class that runs code of the user's when a record is made or read.
 
@@ -58,7 +61,7 @@ def check_plain(cls: Any) -> None:
         base = next(c for c in cls.__mro__ if c.__bases__ == (tuple,))
         own = cls.__new__ is not base.__new__ or cls.__init__ is not object.__init__
         own = own or any(inspect.getattr_static(cls, name) is not base.__dict__.get(name) for name in names)
-        own = own or cls.__getattribute__ is not tuple.__getattribute__
+        own = own or any(getattr(cls, name) is not getattr(tuple, name) for name in _READING)
     elif issubclass(cls, msgspec.Struct):
         own = hasattr(cls, "__post_init__") or cls.__getattribute__ is not msgspec.Struct.__getattribute__
     else:

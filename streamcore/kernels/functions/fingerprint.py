@@ -18,6 +18,7 @@ from typing import Any
 
 from streamcore.kernels.functions.classes import check_plain, is_record_class, is_tuple_class
 from streamcore.kernels.functions.refusal import NotCompilableError
+from streamcore.kernels.functions.rewrite import checked_constant
 
 
 def fingerprint(function: Callable[..., Any], *surroundings: str) -> str:
@@ -51,7 +52,8 @@ def _of_function(function: Any, callers: tuple[Any, ...]) -> Iterator[str]:
         raise NotCompilableError(f"{function.__qualname__}() takes any number of arguments")
     yield from _of_code(code)
     inside = (*callers, function)
-    for default in (*(function.__defaults__ or ()), *sorted((function.__kwdefaults__ or {}).items())):
+    for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+        checked_constant(default, "an argument's default is", None)  # its value becomes part of the machine code
         yield from _of_value("default", default, inside, code)
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         try:
@@ -102,10 +104,10 @@ def _of_value(name: str, value: Any, callers: tuple[Any, ...], code: python_type
         yield f"{name} is {describe_class(value)}"
     elif isinstance(value, python_types.ModuleType):
         yield f"{name} is the module {value.__name__}"
-        if value.__name__ != "math":
+        if value.__name__ != "math" and value not in callers:  # packages lead to each other and back
             for attribute in code.co_names:
                 if hasattr(value, attribute):
-                    yield from _of_value(f"{name}.{attribute}", getattr(value, attribute), callers, code)
+                    yield from _of_value(f"{name}.{attribute}", getattr(value, attribute), (*callers, value), code)
     elif type(value) in (int, float, bool, tuple, type(None)):
         yield f"{name} = {value!r} {type(value).__name__}"
     else:

@@ -31,6 +31,7 @@ log = logging.getLogger("streamcore.compile")
 
 _lock = threading.RLock()
 _loaded: dict[Path, Any] = {}
+_RESULTS = "# results: "
 _total = [0.0]
 
 
@@ -73,7 +74,7 @@ class Program:
             return _loaded[self.path]
 
     def _compile(self) -> Any:
-        cache.store(self.path, self.source)
+        is_stored = cache.store(self.path, self.source)
         scope: dict[str, Any] = {
             "__name__": __name__,  # numba imports it when it loads machine code from the cache
             "np": np,
@@ -89,6 +90,8 @@ class Program:
                 scope[f"store_{i}"] = storing(self.out.by_name[name])
         exec(compile(self.source, str(self.path), "exec"), scope)  # noqa: S102 - the source that we generated
         arguments = loops.signature(self.kind, self.record, self.columns, self.state, self.results, self.out)
+        if not is_stored:
+            return numba.njit([arguments], nogil=True)(scope["loop"])
         try:
             return numba.njit([arguments], cache=True, nogil=True)(scope["loop"])
         except (EOFError, OSError, pickle.UnpicklingError, AttributeError, ImportError, ValueError):
@@ -148,11 +151,11 @@ def build(
     with _lock, _timed(kind, function) as timed:
         forget_exact()
         source = cache.stored(path)
-        if source is None:
+        if source is None or not source.startswith(_RESULTS):  # the second: cut off by a crash
             results = _infer(kind, function, columns, record, state, out)
-            source = f"# results: {results.as_text()}\n" + _source(kind, columns, record, state, results)
+            source = f"{_RESULTS}{results.as_text()}\n" + _source(kind, columns, record, state, results)
         else:
-            results = Results.from_text(source.partition("\n")[0].removeprefix("# results: "))
+            results = Results.from_text(source.partition("\n")[0].removeprefix(_RESULTS))
         program = Program(kind, function, columns, record, state, out, results, source, path)
         is_new = path not in _loaded
         with _explained(function):

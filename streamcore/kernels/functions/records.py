@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
 from numba import types
 from numba.extending import intrinsic, models, register_model
 
-from streamcore.kernels.functions.classes import check_plain, field_names, record_class
+from streamcore.kernels.functions.classes import check_plain, field_names, is_tuple_class, record_class
 from streamcore.kernels.functions.layout import Kind, Layout, Shape
 from streamcore.kernels.functions.refusal import refuse_type
 
@@ -94,12 +95,16 @@ def constructor(cls: Any) -> Any:
 
 
 @functools.cache
-def replacer(names: tuple[str, ...]) -> Any:
-    """An intrinsic `(record, *values)`: the record with the named fields replaced."""
+def replacer(names: tuple[str, ...], is_method: bool) -> Any:
+    """An intrinsic `(record, *values)`: the record with the named fields replaced. The method `_replace` is that of
+    named tuples, the function `dataclasses.replace` that of dataclasses."""
 
     def replace(typingctx: Any, record: Any, *values: Any) -> Any:
         if not isinstance(record, types.BaseNamedTuple):
             raise refuse_type(f"replace on {record}, which is no record")
+        cls = record.instance_class.stands_for
+        if not (is_tuple_class(cls) if is_method else dataclasses.is_dataclass(cls)):
+            raise refuse_type(f"replaces fields of {cls.__name__} in a way that it doesn't have")
         unknown = [name for name in names if name not in record.fields]
         if unknown:
             raise refuse_type(f"{record.instance_class.__name__} has no field {unknown[0]!r}")

@@ -146,7 +146,7 @@ class Rewriter:
         definition = ir_utils.guard(ir_utils.get_definition, self._ir, expr.func)
         if isinstance(definition, ir.Expr) and definition.op == "getattr" and self._object(definition) is None:
             if definition.attr == "_replace" and not expr.args:
-                return self._replace(definition.value, expr)
+                return self._replace(definition.value, expr, is_method=True)
             raise NotCompilableError(f"calls the method {definition.attr!r}", line)
         found = self._object(definition)
         if found is None:
@@ -158,7 +158,7 @@ class Rewriter:
         if is_record_class(function):
             return self._call(constructor(function), self._bound(function, expr, line), expr.loc)
         if function is dataclasses.replace and len(expr.args) == 1:
-            return self._replace(expr.args[0], expr)
+            return self._replace(expr.args[0], expr, is_method=False)
         if isinstance(function, python_types.FunctionType):
             called = self._fresh_value(ir.Global(function.__name__, self._compiled(function), expr.loc))
             return ir.Expr.call(called, expr.args, expr.kws, expr.loc)
@@ -185,9 +185,9 @@ class Rewriter:
             first = self._fresh_value(self._call(function, [first, other], expr.loc))
         return self._call(function, [first, rest[-1]], expr.loc)
 
-    def _replace(self, record: Any, expr: Any) -> Any:
+    def _replace(self, record: Any, expr: Any, *, is_method: bool) -> Any:
         names = tuple(name for name, _ in expr.kws)
-        return self._call(replacer(names), [record, *(value for _, value in expr.kws)], expr.loc)
+        return self._call(replacer(names, is_method), [record, *(value for _, value in expr.kws)], expr.loc)
 
     def _bound(self, cls: Any, expr: Any, line: int) -> list[Any]:
         """The arguments of a record's constructor by position, defaults filled in."""

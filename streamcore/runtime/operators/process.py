@@ -28,6 +28,7 @@ class _Process(Operator):
 
     def open(self) -> None:
         self._ctx: Context[Any] = Context(self.context, self.output, keyed=self._keys[0] is not None)
+        self._ctx.watermark = min((part.state["watermark"] for part in self.context.saved), default=None)
         self._function.open(self._ctx)
         self._ctx.flush()
 
@@ -38,6 +39,8 @@ class _Process(Operator):
         self._ctx.flush()
 
     def advance(self, time_ms: int) -> None:
+        before = self._ctx.watermark
+        self._ctx.watermark = time_ms if before is None else max(before, time_ms)
         self._function.on_watermark(time_ms, self._ctx)
         self._ctx.flush()
         self.output.emit_watermark(time_ms)
@@ -46,6 +49,9 @@ class _Process(Operator):
         self._function.on_watermark(MAX_TIME, self._ctx)
         self._function.finish(self._ctx)
         self._ctx.flush()
+
+    def capture(self, checkpoint_id: int) -> Any:
+        return None if self._ctx.watermark is None else {"watermark": self._ctx.watermark}
 
     def close(self) -> None:
         self._function.close()

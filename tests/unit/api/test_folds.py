@@ -146,3 +146,9 @@ def test_a_users_exception_names_the_record():
     with pytest.raises(StreamcoreError, match="ZeroDivisionError") as error:
         stream.execute_and_collect()
     assert "Reading(sensor='a', time=2, value=0.0)" in str(error.value)
+
+
+def test_merging_the_first_state_must_change_nothing():
+    keyed = StreamEnvironment().from_values([], Reading).key_by("sensor")
+    with pytest.raises(TopologyError, match="isn't initial"):
+        keyed.fold(10, lambda n, r: n + 1, merge=lambda a, b: a + b)

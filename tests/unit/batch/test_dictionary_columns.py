@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcore.batch import Columns, Field, Schema, concat, same_form, to_columns, to_rows
-from streamcore.batch.dictionary import DictionaryUse, compact, concat_arrays, dictionary_id, is_dictionary
+from streamcore.batch.dictionary import DictionaryUse, concat_arrays, dictionary_id, is_dictionary
 from streamcore.kernels.hashing import hash_keys
 from streamcore.runtime.keys import KeySelector
 from streamcore.state.columnar import ColumnarTable
@@ -76,16 +77,6 @@ def test_concat_of_any_mixture(parts):
     batches = [columns_of(array) for _, array in parts]
     assert all(same_form(batches[0], batch) for batch in batches)
     assert words_of(concat(batches)) == values
-
-
-@given(texts(encoded=st.just(True)))
-@settings(max_examples=150, deadline=None)
-def test_compact_keeps_the_values_and_only_their_entries(text):
-    values, array = text
-    small = compact(array)
-    assert small.type == array.type
-    assert small.dictionary_decode().to_pylist() == values
-    assert sorted(small.dictionary.to_pylist()) == sorted(set(values) - {None})
 
 
 @given(texts(nullable=False))
@@ -171,3 +162,19 @@ def test_other_indices_and_a_missing_entry_are_brought_into_form():
 def test_a_decoded_column_can_be_computed_with():
     columns = Columns.of(word=pa.array(["Ab", "c"]).dictionary_encode())
     assert pc.utf8_upper(columns["word"]).to_pylist() == ["AB", "C"]
+
+
+@pytest.mark.parametrize("indices", [pa.int8(), pa.int64(), pa.uint16()])
+def test_whatever_a_function_makes_is_held_in_one_form(indices):
+    words = pa.DictionaryArray.from_arrays(pa.array([1, 0, 1], indices), pa.array(["a", "b"]))
+    columns = Columns(Schema.of(word=str, n=int), {"word": words, "n": pa.array([1, 2, 3])})
+    assert columns.encoded("word").indices.type == pa.int32()
+    assert columns["word"].to_pylist() == ["b", "a", "b"]
+    assert isinstance(columns["n"], np.ndarray)
+
+
+def test_an_arrow_type_that_is_not_the_fields_is_cast():
+    columns = Columns(Schema.of(word=str), {"word": pa.array(["a", None], pa.large_string())})
+    assert columns["word"].type == pa.string()
+    with pytest.raises(ValueError, match="lacks values"):
+        Columns(Schema.of(n=int), {"n": pa.array([1, None])})

@@ -75,7 +75,8 @@ ACTION = st.one_of(
     st.tuples(st.just("write"), st.sampled_from(NAMES), st.lists(st.integers(0, 60), min_size=1, max_size=8)),
     st.tuples(st.just("grow"), st.sampled_from(NAMES), st.integers(1, 300)),
     st.tuples(st.just("complete"), st.booleans(), st.none()),
-    st.tuples(st.just("abort"), st.none(), st.none()),
+    st.tuples(st.just("abort"), st.booleans(), st.none()),
+    st.tuples(st.just("hear late"), st.none(), st.none()),
 )
 
 
@@ -83,7 +84,7 @@ ACTION = st.one_of(
 @given(actions=st.lists(ACTION, max_size=40))
 @settings(max_examples=100, deadline=None)
 def test_every_kept_checkpoint_is_whole_and_nothing_else_is_kept(retain, actions):
-    storage = MemoryStorage()
+    storage, unheard = MemoryStorage(), []
     log, subtask, expected, fresh = CheckpointLog(storage), Subtask(storage), {}, 100
     for number, (action, first, second) in enumerate(actions, start=1):
         match action:
@@ -94,6 +95,12 @@ def test_every_kept_checkpoint_is_whole_and_nothing_else_is_kept(retain, actions
                 fresh += second
             case "abort":
                 subtask.snapshot(number)
+                if first:
+                    subtask.increments.forget(number)
+            case "hear late":
+                for checkpoint_id in unheard:
+                    subtask.increments.complete(checkpoint_id)
+                unheard = []
             case "complete":
                 part, is_heard_of = subtask.snapshot(number), first
                 log.append(manifest(number, part))
@@ -101,6 +108,8 @@ def test_every_kept_checkpoint_is_whole_and_nothing_else_is_kept(retain, actions
                 expected[number] = subtask.state()
                 if is_heard_of:
                     subtask.increments.complete(number)
+                else:
+                    unheard.append(number)
                 kept = log.checkpoints()
                 assert [entry.checkpoint_id for entry in kept] == sorted(expected)[-retain:]
                 there = {path for path in storage.files if path.startswith("chk-")}
@@ -141,10 +150,23 @@ def test_an_aborted_checkpoint_is_not_built_on():
     subtask = settled()
     subtask.write("first", [1], 1)
     subtask.snapshot(2)
+    subtask.increments.forget(2)
     subtask.write("first", [2], 1)
     part = subtask.snapshot(3)
     assert [file.path[:12] for file in part.tables] == ["chk-00000001", "chk-00000003"]
     assert restored(subtask.storage, part) == subtask.state()
+
+
+def test_after_a_checkpoint_of_unknown_fate_everything_is_written():
+    """It may be complete, and then files that only older ones need may be gone."""
+    subtask = settled()
+    subtask.write("first", [1], 1)
+    subtask.snapshot(2)
+    subtask.write("first", [2], 1)
+    part = subtask.snapshot(3)
+    assert [file.path[:12] for file in part.tables] == ["chk-00000003"]
+    subtask.increments.complete(2)  # heard late: 3 may be complete by now
+    assert [file.path[:12] for file in subtask.snapshot(4).tables] == ["chk-00000004"]
 
 
 def test_a_chain_that_has_become_larger_than_the_whole_is_written_anew():
@@ -189,7 +211,7 @@ def test_a_manifest_that_builds_on_what_is_not_kept_is_never_written():
     subtask.write("first", [1], 1)
     part = subtask.snapshot(2)
     log = CheckpointLog(subtask.storage)
-    with pytest.raises(AssertionError, match=r"checkpoint 2 builds on chk-00000001/v0-0.e1.tables, which no kept"):
+    with pytest.raises(CheckpointError, match=r"checkpoint 2 builds on chk-00000001/v0-0.e1.tables, which no kept"):
         log.append(manifest(2, part))
     assert log.is_empty
 

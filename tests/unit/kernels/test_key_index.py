@@ -97,3 +97,9 @@ def test_keys_without_a_compiled_form(keys):
 def test_key_columns_of_unequal_length_are_refused():
     with pytest.raises(AssertionError, match=r"key fields of lengths \[2, 1\]"):
         KeyColumns([np.array([1, 2]), pa.array(["a"])])
+
+
+def test_nan_is_one_key():
+    index = KeyIndex()
+    assert index.slots(np.array([np.nan, 1.5, np.nan])).tolist() == [0, 1, 0]
+    assert index.slots([float("nan"), 1.5]).tolist() == [0, 1]

@@ -8,6 +8,13 @@ from hypothesis import strategies as st
 from streamcore import Field, Schema, StreamEnvironment, bounded_out_of_orderness, milliseconds
 from streamcore.batch import to_columns
 from streamcore.operators.top_k import TopK, TopKError, top_k
+from streamcore.runtime.counters import Counters
+from streamcore.runtime.keys import KeySelector
+from streamcore.runtime.operator import OperatorContext, Output, SavedOperator
+from streamcore.runtime.operators.process import ProcessColumns
+from streamcore.runtime.wakeup import Wakeup
+from streamcore.state.store import KeyedStore
+from streamcore.time import Clock
 
 SCORE = Schema.of(window_end=int, player=int, score=int)
 records = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 4)), max_size=30)
@@ -34,23 +41,24 @@ def test_the_highest_of_each_window(drawn, k, with_ties, batch_size):
     assert sorted(map(tuple, found)) == sorted(expected)
 
 
-class Emitted:
-    """Stands for the context: keeps what is emitted."""
-
-    def __init__(self):
-        self.rows = []
-
-    def emit_batch(self, columns):
-        self.rows += map(tuple, columns.to_rows())
+def rig(saved=()):
+    """The operator without a job, and what it emits."""
+    ranked, out = Schema((*SCORE.fields, Field("rank", pa.int64()))), []
+    operator = ProcessColumns(TopK(SCORE, ranked, 1, "score", "window_end", False), (KeySelector("window_end"),))
+    store = KeyedStore(8, range(8), [keyed for keyed, _ in saved], allow_pickle=False)
+    own = [SavedOperator(0, 1, state) for _, state in saved]
+    context = OperatorContext("top", 0, 1, 8, 1, store, own, Clock(), Wakeup(), Counters())
+    operator.setup(context, Output(main=[lambda batch: out.extend(map(tuple, batch.to_rows()))]))
+    operator.open()
+    return operator, out
 
 
 def test_records_of_windows_that_are_over_are_dropped():
-    ranked = Schema((*SCORE.fields, Field("rank", pa.int64())))
-    function, out = TopK(SCORE, ranked, 1, "score", "window_end", with_ties=False), Emitted()
+    operator, out = rig()
     for time, row in ((9, (10, 1, 5)), (12, (10, 2, 9)), (30, (20, 3, 1))):
-        function.process(to_columns([row], SCORE), out)
-        function.on_watermark(time, out)
-    assert out.rows == [(10, 1, 5, 1), (20, 3, 1, 1)]
+        operator.process(to_columns([row], SCORE), 0)
+        operator.advance(time)
+    assert out == [(10, 1, 5, 1), (20, 3, 1, 1)]
 
 
 def test_numbers_come_before_what_is_none():
@@ -67,3 +75,20 @@ def test_wrong_arguments_are_refused():
         top_k(stream, 1, "points")
     with pytest.raises(TopKError, match="at least 1"):
         top_k(stream, 0, "score")
+
+
+def test_what_was_late_before_a_restore_is_late_after_it():
+    first, out = rig()
+    first.process(to_columns([(10, 1, 5)], SCORE), 0)
+    first.advance(15)
+    assert out == [(10, 1, 5, 1)]
+    second, out = rig([(first.context.store.capture(1)[0], first.capture(1))])
+    second.process(to_columns([(10, 2, 9), (20, 3, 1)], SCORE), 0)
+    second.finish()
+    assert out == [(20, 3, 1, 1)]
+
+
+def test_a_field_named_rank_is_refused():
+    stream = StreamEnvironment().from_values([], Schema.of(window_end=int, rank=int))
+    with pytest.raises(TopKError, match="rank"):
+        top_k(stream, 1, "rank")

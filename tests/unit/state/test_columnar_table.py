@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcore.batch import Schema, Vector
-from streamcore.errors import TopologyError
+from streamcore.errors import TopologyError, UsageError
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState
 
@@ -102,3 +102,24 @@ def test_an_empty_batch_first_and_keys_later():
 def test_only_fields_of_fixed_width_are_taken(wrong):
     with pytest.raises(TopologyError, match=r"columnar state 's': field name: \w+\?? is not of fixed width"):
         ColumnarState("s", Schema.of(total=float, name=wrong))
+
+
+@pytest.mark.parametrize("slots", [[5], [-1], 0.5, np.array([[0]]), [0.0]])
+def test_rows_that_are_not_there_cannot_be_touched(slots):
+    table = ColumnarTable(ColumnarState("s", SUMS))
+    table.slots(np.arange(3))
+    table.capture(1).finish()
+    with pytest.raises(UsageError, match="no such rows"):
+        table.touch(slots)
+
+
+@pytest.mark.parametrize("slots", [[], [2, 9], np.arange(100) == 7, range(3)])
+def test_rows_are_touched_by_number_or_mask(slots):
+    table = ColumnarTable(ColumnarState("s", SUMS))
+    table.slots(np.arange(100))
+    table.capture(1).finish()
+    table.touch(slots)
+    capture = table.capture(2, since=1)
+    capture.finish()
+    wanted = np.flatnonzero(slots) if isinstance(slots, np.ndarray) else list(slots)
+    assert capture.saved().rows.tolist() == list(wanted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cmath
 import math
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -17,6 +18,7 @@ from streamcore.kernels.functions import cache
 from streamcore.kernels.functions.build import compile_map
 from streamcore.kernels.functions.fingerprint import fingerprint
 from streamcore.kernels.functions.program import compile_seconds
+from streamcore.kernels.functions.refusal import NotCompilableError
 from streamcore.kernels.functions.run import MapLoop
 
 JOB = """
@@ -90,6 +92,13 @@ def test_damaged_machine_code_is_compiled_again(tmp_path):
     assert run(tmp_path)[1].endswith("[2.0, 3.0] True")
 
 
+def test_a_source_file_that_was_cut_off_is_written_again(tmp_path):
+    run(tmp_path)
+    for path in (tmp_path / "kernels").glob("*.py"):
+        path.write_text("")
+    assert run(tmp_path)[1].endswith("[2.0, 3.0] True")
+
+
 def make(code, **names):
     scope = {"__name__": "somewhere", **names}
     exec(code, scope)
@@ -157,3 +166,24 @@ def test_one_function_is_compiled_again_when_its_global_has_changed(tmp_path, mo
     assert MapLoop(compile_map(function, schema, schema)).run(batch)["x"].tolist() == [2.5]
     function.__globals__["A"] = 4.5
     assert MapLoop(compile_map(function, schema, schema)).run(batch)["x"].tolist() == [5.5]
+
+
+def test_a_cache_that_has_gone_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("STREAMCORE_CACHE_DIR", str(tmp_path / "kernels"))
+    compile_map(make("def f(r): return (r.x * 1.5,)"), Schema.of(x=float), Schema.of(x=float))
+    shutil.rmtree(tmp_path / "kernels")
+    program = compile_map(make("def f(r): return (r.x * 2.5,)"), Schema.of(x=float), Schema.of(x=float))
+    assert MapLoop(program).run(Columns(Schema.of(x=float), {"x": np.array([2.0])}))["x"].tolist() == [5.0]
+
+
+@pytest.mark.parametrize("default", [np.float64(0.5), np.array([1.0]), np.bool_(True), "text"])
+def test_defaults_whose_value_is_no_part_of_the_fingerprint_are_refused(default):
+    function = make("def f(r, k=default): return (r.x * k,)", default=default)
+    with pytest.raises(NotCompilableError, match="default"):
+        compile_map(function, Schema.of(x=float), Schema.of(x=float))
+
+
+def test_modules_that_lead_to_each_other_end():
+    function = make("def f(r): return (float(len(os.path.basename('x'))),)", os=os)
+    with pytest.raises(NotCompilableError):
+        compile_map(function, Schema.of(x=float), Schema.of(x=float))
