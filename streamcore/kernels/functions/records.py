@@ -102,7 +102,7 @@ def replacer(names: tuple[str, ...], is_method: bool) -> Any:
     def replace(typingctx: Any, record: Any, *values: Any) -> Any:
         if not isinstance(record, types.BaseNamedTuple):
             raise refuse_type(f"replace on {record}, which is no record")
-        cls = record.instance_class.stands_for
+        cls = record.instance_class.stands_for or tuple  # without a type of their own, records are named tuples
         if not (is_tuple_class(cls) if is_method else dataclasses.is_dataclass(cls)):
             raise refuse_type(f"replaces fields of {cls.__name__} in a way that it doesn't have")
         unknown = [name for name in names if name not in record.fields]
