@@ -95,5 +95,5 @@ def test_without_setting_rows_aside_they_are_wrong(monkeypatch):
 
 
 def test_without_telling_of_changes_they_are_wrong(monkeypatch):
-    monkeypatch.setattr(ColumnarTable, "touch", lambda self, slots: None)
+    monkeypatch.setattr(ColumnarTable, "_touch", lambda self, slots: None)
     assert any(run_schedule(seed)[0] != expected() for seed in range(25))
