@@ -27,7 +27,7 @@ soak: $(VENV)/installed-dev  ## a fast source before a slow sink: memory over SE
 bench: $(VENV)/installed-bench  ## speeds beside the peers' (installed under build/), into build/bench.json and docs/
 	$(BIN)/python -m tests.bench.run
 
-bench-quick: $(VENV)/installed-bench  ## streamcore and the polars limit alone, in two minutes
+bench-quick: $(VENV)/installed-bench  ## streamcore and the polars limit alone, in two and a half minutes
 	$(BIN)/python -m tests.bench.run --quick
 
 apps: $(VENV)/installed
