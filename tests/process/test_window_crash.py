@@ -19,8 +19,8 @@ def expected():
 
 
 def test_every_window_once_although_a_worker_is_killed(runs):
-    run = runs.start("windows", "--workers", "2", "--parallelism", "2", "--restart-attempts", "3", rate=4000)
-    run.wait_for("checkpoint complete", count=3)
+    run = runs.start("windows", "--workers", "2", "--parallelism", "2", "--restart-attempts", "3", rate=1500)
+    run.wait_for("checkpoint complete", count=2)
     os.kill(run.workers[-1], signal.SIGKILL)
     run.expect(0)
     assert "restarting" in run.text
