@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
-import numpy as np
+import pyarrow as pa
 
 from streamcore.api.callsite import user_line
 from streamcore.api.compiled import compiled_or_none, need
@@ -141,10 +141,8 @@ class KeyedStream(DataStream[T], Generic[K, T]):
             return self.aggregate(count()).name("count")
         if self.schema is None or not self._key.fields:
             return self._then("count", partial(CountRows, self._key, only_final=final), Form.ROWS, None)
-        schema = Schema(
-            (*self.schema.select(self._key.fields).fields, Field("count", Schema.of(n=np.int64).fields[0].type))
-        )
-        return self._then("count", partial(CountColumns, self._key, schema, only_final=final), Form.COLUMNS, schema)
+        schema = Schema((*self.schema.select(self._key.fields).fields, Field("count", pa.int64())))
+        return self._then("count", partial(CountColumns, self._key, schema), Form.COLUMNS, schema)
 
     @property
     def _key(self) -> Any:

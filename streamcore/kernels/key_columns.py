@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from streamcore.batch.dictionary import decoded
+
 
 class KeyColumns:
     """Tuple keys, field by field: one NumPy array, Arrow array or list per field, of one length (n,)."""
@@ -33,5 +35,5 @@ def as_list(keys: Any) -> list[Any]:
     """Keys in any form - list, NumPy array, Arrow array, `KeyColumns` - as Python objects."""
     if isinstance(keys, list):
         return keys
-    values: list[Any] = keys.tolist() if isinstance(keys, np.ndarray) else keys.to_pylist()
+    values: list[Any] = keys.tolist() if isinstance(keys, np.ndarray) else decoded(keys).to_pylist()
     return values

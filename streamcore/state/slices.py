@@ -134,10 +134,6 @@ class SliceTable:
             if self._keys.size > 4 * len(self._pairs) + _SPARE_KEYS:
                 self._forget_keys()
 
-    def clear(self) -> None:
-        """Forgets everything."""
-        self.remove(self.slices)
-
     def _entries(self, keys: Any, slices: IntArray) -> IntArray:
         entries, added = self._pairs.find_or_add(self._keys.slots(keys), slices)
         if len(added):

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from streamcore.batch import Batch, Columns, Schema, to_rows
-from streamcore.batch.dictionary import decoded
 from streamcore.kernels.compile import kernel
+from streamcore.kernels.key_columns import as_list
 from streamcore.runtime.keys import KeySelector
 from streamcore.runtime.operator import Operator
 from streamcore.state.columnar import ColumnarTable
@@ -43,7 +43,7 @@ class Scan(Operator):
                 table[key], result = function(find(key, initial), record)
                 results.append(result)
         else:
-            for key, record in zip(as_key_list(self._key.keys(batch)), rows, strict=True):
+            for key, record in zip(as_list(self._key.keys(batch)), rows, strict=True):
                 table[key], result = function(find(key, initial), record)
                 results.append(result)
         self.output.emit(results)
@@ -69,7 +69,7 @@ class Reduce(Operator):
                 table[key] = result = function(table[key], record) if key in table else record
                 results.append(result)
         else:
-            for key, record in zip(as_key_list(self._key.keys(batch)), rows, strict=True):
+            for key, record in zip(as_list(self._key.keys(batch)), rows, strict=True):
                 table[key] = result = function(table[key], record) if key in table else record
                 results.append(result)
         if not self._only_final:
@@ -93,7 +93,7 @@ class CountRows(Operator):
     def process(self, batch: Batch, port: int) -> None:
         table = self._table
         results = []
-        for key in as_key_list(self._key.keys(batch)):
+        for key in as_list(self._key.keys(batch)):
             table[key] = count = table.get(key, 0) + 1
             results.append((key, count))
         if not self._only_final:
@@ -105,12 +105,11 @@ class CountRows(Operator):
 
 
 class CountColumns(Operator):
-    """Counts the records of each key of a typed stream; emits columns: the key's field and `count`."""
+    """Counts the records of each key of a typed stream; emits columns: the key's fields and the `count` so far."""
 
-    def __init__(self, key: KeySelector, schema: Schema, *, only_final: bool) -> None:
+    def __init__(self, key: KeySelector, schema: Schema) -> None:
         self._key = key
         self._schema = schema  # the key's fields, then count
-        self._only_final = only_final
         self._table: ColumnarTable
 
     def open(self) -> None:
@@ -118,36 +117,9 @@ class CountColumns(Operator):
 
     def process(self, batch: Batch, port: int) -> None:
         assert isinstance(batch, Columns), "a columnar count got rows"
-        slots = self._table.slots(self._key.keys(batch))
-        if self._only_final:
-            _add_ones(slots, self._table["count"])
-            return
-        counts = _running_count(slots, self._table["count"])
+        counts = _running_count(self._table.slots(self._key.keys(batch)), self._table["count"])
         keys = {name: batch.encoded(name) for name in self._key.fields}
         self.output.emit(Columns(self._schema, {**keys, "count": counts}))
-
-    def finish(self) -> None:
-        if self._only_final and len(self._table):
-            self.output.emit(Columns(self._schema, {**self._key_columns(), "count": self._table["count"].copy()}))
-
-    def _key_columns(self) -> dict[str, Any]:
-        import pyarrow as pa
-
-        keys = self._table.keys
-        parts = [keys] if self._key.single else list(zip(*keys, strict=True))
-        columns: dict[str, Any] = {}
-        for name, values in zip(self._key.fields, parts, strict=True):
-            field = self._schema.by_name[name]
-            columns[name] = pa.array(values, field.type) if field.dtype is None else np.asarray(values, field.dtype)
-        return columns
-
-
-def as_key_list(keys: Any) -> list[Any]:
-    """Keys as Python objects, which dictionaries can hold."""
-    if isinstance(keys, list):
-        return keys
-    values: list[Any] = keys.tolist() if isinstance(keys, np.ndarray) else decoded(keys).to_pylist()
-    return values
 
 
 @kernel
@@ -157,9 +129,3 @@ def _running_count(slots: Any, counts: Any) -> Any:
         counts[slots[i]] += 1
         out[i] = counts[slots[i]]
     return out
-
-
-@kernel
-def _add_ones(slots: Any, counts: Any) -> Any:
-    for i in range(len(slots)):
-        counts[slots[i]] += 1

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from streamcore.batch import Batch, Columns, to_rows
+from streamcore.kernels.key_columns import as_list
 from streamcore.runtime.functions import BatchFunction, CoBatchFunction, Context, CoProcessFunction, ProcessFunction
 from streamcore.runtime.keys import KeySelector
 from streamcore.runtime.operator import Operator
-from streamcore.runtime.operators.keyed import as_key_list
 from streamcore.time import MAX_TIME
 
 RowFunction = ProcessFunction[Any, Any] | CoProcessFunction[Any, Any, Any]
@@ -68,7 +68,7 @@ class ProcessRows(_Process):
                 process(record, ctx)
         else:
             current = self.context.store.current
-            for current.key, record in zip(as_key_list(selector.keys(batch)), rows, strict=True):
+            for current.key, record in zip(as_list(selector.keys(batch)), rows, strict=True):
                 process(record, ctx)
         ctx.flush()
 
