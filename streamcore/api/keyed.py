@@ -8,10 +8,11 @@ from typing import Any, Generic, Literal, TypeVar
 
 import pyarrow as pa
 
+from streamcore.api.aggregating import add_aggregate, bind_aggregates, bind_fold, renamed
 from streamcore.api.callsite import user_line
 from streamcore.api.compiled import compiled_or_none, need
 from streamcore.api.stream import DataStream
-from streamcore.api.windowed import WindowedStream, add_aggregate, bind_aggregates, bind_fold, renamed
+from streamcore.api.windowed import WindowedStream
 from streamcore.batch import Field, Schema, schema_of
 from streamcore.errors import TopologyError
 from streamcore.kernels.functions.build import compile_reduce, compile_scan
