@@ -19,6 +19,7 @@ from streamcore.job.restart import ExponentialDelay, FailureRate, FixedDelay, No
 from streamcore.job.status import JobResult
 from streamcore.kernels.compile import kernel
 from streamcore.runtime.aggregates import Aggregate, count, max_of, mean, min_of, sum_of
+from streamcore.runtime.async_function import AsyncFunction, Retry
 from streamcore.runtime.event_time import WatermarkStrategy, bounded_out_of_orderness, monotonous
 from streamcore.runtime.functions import (
     BatchFunction,
@@ -36,6 +37,7 @@ from streamcore.time import MAX_TIME, milliseconds, minutes, seconds
 __all__ = [
     "Aggregate",
     "App",
+    "AsyncFunction",
     "BatchFunction",
     "Checkpointing",
     "CoBatchFunction",
@@ -61,6 +63,7 @@ __all__ = [
     "OutputTag",
     "ProcessFunction",
     "ReducingState",
+    "Retry",
     "Schema",
     "StreamEnvironment",
     "StreamcoreError",

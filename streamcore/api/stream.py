@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
+from streamcore.api.asynchronous import add_async_map
 from streamcore.api.callsite import user_line
 from streamcore.api.compiled import compiled_or_none, need
 from streamcore.api.schemas import annotated_result, carried_time, checked, common_schema
@@ -18,6 +19,7 @@ from streamcore.connectors.print_sink import PrintSink
 from streamcore.errors import TopologyError
 from streamcore.kernels.functions.build import compile_filter, compile_map
 from streamcore.plan.graph import Input, Node
+from streamcore.runtime.async_function import AsyncFunction, Retry
 from streamcore.runtime.event_time import WatermarkStrategy
 from streamcore.runtime.functions import BatchFunction, OutputTag, ProcessFunction
 from streamcore.runtime.keys import KeySelector
@@ -113,6 +115,33 @@ class DataStream(Generic[T]):
     ) -> DataStream[U]:
         """Any number of records out for each record in."""
         return self._then("flat_map", partial(FlatMap, function), Form.ROWS, returns)
+
+    def async_map(
+        self,
+        function: AsyncFunction[T, U] | Callable[[T], Awaitable[U]],
+        *,
+        returns: type[U] | Schema | None = None,
+        ordered: bool = True,
+        timeout: float = 60.0,
+        capacity: int = 100,
+        retry: Retry | None = None,
+    ) -> DataStream[U]:
+        """One record out for each record in, by a coroutine that may wait: a look-up in a service, many at a time.
+
+        Watermarks pass no record. Records in flight are part of the snapshot, and are asked for again after a restore.
+
+        Args:
+            function: an `async def` of the record, or an `AsyncFunction`.
+            ordered: results leave in the order of their records; False: as the answers come.
+            timeout: seconds for a record with all its attempts; then `AsyncFunction.timed_out` gives the result, or the
+                job fails.
+            capacity: calls at a time in each subtask; while so many records wait, no more are read.
+            retry: makes failed calls again; without it the first failure fails the job.
+
+        Raises:
+            TopologyError: the timeout is not above 0, or the capacity is below 1.
+        """
+        return add_async_map(self, function, returns, ordered, timeout, capacity, retry)
 
     # --- columns -------------------------------------------------------------------------------------------
 

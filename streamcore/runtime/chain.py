@@ -12,6 +12,7 @@ from streamcore.checkpoint.snapshot_file import OperatorSnapshot
 from streamcore.runtime.counters import Counters
 from streamcore.runtime.failures import describe_failure
 from streamcore.runtime.operator import Advance, Operator, OperatorContext, Output, Receiver, SavedOperator
+from streamcore.runtime.operators.async_map import AsyncMap
 from streamcore.runtime.output import EdgeOutput
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import EdgeSpec, Form, OperatorSpec, Partitioning, VertexSpec
@@ -63,6 +64,11 @@ class Chain:
     def head(self) -> Operator:
         """The operator that reads the subtask's inputs."""
         return self.operators[0]
+
+    @property
+    def asynchronous(self) -> AsyncMap | None:
+        """The operator that waits for answers, if there is one: it doesn't chain with what is before it."""
+        return self.head if isinstance(self.head, AsyncMap) else None
 
     def receive(self, batch: Batch, port: int) -> None:
         """Sends a batch through the chain."""

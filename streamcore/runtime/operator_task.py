@@ -13,11 +13,13 @@ from streamcore.batch.codec import encode_saved
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot
 from streamcore.errors import TopologyError
 from streamcore.runtime.alignment import Step
+from streamcore.runtime.chain import guard
 from streamcore.runtime.channel import InputChannel
 from streamcore.runtime.counters import Counters
 from streamcore.runtime.elements import Barrier, Element, EndOfInput, LatencyMarker, Watermark
 from streamcore.runtime.gate import Gate
 from streamcore.runtime.messages import Abort, LoopOver, OutsideEnded, Trigger, Wave, WaveReply
+from streamcore.runtime.operators.async_map import AsyncMap
 from streamcore.runtime.spec import EdgeSpec, JobSpec
 from streamcore.runtime.subtask import FeedbackLog, Mail, RestoredSubtask, SubtaskTask, SubtaskWiring
 from streamcore.runtime.watermarks import WatermarkMerge
@@ -33,6 +35,7 @@ class OperatorTask(SubtaskTask):
         self._event_time = WatermarkMerge(channel.number for channel in gate.channels if not channel.feedback)
         self._edge_names = {number: edge_name(wiring.job, edge) for number, edge in feedback_edges.items()}
         self._loop = wiring.vertex.loop
+        self._asking = wiring.chain.asynchronous
         self._told_outside_ended = False
         self._ready = False
         self._log: FeedbackLog = {}
@@ -45,11 +48,18 @@ class OperatorTask(SubtaskTask):
         for port, batch in restored.feedback:
             await self._process(batch, port)
         self._ready = True
-        while not self._alignment.all_ended:
+        while not self._is_done:
             await self._read_mail()
-            if self._closed or self._alignment.all_ended:
+            if self._closed or self._is_done:
                 return
             self._fire_timers()
+            if self._asking is not None and self._asking.is_waiting:
+                await self._collect(self._asking)
+                if self._is_done:
+                    return
+                if self._asking.is_full:
+                    await self._rest(reading=False)
+                    continue
             polled = self._gate.poll()
             if not polled:
                 await self._rest()
@@ -66,6 +76,19 @@ class OperatorTask(SubtaskTask):
                 await self.outputs.drain()
             else:
                 await self._control(channel, element)
+
+    @property
+    def _is_done(self) -> bool:
+        return self._alignment.all_ended and not self._is_asking
+
+    @property
+    def _is_asking(self) -> bool:
+        return self._asking is not None and self._asking.is_waiting
+
+    async def _collect(self, asking: AsyncMap) -> None:
+        guard(self.wiring.vertex.operators[0], asking.collect)
+        self.outputs.settle()
+        await self.outputs.drain()
 
     def _join(self, polled: list[tuple[InputChannel, Element]]) -> Batch:
         batches: list[Batch] = []
@@ -155,6 +178,7 @@ class OperatorTask(SubtaskTask):
             and self._gate.loop_inputs_empty
             and self.outputs.loop_edges_empty
             and self.chain.next_timer_ms is None
+            and not self._is_asking
             and self._gate.outside_ended
         )
         received = sum(channel.received for channel in self._gate.channels if channel.from_loop)
@@ -174,8 +198,8 @@ class OperatorTask(SubtaskTask):
                 self.chain.fire_timers(now_ms)
                 self.outputs.settle()
 
-    async def _rest(self) -> None:
-        if not self.outputs.loop_edges_empty:
+    async def _rest(self, *, reading: bool = True) -> None:
+        if reading and not self.outputs.loop_edges_empty:
             await asyncio.sleep(0)  # what is about to arrive joins the turn: fuller batches go round the loop
             if self._gate.has_input:
                 return
@@ -187,7 +211,7 @@ class OperatorTask(SubtaskTask):
             self.outputs.flush()
             await self.outputs.drain()
             deadline = None
-        if self._mail or self._gate.has_input:
+        if self._mail or (reading and self._gate.has_input):
             return  # it came while the outputs were drained, and its wake-up has been used up
         timer_ms = self.chain.next_timer_ms
         if timer_ms is not None:

@@ -138,6 +138,8 @@ class SubtaskTask(ABC):
         finally:
             for write in self._writes:
                 write.cancel()
+            if self.chain.asynchronous is not None:
+                await self.chain.asynchronous.shut_down()
 
     def measure(self) -> Counters:
         """A copy of the counters, with times up to now: a wait that still lasts counts as far as it has gone."""

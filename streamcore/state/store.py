@@ -44,7 +44,7 @@ class KeyedStore:
         self._max_parallelism = max_parallelism
         self._groups = groups
         self._saved = saved
-        self._allow_pickle = allow_pickle
+        self.allow_pickle = allow_pickle
         self._heap: dict[str, tuple[str, dict[Any, Any]]] = {}
         self._columnar: dict[str, ColumnarTable] = {}
         self._tables: dict[str, TableState] = {}
@@ -89,7 +89,7 @@ class KeyedStore:
         self._refuse_taken(name)
         table: dict[Any, Any] = {}
         for saved in self._saved_as(name, kind):
-            restore_table(table, saved, self._groups, allow_pickle=self._allow_pickle)
+            restore_table(table, saved, self._groups, allow_pickle=self.allow_pickle)
         self._heap[name] = (kind, table)
         return table
 
@@ -99,7 +99,7 @@ class KeyedStore:
         self._tables[descriptor.name] = descriptor
         parts: list[Columns] = []
         for saved in self._saved_as(descriptor.name, "table"):
-            rows = decode_saved(saved["form"], saved["rows"], allow_pickle=self._allow_pickle)
+            rows = decode_saved(saved["form"], saved["rows"], allow_pickle=self.allow_pickle)
             assert isinstance(rows, Columns), "a saved table is columns"
             groups = groups_of(_keys_of(rows, descriptor.key), self._max_parallelism)
             parts.append(rows.filter((groups >= self._groups.start) & (groups < self._groups.stop)))
@@ -131,11 +131,11 @@ class KeyedStore:
         """
         states: dict[str, Any] = {}
         for name, (kind, table) in self._heap.items():
-            states[name] = capture_table(table, kind, self._max_parallelism, allow_pickle=self._allow_pickle)
+            states[name] = capture_table(table, kind, self._max_parallelism, allow_pickle=self.allow_pickle)
         for name, descriptor in self._tables.items():
             form, rows = encode_saved(descriptor.capture(), allow_pickle=False)
             states[name] = {"kind": "table", "key": descriptor.key, "form": int(form), "rows": rows}
-        timers = self.timers.capture(self._max_parallelism, allow_pickle=self._allow_pickle)
+        timers = self.timers.capture(self._max_parallelism, allow_pickle=self.allow_pickle)
         captures = {name: table.capture(checkpoint_id, since) for name, table in self._columnar.items()}
         return {"states": states, "timers": timers}, captures
 

@@ -11,6 +11,7 @@ import streamcore
 DOCUMENTED = [
     "Aggregate",
     "App",
+    "AsyncFunction",
     "BatchFunction",
     "Checkpointing",
     "CoBatchFunction",
@@ -36,6 +37,7 @@ DOCUMENTED = [
     "OutputTag",
     "ProcessFunction",
     "ReducingState",
+    "Retry",
     "Schema",
     "StreamEnvironment",
     "StreamcoreError",

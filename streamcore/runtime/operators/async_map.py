@@ -1,0 +1,140 @@
+"""Runs an `AsyncFunction`: many calls at a time on the subtask's own event loop, their results in order or not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from streamcore.batch import Batch, Schema, to_columns, to_rows
+from streamcore.batch.codec import decode_saved, encode_saved
+from streamcore.runtime.async_function import AsyncFunction, Retry
+from streamcore.runtime.async_results import Request, Results
+from streamcore.runtime.operator import Operator
+
+
+@dataclass(frozen=True)
+class AsyncOptions:
+    """As in `DataStream.async_map`."""
+
+    ordered: bool
+    timeout_s: float
+    capacity: int
+    retry: Retry
+
+
+class AsyncMap(Operator):
+    """One result for each record, which may take its time. Always the head of its subtask, which stops reading while
+    `capacity` records wait, sends on what `collect` finds, and goes on when a call's end wakes it.
+
+    The records that wait are in the snapshot; restored at another parallelism they are dealt out, so that then even
+    ordered results of a key may change places with records that come later.
+    """
+
+    def __init__(self, function: AsyncFunction[Any, Any], schema: Schema | None, options: AsyncOptions) -> None:
+        self._function = function
+        self._schema = schema
+        self._options = options
+        self._results = Results(ordered=options.ordered)
+        self._waiting: deque[Request] = deque()  # not yet called
+        self._calls: dict[Request, asyncio.Task[None]] = {}
+        self._opening: asyncio.Task[None] | None = None
+
+    def open(self) -> None:
+        for kind, body in self.context.own_share():
+            rows = to_rows(decode_saved(kind, body, allow_pickle=self.context.store.allow_pickle), self._schema)
+            self._waiting.extend(self._results.add(record) for record in rows)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the subtask should read no more for now."""
+        return len(self._results) >= self._options.capacity
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether any record waits for its result."""
+        return len(self._results) > 0
+
+    def process(self, batch: Batch, port: int) -> None:
+        self._waiting.extend(self._results.add(record) for record in to_rows(batch))
+        self._call_next()
+
+    def advance(self, time_ms: int) -> None:
+        self._results.add_watermark(time_ms)
+        self.collect()
+
+    def collect(self) -> None:
+        """Emits the results that may leave now.
+
+        Raises:
+            Exception: what a call raised at last.
+        """
+        self._call_next()
+        rows: list[Any] = []
+        for leaving in self._results.take():
+            if isinstance(leaving, int):
+                self.output.emit(rows)
+                self.output.emit_watermark(leaving)
+                rows = []
+                continue
+            if leaving.error is not None:
+                record = leaving.record  # noqa: F841 - the message names it (runtime.failures)
+                raise leaving.error
+            rows.append(leaving.result)
+        self.output.emit(rows)
+
+    def capture(self, checkpoint_id: int) -> Any:
+        records: Batch = self._results.records
+        if self._schema is not None:
+            records = to_columns(records, self._schema)
+        kind, body = encode_saved(records, allow_pickle=self.context.store.allow_pickle)
+        return int(kind), body
+
+    async def shut_down(self) -> None:
+        """Gives up what is still being asked for, and closes the function."""
+        if self._opening is None:
+            return
+        unfinished = [*self._calls.values(), self._opening]
+        for task in unfinished:
+            task.cancel()
+        await asyncio.wait(unfinished)
+        await self._function.close()
+
+    def _call_next(self) -> None:
+        while self._waiting and len(self._calls) < self._options.capacity:
+            if self._opening is None:
+                self._opening = asyncio.create_task(self._function.open())
+            request = self._waiting.popleft()
+            self._calls[request] = asyncio.create_task(self._answer(request))
+
+    async def _answer(self, request: Request) -> None:
+        try:
+            assert self._opening is not None, "a call before the function was opened"
+            await asyncio.shield(self._opening)
+            request.result = await self._call_in_time(request.record)
+        except Exception as error:  # noqa: BLE001 - raised where the result would have left
+            request.error = error
+        del self._calls[request]  # before the wake-up: there is room for the next call
+        self._results.answered(request)
+        self.context.wakeup.notify()
+
+    async def _call_in_time(self, record: Any) -> Any:
+        try:
+            async with asyncio.timeout(self._options.timeout_s) as limit:
+                return await self._call(record)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return self._function.timed_out(record)
+
+    async def _call(self, record: Any) -> Any:
+        retry = self._options.retry
+        delay_s = float(retry.delay)
+        for _ in range(retry.attempts - 1):
+            try:
+                return await self._function.call(record)
+            except retry.on:
+                await asyncio.sleep(delay_s)
+                delay_s *= retry.backoff
+        return await self._function.call(record)
