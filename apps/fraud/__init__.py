@@ -1,0 +1,1 @@
+"""Fraud as it happens: card payments, clicks on ads, network connections."""
