@@ -1,4 +1,4 @@
-"""The fraud app at the peak of a card network: 47,000 payments/s, each timed from when it was due to when it was judged.
+"""The fraud app at the peak of a card network, 47,000 payments/s, each timed from when it was due to when it was told.
 
     python -m tests.bench.card_rate [--seconds 20]
 
