@@ -20,7 +20,6 @@ from streamcore.job.status import JobResult
 from streamcore.kernels.compile import kernel
 from streamcore.runtime.aggregates import Aggregate, count, max_of, mean, min_of, sum_of
 from streamcore.runtime.async_function import AsyncFunction, Retry
-from streamcore.runtime.event_time import WatermarkStrategy, bounded_out_of_orderness, monotonous
 from streamcore.runtime.functions import (
     BatchFunction,
     CoBatchFunction,
@@ -28,6 +27,13 @@ from streamcore.runtime.functions import (
     CoProcessFunction,
     OutputTag,
     ProcessFunction,
+)
+from streamcore.runtime.watermark_strategy import (
+    WatermarkGenerator,
+    WatermarkStrategy,
+    bounded_out_of_orderness,
+    custom_watermarks,
+    monotonous,
 )
 from streamcore.runtime.windows import Windows, sliding, tumbling
 from streamcore.state.columnar import ColumnarTable
@@ -70,12 +76,14 @@ __all__ = [
     "TableState",
     "ValueState",
     "Vector",
+    "WatermarkGenerator",
     "WatermarkStrategy",
     "WindowedStream",
     "Windows",
     "bounded_out_of_orderness",
     "col",
     "count",
+    "custom_watermarks",
     "kernel",
     "lit",
     "max_of",

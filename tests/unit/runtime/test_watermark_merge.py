@@ -10,7 +10,7 @@ from streamcore.time import MIN_TIME
 
 
 def test_the_lowest_channel_counts():
-    merge = WatermarkMerge([0, 1])
+    merge = WatermarkMerge(dict.fromkeys([0, 1], MIN_TIME))
     assert merge.advance(0, 10) is None
     assert merge.advance(1, 7) == 7
     assert merge.advance(1, 12) == 10
@@ -18,7 +18,7 @@ def test_the_lowest_channel_counts():
 
 
 def test_a_watermark_that_goes_back_changes_nothing():
-    merge = WatermarkMerge([0])
+    merge = WatermarkMerge(dict.fromkeys([0], MIN_TIME))
     assert merge.advance(0, 10) == 10
     assert merge.advance(0, 9) is None
     assert merge.advance(0, 10) is None
@@ -26,7 +26,7 @@ def test_a_watermark_that_goes_back_changes_nothing():
 
 
 def test_a_channel_that_ends_holds_nothing_back():
-    merge = WatermarkMerge([0, 1, 2])
+    merge = WatermarkMerge(dict.fromkeys([0, 1, 2], MIN_TIME))
     assert merge.advance(0, 10) is None
     assert merge.advance(1, 8) is None
     assert merge.end(2) == 8
@@ -34,13 +34,13 @@ def test_a_channel_that_ends_holds_nothing_back():
 
 
 def test_after_the_last_end_time_stands_still():
-    merge = WatermarkMerge([0])
+    merge = WatermarkMerge(dict.fromkeys([0], MIN_TIME))
     assert merge.advance(0, 10) == 10
     assert merge.end(0) is None
 
 
 def test_other_channels_are_not_listened_to():
-    merge = WatermarkMerge([0])
+    merge = WatermarkMerge(dict.fromkeys([0], MIN_TIME))
     assert merge.advance(5, 99) is None
     assert merge.end(5) is None
     assert merge.advance(0, 1) == 1
@@ -51,7 +51,11 @@ def test_other_channels_are_not_listened_to():
     st.lists(st.tuples(st.integers(0, 3), st.one_of(st.none(), st.integers(-50, 50))), max_size=40),
 )
 def test_it_is_the_minimum_over_all_open_channels_and_never_goes_back(count, events):
-    merge, times, current = WatermarkMerge(range(count)), dict.fromkeys(range(count), MIN_TIME), MIN_TIME
+    merge, times, current = (
+        WatermarkMerge(dict.fromkeys(range(count), MIN_TIME)),
+        dict.fromkeys(range(count), MIN_TIME),
+        MIN_TIME,
+    )
     for channel, time in events:
         if channel not in times:
             continue

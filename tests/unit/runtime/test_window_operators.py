@@ -8,12 +8,13 @@ import pytest
 from streamcore import Columns, Schema, Windows, count, sum_of
 from streamcore.batch import to_columns
 from streamcore.runtime.counters import Counters
-from streamcore.runtime.event_time import EventTime, bounded_out_of_orderness, monotonous
+from streamcore.runtime.event_time import EventTime
 from streamcore.runtime.operator import OperatorContext, Output, SavedOperator
 from streamcore.runtime.operators import window as module
 from streamcore.runtime.operators.watermarks import AssignWatermarks
 from streamcore.runtime.operators.window import PartialAggregate, WindowAggregate, WindowTimes, accumulators_of
 from streamcore.runtime.wakeup import Wakeup
+from streamcore.runtime.watermark_strategy import bounded_out_of_orderness, monotonous
 from streamcore.state.store import KeyedStore
 from streamcore.time import Clock
 
