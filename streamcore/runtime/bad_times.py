@@ -28,7 +28,7 @@ _HINT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Checked:
     """A batch without the records whose time is bad. `latest_ms` is the latest good time so far."""
 

@@ -62,7 +62,7 @@ class Chain:
         self._watching = [
             (spec, operator)
             for spec, operator in zip(vertex.operators, self.operators, strict=True)
-            if type(operator).check_idle is not Operator.check_idle
+            if operator.watches_idleness
         ]
         self._link(outputs)
         head = vertex.operators[0]

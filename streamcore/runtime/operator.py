@@ -97,6 +97,8 @@ class Operator(ABC):
 
     context: OperatorContext
     output: Output
+    watches_idleness: bool = False
+    """Whether `check_idle` has something to look for."""
 
     def setup(self, context: OperatorContext, output: Output) -> None:
         """Hands over the surroundings; called before `open`."""

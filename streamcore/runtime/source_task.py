@@ -20,6 +20,7 @@ class SourceTask(SubtaskTask):
         source = self.chain.head
         assert isinstance(source, SourceOperator), "the head of a source chain is no source"
         self._source = source
+        self._alignment = wiring.vertex.alignment
         self._reported_ms: int | None = None
         self._report_at = 0.0
 
@@ -59,8 +60,11 @@ class SourceTask(SubtaskTask):
     def _report_slowest(self) -> float | None:
         """Tells the alignment group how far the splits here have come, if that has changed and the last report is old
         enough; when it will be, if it isn't."""
-        alignment, slowest_ms = self._source.alignment, self._source.slowest_ms
-        if alignment is None or slowest_ms == self._reported_ms:
+        alignment = self._alignment
+        if alignment is None:
+            return None
+        slowest_ms = self._source.slowest_ms
+        if slowest_ms == self._reported_ms:
             return None
         now = self._clock.monotonic()
         if now < self._report_at:

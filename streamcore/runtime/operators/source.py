@@ -11,7 +11,7 @@ from streamcore.errors import IncompatibleSnapshotError
 from streamcore.runtime.bad_times import Checked
 from streamcore.runtime.operator import Operator
 from streamcore.runtime.split_times import SplitTimes
-from streamcore.runtime.watermark_strategy import Alignment, WatermarkStrategy
+from streamcore.runtime.watermark_strategy import WatermarkStrategy
 from streamcore.time import MIN_TIME
 
 BAD_RECORDS = "bad-records"
@@ -117,11 +117,6 @@ class SourceOperator(Operator):
             reader.close()
 
     # --- event time ----------------------------------------------------------------------------------------
-
-    @property
-    def alignment(self) -> Alignment | None:
-        """The group that the splits are in."""
-        return self._strategy.alignment if self._strategy is not None else None
 
     @property
     def slowest_ms(self) -> int | None:

@@ -22,6 +22,7 @@ class AssignWatermarks(Operator):
     def __init__(self, strategy: WatermarkStrategy) -> None:
         self._strategy = strategy
         self._times = SplitTimes(strategy)
+        self.watches_idleness = strategy.idle_after_s is not None
         self._told_ms = MIN_TIME
         self._told_idle = False
 
@@ -53,8 +54,6 @@ class AssignWatermarks(Operator):
         self._show()
 
     def check_idle(self) -> float | None:
-        if self._strategy.idle_after_s is None:
-            return None
         attention_s = self.context.attention.seconds
         self._times.nothing(_STREAM, attention_s)
         self._tell()
