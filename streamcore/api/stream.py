@@ -253,8 +253,8 @@ class DataStream(Generic[T]):
         return DataStream(self._env, self._node, schema, tag.name)
 
     def bad_records(self) -> DataStream[Any]:
-        """The malformed records of a source that was made with `on_error="side_output"`, and those with a bad event time
-        of a source or an `assign_watermarks` whose strategy has `with_bad_times("side_output")`, as `BadRecord`."""
+        """The malformed records of a source that was made with `on_error="side_output"`, and the records with a bad
+        event time of a source or `assign_watermarks` with `with_bad_times("side_output")`, as `BadRecord`."""
         if self._node.source is None and not self._node.assigns_time:
             raise TopologyError(
                 f"{self._node} is no source; only sources and assign_watermarks have bad records ({user_line()})"

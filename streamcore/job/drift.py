@@ -16,8 +16,8 @@ class _Group:
 
 
 class DriftWatch:
-    """All alignment groups of a job. A group has come as far as the furthest behind of its subtasks; those with nothing to
-    wait for - idle, ended, without a record yet - don't count."""
+    """All alignment groups of a job. A group has come as far as the furthest behind of its subtasks; those with nothing
+    to wait for - idle, ended, without a record yet - don't count."""
 
     def __init__(self, job: JobSpec, epoch: int) -> None:
         self._epoch = epoch

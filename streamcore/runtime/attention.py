@@ -6,9 +6,9 @@ _WORK_LIMIT_S = 0.1
 
 
 class Attention:
-    """Seconds in which a subtask would have seen a record that came: it waited for input, or did work between two looks.
-    It stands still while the subtask waits for room downstream or for barriers (as in Apache Flink since FLINK-35886),
-    and a long piece of work counts for little: what came meanwhile can't have been seen."""
+    """Seconds in which a subtask would have seen a record that came: it waited for input, or did work between two
+    looks. It stands still while the subtask waits for room downstream or for barriers (as in Apache Flink since
+    FLINK-35886), and a long piece of work counts for little: what came meanwhile can't have been seen."""
 
     __slots__ = ("seconds",)
 

@@ -1,8 +1,8 @@
 """Bad time: which event times can't be believed, and what becomes of their records.
 
-A clock that was wrong once must not be believed: a single record from the year 2100 would take the watermark there, and
-all records after it would be late. So event times are checked before the watermark learns of them, a whole batch at once;
-records are looked at one by one only where something is wrong.
+A clock that was wrong once must not be believed: a single record from the year 2100 would take the watermark there,
+and all records after it would be late. So event times are checked before the watermark learns of them, a whole batch
+at once; records are looked at one by one only where something is wrong.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Policy = Literal["fail", "skip", "side_output"]
 YEAR_S = 365 * 86_400.0
 
 _HINT = (
-    "event time is milliseconds since 1970; strategy.with_bad_times('skip') drops and counts such records, 'side_output' "
-    "sends them to stream.bad_records(), and its max_ahead= and min_time= say what is too far"
+    "event time is milliseconds since 1970; strategy.with_bad_times('skip') drops and counts such records, "
+    "'side_output' sends them to stream.bad_records(), and its max_ahead= and min_time= say what is too far"
 )
 
 
@@ -42,8 +42,8 @@ class Checked:
 
 @dataclass(frozen=True)
 class BadTimes:
-    """What is a bad time, and what becomes of the record. Bad is what is missing or no whole number of milliseconds, what
-    is before `min_time_ms`, what is more than `max_ahead_s` ahead of the clock, and what is more than
+    """What is a bad time, and what becomes of the record. Bad is what is missing or no whole number of milliseconds,
+    what is before `min_time_ms`, what is more than `max_ahead_s` ahead of the clock, and what is more than
     `max_jump_s` ahead of the latest good time of the same split. None: no such limit."""
 
     policy: Policy = "fail"

@@ -35,6 +35,11 @@ class Counters:
     """From the source to here, of the latency markers that came by."""
 
     @property
+    def watermark_s(self) -> float | None:
+        """Event time in seconds since 1970."""
+        return None if self.watermark_ms is None else self.watermark_ms / 1000
+
+    @property
     def busy_s(self) -> float:
         """Time spent neither waiting for input nor for credit."""
         return max(0.0, self.running_s - self.idle_s - self.backpressured_s)

@@ -83,7 +83,7 @@ class EventTime:
         if missing is not None:
             raise BadRecordError(
                 f"the event time of a record {self.fault(batch, int(np.argmax(missing)))}",
-                hint="event time is whole milliseconds, an int of 64 bits; strategy.with_bad_times('skip') drops others",
+                hint="event time is whole milliseconds, an int of 64 bits; with_bad_times('skip') drops others",
             )
         if len(times) and (times.min() < -LIMIT_MS or times.max() > LIMIT_MS):
             far = int(times.max() if times.max() > LIMIT_MS else times.min())

@@ -14,6 +14,10 @@ from streamcore.runtime.event_time import EventTime, TimeOf, Times
 from streamcore.time import MIN_TIME, Duration
 
 
+_BY_DEFAULT = BadTimes()
+_YEAR, _SECOND = Duration(YEAR_S), Duration(1.0)
+
+
 class WatermarkGenerator:
     """Says how far the time of one split has come, by its records. Every split has its own (a stream that gets its
     watermarks by `assign_watermarks`: every subtask), whose state is part of the snapshot.
@@ -68,7 +72,7 @@ class WatermarkStrategy:
     time: EventTime
     bound_ms: int = 0
     make_generator: Callable[[], WatermarkGenerator] | None = None
-    bad_times: BadTimes = BadTimes()
+    bad_times: BadTimes = _BY_DEFAULT
     idle_after_s: float | None = None
     alignment: Alignment | None = None
 
@@ -85,12 +89,12 @@ class WatermarkStrategy:
             raise TopologyError(f"with_idleness: {timeout!r} s is no time-out", hint="with_idleness(seconds(30))")
         return replace(self, idle_after_s=float(timeout))
 
-    def with_alignment(self, group: str, *, max_drift: Duration, every: Duration = Duration(1.0)) -> WatermarkStrategy:
-        """Splits whose watermark is more than `max_drift` seconds of event time ahead of the group's furthest behind are
-        not read until the others have caught up, so that what joins and windows must keep stays small.
+    def with_alignment(self, group: str, *, max_drift: Duration, every: Duration = _SECOND) -> WatermarkStrategy:
+        """Splits whose watermark is more than `max_drift` seconds of event time ahead of the group's furthest behind
+        are not read until the others have caught up, so that what joins and windows must keep stays small.
 
-        Sources are in a group by its name. Splits that are idle or have ended, and those that had no record yet, are not
-        waited for. A split that falls silent stops the others, unless `with_idleness` says for how long.
+        Sources are in a group by its name. Splits that are idle or have ended, and those that had no record yet, are
+        not waited for. A split that falls silent stops the others, unless `with_idleness` says for how long.
 
         Args:
             every: seconds between two looks at the group.
@@ -110,24 +114,24 @@ class WatermarkStrategy:
         policy: Policy,
         *,
         min_time: int | None = 0,
-        max_ahead: Duration | None = Duration(YEAR_S),
+        max_ahead: Duration | None = _YEAR,
         max_jump: Duration | None = None,
     ) -> WatermarkStrategy:
-        """What becomes of records whose event time is missing, no whole number, or out of the limits. The watermark never
-        learns of their times, and they are counted (`streamcore_bad_times_total`).
+        """What becomes of records whose event time is missing, no whole number, or out of the limits. The watermark
+        never learns of their times, and they are counted (`streamcore_bad_times_total`).
 
         Without this the job fails at the first such record, with the limits here, but times before 1970 are taken; a
         field that may be missing is refused.
 
         Args:
-            policy: `"fail"`: the job fails and names the record; `"skip"`: the record is dropped; `"side_output"`: the
-                stream's `bad_records()` has it, as `BadRecord`.
+            policy: `"fail"`: the job fails and names the record; `"skip"`: the record is dropped; `"side_output"`:
+                the stream's `bad_records()` has it, as `BadRecord`.
             min_time: milliseconds since 1970 before which no record can be; None: any.
-            max_ahead: how far a record may be ahead of the clock, seconds; None: any. A year by default: enough to see
-                that microseconds were taken for milliseconds.
-            max_jump: how far a record may be ahead of the latest one before it of the same split, seconds; None: any. For
-                old data, for which the clock is no measure. Choose more than the longest silence in the data: all
-                that comes after a longer one is bad.
+            max_ahead: how far a record may be ahead of the clock, seconds; None: any. A year by default, which
+                shows when microseconds are taken for milliseconds.
+            max_jump: how far a record may be ahead of the latest one before it of the same split, seconds; None: any.
+                For old data, for which the clock is no measure. Choose more than the longest silence in the data:
+                all that comes after a longer one is bad.
 
         Raises:
             TopologyError: there is no such policy, or a limit isn't above zero.

@@ -145,7 +145,7 @@ class SourceOperator(Operator):
         return self._times is not None and self._times.holds(split_id)
 
     def _emit_timed(self, strategy: WatermarkStrategy, times: SplitTimes, split_id: str, batch: Batch | None) -> None:
-        """Emits what was read of a split, and what that says about time; records with a bad time are no sign of life."""
+        """Emits what was read of a split, and what that says about time; bad times are no sign of life."""
         checked = self._checked(strategy, times[split_id].latest_ms, split_id, batch) if batch is not None else None
         good = checked if checked is not None and len(checked.times) else None
         if good is not None:
