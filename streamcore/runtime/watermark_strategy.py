@@ -13,7 +13,6 @@ from streamcore.runtime.bad_times import YEAR_S, BadTimes, Policy
 from streamcore.runtime.event_time import EventTime, TimeOf, Times
 from streamcore.time import MIN_TIME, Duration
 
-
 _BY_DEFAULT = BadTimes()
 _YEAR, _SECOND = Duration(YEAR_S), Duration(1.0)
 
