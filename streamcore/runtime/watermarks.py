@@ -11,9 +11,10 @@ K = TypeVar("K", bound=Hashable)
 
 
 class WatermarkMerge(Generic[K]):
-    """The minimum over the inputs. One that has ended holds nothing back, an idle one neither, until it is heard
-    from again; when all are idle, time goes on to the furthest of them, so that it doesn't matter which fell silent
-    first. Time never goes back: an input that wakes up behind it holds it where it is until it has caught up.
+    """The minimum over the inputs. One that has ended holds nothing back, an idle one neither, until it is heard from
+    again; when all are idle, time goes on to the furthest of them and of those that have ended, so that it doesn't
+    matter which was silent or over first. Time never goes back: an input that wakes up behind it holds it where it is
+    until it has caught up.
 
     Feedback channels are not among the inputs, since a loop must not wait for itself.
     """
@@ -22,6 +23,7 @@ class WatermarkMerge(Generic[K]):
         """`inputs`: how far each is known to have come."""
         self._times = dict(inputs)
         self._silent: set[K] = set()
+        self._ended_ms = MIN_TIME
         self.current = min(self._times.values(), default=MIN_TIME)
         """The minimum."""
         self.idle = False
@@ -44,7 +46,7 @@ class WatermarkMerge(Generic[K]):
     def end(self, key: K) -> int | None:
         """An input has ended; the new minimum if that has moved. None after the last: what the end of all input
         completes, the operators emit when they finish."""
-        self._times.pop(key, None)
+        self._ended_ms = max(self._ended_ms, self._times.pop(key, MIN_TIME))
         self._silent.discard(key)
         return self._moved()
 
@@ -53,7 +55,7 @@ class WatermarkMerge(Generic[K]):
             return None
         self.idle = len(self._silent) == len(self._times)
         if self.idle:
-            time_ms = max(self._times.values())
+            time_ms = max(self._ended_ms, *self._times.values())
         elif self._silent:
             time_ms = min(time for key, time in self._times.items() if key not in self._silent)
         else:

@@ -153,12 +153,13 @@ class SourceOperator(Operator):
                 times.wake(split_id)
                 self._tell_time(times)
             self.output.emit(good.batch)
-        if split_id not in self._readers:
-            times.end(split_id)
-        elif good is not None:
+        if good is not None:
             times.observe(split_id, good.batch, good.times, good.latest_ms)
         else:
             times.nothing(split_id, self.context.attention.seconds)
+        if split_id not in self._readers:
+            self._tell_time(times)
+            times.end(split_id)
         self._tell_time(times)
 
     def _checked(self, strategy: WatermarkStrategy, latest_ms: int, split_id: str, batch: Batch) -> Checked:

@@ -173,6 +173,13 @@ def test_when_all_fall_silent_time_goes_on_to_the_furthest():
     assert rig.poll() == [99, "idle"]
 
 
+def test_the_time_of_a_split_that_has_ended_counts_when_the_others_fall_silent():
+    rig = Rig(Script(a=[[100]], b=[[1], None, None, None]), monotonous("t").with_idleness(10))
+    assert rig.poll(4) == [[100], [1], 0]
+    rig.attention.rested(10)
+    assert rig.poll() == [99, "idle"]
+
+
 def test_a_restored_split_is_active_until_it_has_been_silent_again():
     strategy, script = monotonous("t").with_idleness(10), Script(a=[[100], None, None, None, None, None])
     first = Rig(script, strategy)
@@ -288,6 +295,6 @@ def test_a_poll_without_records_moves_time_at_once(buffer_timeout):
     stream._then("times", Times, Form.ANY, RECORD).sink(sink)
     world.run(env.compile(), RunConfig(checkpointing=Checkpointing("simulated://", interval=100.0)))
     times = dict(Times.seen)
-    assert list(times)[-2:] == [99, 100]
+    assert list(times)[-3:] == [99, 100, 101]
     assert times[99] < 0.5  # not with the record of the second after
     assert sorted(sink.committed) == [(0,), (100,), (101,), (102,)]

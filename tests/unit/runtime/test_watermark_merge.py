@@ -86,13 +86,13 @@ def test_idle_ones_are_left_when_the_active_one_ends():
     st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["end", "idle", "active"]), st.integers(-50, 50))),
 )
 def test_it_is_the_minimum_over_all_open_active_channels_and_never_goes_back(count, events):
-    times, silent, current = dict.fromkeys(range(count), MIN_TIME), set(), MIN_TIME
+    times, silent, current, ended = dict.fromkeys(range(count), MIN_TIME), set(), MIN_TIME, MIN_TIME
     merge = WatermarkMerge(times)
     for channel, event, time in events:
         if channel not in times:
             continue
         if event == "end":
-            del times[channel]
+            ended = max(ended, times.pop(channel))
             silent.discard(channel)
             moved = merge.end(channel)
         else:
@@ -100,7 +100,7 @@ def test_it_is_the_minimum_over_all_open_active_channels_and_never_goes_back(cou
             (silent.add if event == "idle" else silent.discard)(channel)
             moved = merge.advance(channel, time, idle=event == "idle")
         active = [times[c] for c in times if c not in silent]
-        lowest = min(active) if active else max(times.values(), default=current)
+        lowest = min(active) if active else max([ended, *times.values()]) if times else current
         assert moved == (lowest if lowest > current else None)
         current = max(current, lowest)
         assert merge.current == current
