@@ -254,6 +254,36 @@ def test_it_would_be_if_nobody_told_that_it_is_back(monkeypatch):
         come_back()
 
 
+class Strict(Operator):
+    """Notes records that come although the stream was said to be idle."""
+
+    told: list = []
+
+    def process(self, batch, port):
+        Strict.told.append("records")
+        self.output.emit(batch)
+
+    def set_idle(self, idle):
+        Strict.told.append("idle" if idle else "active")
+
+
+def test_a_stream_is_not_idle_while_an_answer_may_come():
+    async def later(record):
+        await asyncio.sleep(3 * TIMEOUT_S)
+        return record
+
+    Strict.told, sink = [], MemorySink()
+    env = StreamEnvironment("answers", buffer_timeout=0.0)
+    strategy = monotonous("t").with_idleness(seconds(TIMEOUT_S))
+    rows = [(gap, (0, i, i)) for i, gap in enumerate([0.001, 10 * TIMEOUT_S, 2 * TIMEOUT_S, 10 * TIMEOUT_S])]
+    answers = env.source(Timetable({0: rows}), watermarks=strategy).async_map(later, returns=RECORD)
+    answers._then("strict", Strict, Form.ROWS, RECORD).sink(sink)
+    SimulatedWorld(5).run(env.compile(), RunConfig(checkpointing=Checkpointing("simulated://", interval=1.0)))
+    assert len(sink.committed) == 4
+    # the third record comes while the second is still asked for
+    assert Strict.told == ["records", "idle", "active", "records", "records", "idle", "active", "records"]
+
+
 class Drift(Operator):
     """How far the fast source ever was ahead of the slow one."""
 

@@ -50,7 +50,7 @@ def test_the_job_fails_by_default_and_names_operator_split_record_and_remedy():
     with pytest.raises(BadRecordError) as caught:
         read(rows, STRATEGY, Schema.of(sensor=str, time=int)).print().execute_and_collect()
     for part in (
-        "operator 'IterableSource' (test_bad_times.py:",
+        "operator 'IterableSource' (test_dsl_event_time.py:",
         "split 'all': the event time 'time' of record Record(sensor='b', time=4102444800000)",
         "years ahead of the clock",
         "with_bad_times('skip')",
@@ -59,7 +59,7 @@ def test_the_job_fails_by_default_and_names_operator_split_record_and_remedy():
 
 
 def test_a_field_that_may_be_missing_needs_a_policy():
-    with pytest.raises(TopologyError, match=r"source \(test_bad_times.py:\d+\): field time[\s\S]*with_bad_times"):
+    with pytest.raises(TopologyError, match=r"source \(test_dsl_event_time.py:\d+\): field time[\s\S]*with_bad_times"):
         read(ROWS, STRATEGY)
     with pytest.raises(BadRecordError, match=r"Record\(sensor='a', time=None\) is missing: its field 'time' is empty"):
         counted(read(ROWS, STRATEGY.with_bad_times("fail")))
