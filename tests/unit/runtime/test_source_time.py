@@ -216,6 +216,29 @@ def test_a_split_that_is_ahead_of_the_group_is_not_polled():
     assert [6000] in rig.poll(2)
 
 
+def test_what_the_counters_say_of_event_time():
+    strategy = monotonous("t").with_idleness(10).with_alignment("g", max_drift=1)
+    rig = Rig(Script(a=[[5000], [6000]], b=[[100], None, None]), strategy)
+    counters = rig.operator.context.counters
+    rig.poll(2)
+
+    async def look(group_ms):
+        rig.operator.align(group_ms)
+
+    async def later():
+        await asyncio.sleep(0)
+        rig.operator.show_time()
+
+    asyncio.run(look(99))
+    assert (counters.watermark_ms, counters.drift_s, counters.time_idle) == (99, 4.9, False)
+    asyncio.run(later())
+    assert counters.held_s > 0
+    asyncio.run(look(None))
+    held_s = counters.held_s
+    asyncio.run(later())
+    assert (counters.drift_s, counters.held_s) == (None, held_s)
+
+
 # --- generators -------------------------------------------------------------------------------------------------
 
 
