@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from streamcore import Checkpointing, Schema, StreamEnvironment, milliseconds, monotonous, seconds
+from streamcore import Checkpointing, Schema, StreamEnvironment, count, milliseconds, monotonous, seconds, tumbling
 from streamcore.batch import to_rows
 from streamcore.checkpoint.log import CheckpointLog
 from streamcore.connectors.base import Source, Split, SplitReader
@@ -252,6 +252,23 @@ def test_it_would_be_if_nobody_told_that_it_is_back(monkeypatch):
     monkeypatch.setattr(EdgeOutput, "write_idle", write_idle)
     with pytest.raises(AssertionError):
         come_back()
+
+
+@pytest.mark.parametrize("two_stage", [True, False])
+def test_what_came_before_the_silence_is_in_its_windows(two_stage):
+    """Also what an aggregate before the exchange holds when its subtask falls silent."""
+    steady = [(0.0005, (0, i, 10 * i)) for i in range(200)]
+    first = [(0.0005, (1, i, 1 + 10 * i)) for i in range(7)]
+    back = [(0.08 if i == 0 else 0.0005, (1, 7 + i, 5000 + i)) for i in range(10)]
+    for seed in range(4):
+        sink, world = MemorySink(), SimulatedWorld(seed)
+        env = StreamEnvironment("windows", parallelism=2, two_stage=two_stage, batch_size=4)
+        strategy = monotonous("t").with_idleness(seconds(TIMEOUT_S))
+        source = env.source(Timetable({0: steady, 1: first + back}), watermarks=strategy)
+        source.key_by("split").window(tumbling(milliseconds(50))).aggregate(count()).sink(sink)
+        world.run(env.compile(), RunConfig(checkpointing=Checkpointing("simulated://", interval=1.0)))
+        expected = Counter((split, t // 50 * 50) for _, (split, _, t) in steady + first + back)
+        assert {(row[0], row[1]): row[3] for row in sink.committed} == expected, f"seed {seed}"
 
 
 class Strict(Operator):

@@ -82,6 +82,11 @@ class PartialAggregate(Operator):
             self._send([number for number in self._table.slices if windows.end_of_slice(number) - 1 <= time_ms])
         self.output.emit_watermark(time_ms)
 
+    def set_idle(self, idle: bool) -> None:
+        if idle:  # from now on the last stage's time goes on without this one's
+            self._send(self._table.slices)
+        self.output.emit_idle(idle)
+
     def before_barrier(self) -> None:
         self._send(self._table.slices)
 
