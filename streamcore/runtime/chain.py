@@ -136,7 +136,7 @@ class Chain:
 
     @property
     def watches_idleness(self) -> bool:
-        """Whether `check_idle` can find anything."""
+        """Whether an operator goes by the subtask's attention."""
         return bool(self._watching)
 
     def check_idle(self) -> float | None:

@@ -98,7 +98,7 @@ class Operator(ABC):
     context: OperatorContext
     output: Output
     watches_idleness: bool = False
-    """Whether `check_idle` has something to look for."""
+    """Whether the subtask must keep count of its `Attention`, and call `check_idle`."""
 
     def setup(self, context: OperatorContext, output: Output) -> None:
         """Hands over the surroundings; called before `open`."""

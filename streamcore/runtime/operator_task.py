@@ -110,9 +110,12 @@ class OperatorTask(SubtaskTask):
         self._tell_outside_ended()
 
     async def _process(self, batch: Batch, port: int) -> None:
-        started = self._clock.monotonic()
-        self.chain.receive(batch, port)
-        self._attention.worked(self._clock.monotonic() - started)
+        if self._is_attentive:
+            started = self._clock.monotonic()
+            self.chain.receive(batch, port)
+            self._attention.worked(self._clock.monotonic() - started)
+        else:
+            self.chain.receive(batch, port)
         self.outputs.settle()
         await self.outputs.drain()
         await self._take_turns(len(batch))

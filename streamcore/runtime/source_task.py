@@ -52,9 +52,10 @@ class SourceTask(SubtaskTask):
             self.outputs.write_marker(LatencyMarker(self._clock.wall_s()))
 
     def _poll(self, source: SourceOperator, limit: int) -> bool:
-        started = self._clock.monotonic()
+        started = self._clock.monotonic() if self._is_attentive else 0.0
         found = guard(self.wiring.vertex.operators[0], partial(source.poll, limit))
-        self._attention.worked(self._clock.monotonic() - started)
+        if self._is_attentive:
+            self._attention.worked(self._clock.monotonic() - started)
         return found
 
     def _report_slowest(self) -> float | None:

@@ -89,6 +89,7 @@ class SubtaskTask(ABC):
         self.outputs = wiring.outputs
         self.counters = wiring.counters
         self._attention = wiring.attention
+        self._is_attentive = wiring.chain.watches_idleness
         self._wakeup = wiring.wakeup
         self._services = wiring.services
         self._clock = wiring.services.clock
@@ -203,7 +204,7 @@ class SubtaskTask(ABC):
 
     def _idle_check_at(self) -> float | None:
         """Looks for idle inputs; when to look again, in seconds of the monotonic clock."""
-        if not self.chain.watches_idleness:
+        if not self._is_attentive:
             return None
         left_s = self.chain.check_idle()
         self.outputs.settle()

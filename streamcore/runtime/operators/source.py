@@ -32,6 +32,7 @@ class SourceOperator(Operator):
         self._splits = splits
         self._strategy = watermarks
         self._times = SplitTimes(watermarks) if watermarks is not None else None
+        self.watches_idleness = watermarks is not None and watermarks.idle_after_s is not None
         self._told_ms, self._told_idle = MIN_TIME, False
         self._held_since: float | None = None
         self._readers: dict[str, SplitReader] = {}
@@ -55,6 +56,7 @@ class SourceOperator(Operator):
             else:
                 self._readers[split.id] = self._source.reader(split, offset, reader_context)
         self._turn = list(self._readers)
+        self._where = {split_id: f"split {split_id!r}" for split_id in self._turn}
         if self._times is not None:
             self._times.begin({split_id: times.get(split_id) for split_id in self._turn})
 
@@ -166,8 +168,8 @@ class SourceOperator(Operator):
         if strategy.time.in_columns:
             assert self._source.schema is not None, "event time in a field of a source without type"
             batch = to_columns(batch, self._source.schema)
-        where = f"split {split_id!r}"
-        checked = strategy.bad_times.check(strategy.time, batch, latest_ms, self.context.clock.now_ms(), where)
+        now_ms = self.context.clock.now_ms()
+        checked = strategy.bad_times.check(strategy.time, batch, latest_ms, now_ms, self._where[split_id])
         if checked.bad_count:
             self.context.counters.bad_times += checked.bad_count
             self.output.emit_side(BAD_RECORDS, [BadRecord(text, why, split_id, "") for text, why in checked.bad])
