@@ -63,7 +63,9 @@ class BadTimes:
             )
         for name, limit_s in (("max_ahead", self.max_ahead_s), ("max_jump", self.max_jump_s)):
             if limit_s is not None and not 0 < limit_s < LIMIT_MS / 2000:
-                raise TopologyError(f"with_bad_times: {name}={limit_s!r} is no limit", hint=f"{name}=hours(1), or None")
+                raise TopologyError(
+                    f"with_bad_times: {name}={limit_s!r} is no limit", hint=f"{name}=minutes(60), or None"
+                )
 
     def check(self, time: EventTime, batch: Batch, latest_ms: int, now_ms: int, where: str) -> Checked:
         """Takes the records with bad times out of a batch. How the stream is cut into batches doesn't matter.
