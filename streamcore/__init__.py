@@ -20,7 +20,9 @@ from streamcore.job.status import JobResult
 from streamcore.kernels.compile import kernel
 from streamcore.runtime.aggregates import Aggregate, count, max_of, mean, min_of, sum_of
 from streamcore.runtime.async_function import AsyncFunction, Retry
+from streamcore.runtime.assigners import Window, WindowAssigner
 from streamcore.runtime.event_time import WatermarkStrategy, bounded_out_of_orderness, monotonous
+from streamcore.runtime.evictors import Evictor, TimedRecord, count_evictor, time_evictor
 from streamcore.runtime.functions import (
     BatchFunction,
     CoBatchFunction,
@@ -28,6 +30,25 @@ from streamcore.runtime.functions import (
     CoProcessFunction,
     OutputTag,
     ProcessFunction,
+)
+from streamcore.runtime.triggers import (
+    Trigger,
+    TriggerContext,
+    TriggerResult,
+    continuous_trigger,
+    count_trigger,
+    event_time_trigger,
+    processing_time_trigger,
+    purging,
+)
+from streamcore.runtime.window_functions import KeyResult, WindowContext, WindowFunction, WindowResult
+from streamcore.runtime.window_kinds import (
+    CountWindows,
+    GlobalWindows,
+    SessionWindows,
+    count_windows,
+    global_windows,
+    session,
 )
 from streamcore.runtime.windows import Windows, sliding, tumbling
 from streamcore.state.columnar import ColumnarTable
@@ -47,13 +68,17 @@ __all__ = [
     "Columns",
     "ConnectedStreams",
     "Context",
+    "CountWindows",
     "DataStream",
+    "Evictor",
     "ExponentialDelay",
     "Expression",
     "FailureRate",
     "Field",
     "FixedDelay",
+    "GlobalWindows",
     "JobResult",
+    "KeyResult",
     "KeyedStream",
     "ListState",
     "Loop",
@@ -65,17 +90,33 @@ __all__ = [
     "ReducingState",
     "Retry",
     "Schema",
+    "SessionWindows",
     "StreamEnvironment",
     "StreamcoreError",
     "TableState",
+    "TimedRecord",
+    "Trigger",
+    "TriggerContext",
+    "TriggerResult",
     "ValueState",
     "Vector",
     "WatermarkStrategy",
+    "Window",
+    "WindowAssigner",
+    "WindowContext",
+    "WindowFunction",
+    "WindowResult",
     "WindowedStream",
     "Windows",
     "bounded_out_of_orderness",
     "col",
+    "continuous_trigger",
     "count",
+    "count_evictor",
+    "count_trigger",
+    "count_windows",
+    "event_time_trigger",
+    "global_windows",
     "kernel",
     "lit",
     "max_of",
@@ -84,9 +125,13 @@ __all__ = [
     "min_of",
     "minutes",
     "monotonous",
+    "processing_time_trigger",
+    "purging",
     "seconds",
+    "session",
     "sliding",
     "sum_of",
+    "time_evictor",
     "tumbling",
     "when",
 ]

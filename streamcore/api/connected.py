@@ -12,6 +12,7 @@ from streamcore.batch import Schema, schema_of
 from streamcore.errors import TopologyError
 from streamcore.runtime.functions import CoBatchFunction, CoProcessFunction, OutputTag
 from streamcore.runtime.operators.process import ProcessColumns, ProcessRows
+from streamcore.runtime.record_times import times_or_none
 from streamcore.runtime.spec import Form
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class ConnectedStreams(Generic[T1, T2]):
                 stream._need_schema(name)
             make, form = partial(_fresh, ProcessColumns, function, keys), Form.COLUMNS
         else:
-            make, form = partial(_fresh, ProcessRows, function, keys), Form.ROWS
+            times = [times_or_none(stream._time, stream.schema) for stream in streams]
+            make, form = partial(_fresh, ProcessRows, function, keys, times), Form.ROWS
         schema = schema_of(returns)
         node = self._env.graph.add(name, user_line(), make=make, forms=(form, form), output=schema)
         node.schemas = tuple(stream.schema for stream in streams)

@@ -20,7 +20,7 @@ from streamcore.errors import TopologyError
 from streamcore.kernels.functions.build import compile_filter, compile_map
 from streamcore.plan.graph import Input, Node
 from streamcore.runtime.async_function import AsyncFunction, Retry
-from streamcore.runtime.event_time import WatermarkStrategy
+from streamcore.runtime.event_time import EventTime, TimeOf, WatermarkStrategy
 from streamcore.runtime.functions import BatchFunction, OutputTag, ProcessFunction
 from streamcore.runtime.keys import KeySelector
 from streamcore.runtime.operator import Operator
@@ -30,12 +30,14 @@ from streamcore.runtime.operators.sink import SinkOperator
 from streamcore.runtime.operators.source import BAD_RECORDS
 from streamcore.runtime.operators.stateless import Filter, FilterBatch, FlatMap, Forward, Map, MapBatch
 from streamcore.runtime.operators.watermarks import AssignWatermarks
+from streamcore.runtime.record_times import times_or_none
 from streamcore.runtime.spec import Form, Partitioning, Route
 
 if TYPE_CHECKING:
     from streamcore.api.connected import ConnectedStreams
     from streamcore.api.environment import StreamEnvironment
     from streamcore.api.keyed import KeyedStream
+    from streamcore.api.windowed import AnyWindows, WindowedStream
 
 T = TypeVar("T")
 T2 = TypeVar("T2")
@@ -240,7 +242,8 @@ class DataStream(Generic[T]):
             self._need_schema(name)
             make, form = partial(_fresh, ProcessColumns, function, (selector,)), Form.COLUMNS
         else:
-            make, form = partial(_fresh, ProcessRows, function, (selector,)), Form.ROWS
+            times = (times_or_none(self._time, self.schema),)
+            make, form = partial(_fresh, ProcessRows, function, (selector,), times), Form.ROWS
         stream: DataStream[U] = self._then(name, make, form, returns)
         stream._node.sides = {tag.name: schema_of(tag.type) for tag in tags}
         return stream
@@ -271,6 +274,21 @@ class DataStream(Generic[T]):
         stream: DataStream[T] = self._then("watermarks", partial(AssignWatermarks, strategy), form, self.schema)
         stream._node.time = strategy.time
         return stream
+
+    def window_all(self, windows: AnyWindows, *, time: TimeOf | None = None) -> WindowedStream[None, T]:
+        """Cuts the whole stream into windows, as `KeyedStream.window` does that of each key; runs in one subtask.
+        Results have no fields of a key.
+
+        Args:
+            time: the field with the event time, or a function of the record, when it isn't what the watermarks go by.
+
+        Raises:
+            TopologyError: the windows are of event time, and the stream has none.
+        """
+        from streamcore.api.windowed import windowed
+
+        whole = DataStream[T](self._env, self._node, self.schema, self._tag)
+        return windowed(whole, windows, time, f"window_all ({user_line()})")
 
     # --- partitioning --------------------------------------------------------------------------------------
 
@@ -317,7 +335,7 @@ class DataStream(Generic[T]):
         node = self._env.graph.add("union", user_line(), make=Forward, forms=forms, output=schema)
         node.schemas = tuple(stream.schema for stream in streams)
         node.inputs = [stream._read(port) for port, stream in enumerate(streams)]
-        times = {stream._node.time if stream._tag is None else None for stream in streams}
+        times = {stream._time for stream in streams}
         node.time = carried_time(times.pop(), node.output) if len(times) == 1 else None
         return DataStream(self._env, node, node.output)
 
@@ -376,6 +394,10 @@ class DataStream(Generic[T]):
     def _read(self, port: int) -> Input:
         return Input(self._node, self._tag, port, self._partitioning)
 
+    @property
+    def _time(self) -> EventTime | None:
+        return self._node.time if self._tag is None else None
+
     def _routed(self, partitioning: Partitioning) -> DataStream[T]:
         return DataStream(self._env, self._node, self.schema, self._tag, partitioning)
 
@@ -384,7 +406,7 @@ class DataStream(Generic[T]):
         node = self._env.graph.add(
             name, user_line(), make=make, forms=(form,), schemas=(self.schema,), output=schema, inputs=[self._read(0)]
         )
-        node.time = carried_time(self._node.time if self._tag is None else None, schema)
+        node.time = carried_time(self._time, schema)
         return DataStream(self._env, node, schema)
 
     def _filter_columns(self, what: str, mask: Callable[[Columns], Array] | Expression) -> DataStream[T]:

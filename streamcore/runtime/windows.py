@@ -27,6 +27,7 @@ class Windows:
     size_ms: int
     every_ms: int
     offset_ms: int = 0
+    processing_time: bool = False
 
     def __str__(self) -> str:
         return f"{self.size_ms} ms" if self.size_ms == self.every_ms else f"{self.size_ms} ms every {self.every_ms} ms"
@@ -86,8 +87,11 @@ class Windows:
         return (watermark + 1 - self.offset_ms - self.size_ms) // self.every_ms + 1
 
 
-def tumbling(size: float, *, offset: float = 0.0) -> Windows:
+def tumbling(size: float, *, offset: float = 0.0, processing_time: bool = False) -> Windows:
     """Windows of `size` seconds side by side.
+
+    Args:
+        processing_time: by the clock, when records come, instead of by event time.
 
     Raises:
         TopologyError: the size is below a millisecond, or a length is infinite.
@@ -98,11 +102,14 @@ def tumbling(size: float, *, offset: float = 0.0) -> Windows:
         >>> tumbling(seconds(5)).bounds(1)
         (5000, 10000)
     """
-    return sliding(size, every=size, offset=offset)
+    return sliding(size, every=size, offset=offset, processing_time=processing_time)
 
 
-def sliding(size: float, *, every: float, offset: float = 0.0) -> Windows:
+def sliding(size: float, *, every: float, offset: float = 0.0, processing_time: bool = False) -> Windows:
     """Windows of `size` seconds that begin `every` so many seconds.
+
+    Args:
+        processing_time: by the clock, when records come, instead of by event time.
 
     Raises:
         TopologyError: the size or the distance is below a millisecond, or a length is infinite.
@@ -117,4 +124,4 @@ def sliding(size: float, *, every: float, offset: float = 0.0) -> Windows:
         raise TopologyError(
             f"a window of {size} s every {every} s from {offset} s", hint="the shortest is a millisecond"
         )
-    return Windows(round(size * 1000), round(every * 1000), round(offset * 1000))
+    return Windows(round(size * 1000), round(every * 1000), round(offset * 1000), processing_time)

@@ -1,0 +1,304 @@
+"""Windows over rows: any assigner, trigger, evictor and function, by the rules of Apache Flink's WindowOperator.
+
+A record goes into each of its windows that isn't over: one is over when the watermark has come to its last millisecond
+and the allowed lateness is past. The trigger then says whether the window fires. A record all of whose windows are over
+is late. Windows that merge are joined when a record touches them, with their state; their timers are removed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamcore.batch import Batch, Schema, to_rows
+from streamcore.errors import TopologyError
+from streamcore.kernels.key_columns import as_list
+from streamcore.runtime.assigners import Window, WindowAssigner
+from streamcore.runtime.evictors import Evictor, TimedRecord
+from streamcore.runtime.functions import OutputTag
+from streamcore.runtime.keys import KeySelector
+from streamcore.runtime.operator import Operator
+from streamcore.runtime.record_times import RecordTimes
+from streamcore.runtime.row_results import FoldOfRecords
+from streamcore.runtime.triggers import Trigger, TriggerContext, TriggerResult
+from streamcore.runtime.window_functions import Pane, WindowContext, WindowFunction
+from streamcore.state.store import KeyedStore
+from streamcore.time import MAX_TIME, MIN_TIME, Clock
+
+_BATCH_ROWS = 8192
+
+Panes = dict[Window, Pane]
+
+
+class RowWindows(Operator):
+    """The windows of each key, or (without `key`) of all records."""
+
+    def __init__(
+        self,
+        assigner: WindowAssigner[Any],
+        trigger: Trigger[Any],
+        evictor: Evictor[Any] | None,
+        fold: FoldOfRecords | None,
+        function: WindowFunction[Any, Any, Any],
+        key: KeySelector | None,
+        times: RecordTimes | None,
+        schema: Schema | None,
+        lateness_ms: int,
+        late_tag: OutputTag[Any] | None,
+    ) -> None:
+        self._assigner = assigner
+        self._trigger = trigger
+        self._evictor = evictor
+        self._fold = fold
+        self._function = function
+        self._key = key
+        self._times = times
+        self._schema = schema
+        self._lateness_ms = lateness_ms
+        self._late_tag = late_tag
+        self._by_clock = assigner.processing_time
+
+    def open(self) -> None:
+        context = self.context
+        if self._key is None and context.parallelism > 1:
+            raise TopologyError(
+                f"windows of all records in {context.parallelism} subtasks would be of some records each",
+                hint="leave the parallelism of window_all at 1, or key the stream",
+            )
+        store = context.store
+        store.timers.with_windows = store.event_timers.with_windows = True
+        self._table: dict[Any, Panes] = store.table("windows")
+        self._watermark = min((part.state["watermark"] for part in context.saved), default=MIN_TIME)
+        self._ctx: WindowContext[Any] = WindowContext(context, self.output, keyed=True)
+        self._at = AtHand(store, context.clock, processing_time=self._by_clock, lateness_ms=self._lateness_ms)
+        self._set_time(self._watermark)
+        self._function.open(self._ctx)
+        self._ctx.flush()
+
+    def process(self, batch: Batch, port: int) -> None:
+        rows = to_rows(batch, self._schema)
+        keys = as_list(self._key.keys(batch)) if self._key is not None else [None] * len(rows)
+        times = self._times.of(batch) if self._times is not None else [self.context.clock.now_ms()] * len(rows)
+        for key, record, time_ms in zip(keys, rows, times, strict=True):
+            self._add(key, record, time_ms)
+        self._ctx.flush()
+
+    def advance(self, time_ms: int) -> None:
+        if time_ms > self._watermark:
+            self._set_time(time_ms)
+            for at_ms, (key, window) in self.context.store.event_timers.take_until(time_ms):
+                self._on_event_timer(at_ms, key, window)
+            self._ctx.flush()
+        self.output.emit_watermark(time_ms)
+
+    def fire_timers(self, now_ms: int) -> None:
+        for at_ms, (key, window) in self.context.store.timers.take_due(now_ms):
+            if (pane := self._table.get(key, {}).get(window)) is not None:
+                self._at.move(key, window, pane)
+                self._act(self._trigger.on_processing_time(at_ms, window, self._at))
+                if self._by_clock and at_ms == window.last_ms:
+                    self._forget(key, window)
+        self._ctx.flush()
+
+    def finish(self) -> None:
+        self._set_time(MAX_TIME)
+        for at_ms, (key, window) in self.context.store.event_timers.take_rest():
+            self._on_event_timer(at_ms, key, window)
+        for key, panes in list(self._table.items()):
+            for window in list(panes):
+                self._forget(key, window)
+        self._ctx.flush()
+
+    def capture(self, checkpoint_id: int) -> Any:
+        return {"watermark": self._watermark}
+
+    def close(self) -> None:
+        self._function.close()
+
+    def _set_time(self, watermark: int) -> None:
+        self._watermark = self._at.watermark = watermark
+        self._ctx.watermark = watermark if watermark != MIN_TIME else None
+
+    def _add(self, key: Any, record: Any, time_ms: int) -> None:
+        panes = self._table.get(key, {})
+        is_in_time = False
+        for assigned in self._assigner.assign(record, time_ms):
+            window = self._merged(key, panes, assigned) if self._assigner.merging else assigned
+            if not self._by_clock and self._at.end_of_life(window) <= self._watermark:
+                continue
+            is_in_time = True
+            if (pane := panes.get(window)) is None:
+                pane = panes[window] = Pane()
+                self._table[key] = panes
+                self._at.move(key, window, pane)
+                self._at.set_end_of_life()
+            else:
+                self._at.move(key, window, pane)
+            self._hold(pane, record, time_ms)
+            self._act(self._trigger.on_record(record, time_ms, window, self._at))
+        if not is_in_time and not self._by_clock and time_ms + self._lateness_ms <= self._watermark:
+            self._late(record)
+
+    def _late(self, record: Any) -> None:
+        if self._late_tag is not None:
+            self._ctx.side_output(self._late_tag, record)
+        else:
+            self.context.counters.late_records += 1
+
+    def _hold(self, pane: Pane, record: Any, time_ms: int) -> None:
+        if self._evictor is not None:
+            pane.held.append(TimedRecord(record, time_ms))
+        elif self._fold is None:
+            pane.held.append(record)
+        elif pane.held:
+            pane.held[0] = self._fold.add(pane.held[0], record)
+        else:
+            pane.held.append(self._fold.first(record))
+
+    def _merged(self, key: Any, panes: Panes, new: Window) -> Window:
+        """The window that a new one is part of; joins those that it touches."""
+        touching = sorted(window for window in panes if window.start <= new.end and window.end >= new.start)
+        if not touching:
+            return new
+        whole = Window(min(new.start, touching[0].start), max(new.end, *(window.end for window in touching)))
+        if touching == [whole]:
+            return whole
+        parts = [panes.pop(window) for window in touching]
+        panes[whole] = pane = Pane(self._joined(parts), None, _joined_states(parts))
+        self._at.move(key, whole, pane)
+        self._at.set_end_of_life()
+        self._at.parts = parts
+        self._trigger.on_merge(whole, self._at)
+        self._at.parts = []
+        for window, part in zip(touching, parts, strict=True):
+            self._at.move(key, window, part)
+            self._trigger.clear(window, self._at)
+            self._at.remove_end_of_life()
+        return whole
+
+    def _joined(self, parts: list[Pane]) -> list[Any]:
+        held = [value for part in parts for value in part.held]
+        if self._fold is None or self._evictor is not None or len(held) < 2:
+            return held
+        assert self._fold.merge is not None, "windows merge, and their fold doesn't"
+        value = held[0]
+        for other in held[1:]:
+            value = self._fold.merge(value, other)
+        return [value]
+
+    def _on_event_timer(self, at_ms: int, key: Any, window: Window) -> None:
+        if (pane := self._table.get(key, {}).get(window)) is not None:
+            self._at.move(key, window, pane)
+            self._act(self._trigger.on_event_time(at_ms, window, self._at))
+            if not self._by_clock and at_ms == self._at.end_of_life(window):
+                self._forget(key, window)
+
+    def _act(self, result: TriggerResult) -> None:
+        """What the trigger says of the window at hand."""
+        at = self._at
+        if result.fires and at.pane.held:
+            self._fire(at.key, at.window, at.pane)
+        if result.purges:
+            at.pane.held = []
+
+    def _fire(self, key: Any, window: Window, pane: Pane) -> None:
+        ctx = self._ctx
+        ctx.at(key, window if self._assigner.has_bounds else None, pane)
+        if self._evictor is None:
+            self._function.process(key, window, pane.held if self._fold is not None else list(pane.held), ctx)
+        else:
+            left = self._evictor.before(pane.held, window)
+            if left:
+                records = [timed.record for timed in left]
+                self._function.process(key, window, [self._fold.of(records)] if self._fold else records, ctx)
+            pane.held = list(self._evictor.after(left, window))
+        if ctx.waiting >= _BATCH_ROWS:
+            ctx.flush()
+
+    def _forget(self, key: Any, window: Window) -> None:
+        panes = self._table[key]
+        pane = panes[window]
+        self._ctx.at(key, window if self._assigner.has_bounds else None, pane)
+        self._function.clear(window, self._ctx)
+        self._at.move(key, window, pane)
+        self._trigger.clear(window, self._at)
+        del panes[window]
+        if not panes:
+            del self._table[key]
+
+
+class AtHand(TriggerContext):
+    """The window at hand, to its trigger.
+
+    Attributes:
+        parts: while windows merge, what they were.
+    """
+
+    pane: Pane
+    window: Window
+
+    def __init__(self, store: KeyedStore, clock: Clock, *, processing_time: bool, lateness_ms: int) -> None:
+        self._current = store.current
+        self._timers = store.timers
+        self._event_timers = store.event_timers
+        self._clock = clock
+        self._lateness_ms = lateness_ms
+        self.processing_time = processing_time
+        self.watermark = MIN_TIME
+        self.parts: list[Pane] = []
+
+    def move(self, key: Any, window: Window, pane: Pane) -> None:
+        """Goes to another window."""
+        self._current.key = self.key = key
+        self.window = window
+        self.pane = pane
+
+    def end_of_life(self, window: Window) -> int:
+        """When a window's state goes, in its own time."""
+        return min(window.last_ms + self._lateness_ms, MAX_TIME)
+
+    def set_end_of_life(self) -> None:
+        """Lets the window at hand go in its time; one of all time goes at the end of input without that."""
+        if self.window.end < MAX_TIME:
+            timers = self._timers if self.processing_time else self._event_timers
+            timers.register(self.end_of_life(self.window), (self.key, self.window))
+
+    def remove_end_of_life(self) -> None:
+        """The window at hand has gone."""
+        timers = self._timers if self.processing_time else self._event_timers
+        timers.cancel(self.end_of_life(self.window), (self.key, self.window))
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms()
+
+    def register_event_timer(self, time_ms: int) -> None:
+        self._event_timers.register(time_ms, (self.key, self.window))
+
+    def cancel_event_timer(self, time_ms: int) -> None:
+        if self.processing_time or time_ms != self.end_of_life(self.window):
+            self._event_timers.cancel(time_ms, (self.key, self.window))
+
+    def register_timer(self, time_ms: int) -> None:
+        self._timers.register(time_ms, (self.key, self.window))
+
+    def cancel_timer(self, time_ms: int) -> None:
+        if not self.processing_time or time_ms != self.end_of_life(self.window):
+            self._timers.cancel(time_ms, (self.key, self.window))
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return default if self.pane.trigger is None else self.pane.trigger.get(name, default)
+
+    def set(self, name: str, value: Any) -> None:
+        if self.pane.trigger is None:
+            self.pane.trigger = {}
+        if value is None:
+            self.pane.trigger.pop(name, None)
+        else:
+            self.pane.trigger[name] = value
+
+    def merged(self, name: str) -> list[Any]:
+        return [part.trigger[name] for part in self.parts if part.trigger is not None and name in part.trigger]
+
+
+def _joined_states(parts: list[Pane]) -> dict[str, Any] | None:
+    states = {name: value for part in parts for name, value in (part.state or {}).items()}
+    return states or None
