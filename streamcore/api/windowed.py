@@ -262,7 +262,7 @@ def windowed(stream: DataStream[T], windows: AnyWindows, time: TimeOf | None, wh
     Raises:
         TopologyError: no kind of windows, or windows of event time on a stream without it.
     """
-    if not isinstance(windows, AnyWindows):
+    if not isinstance(windows, Windows | SessionWindows | GlobalWindows | CountWindows | WindowAssigner):
         raise TopologyError(f"{where}: {windows!r} is no windows", hint="window(tumbling(seconds(5)))")
     known = stream._time
     event_time = EventTime(time) if time is not None else known

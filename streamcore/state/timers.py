@@ -5,10 +5,13 @@ Timers of one time share an entry of the heap, so a million keys that wait for t
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import math
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from streamcore.batch import plain
 from streamcore.errors import TopologyError
@@ -48,7 +51,7 @@ class TimerQueue:
 
     def register(self, time_ms: int, key: Any) -> None:
         """Sets a timer; setting it twice is setting it once. After `close` it is not set any more."""
-        if self._is_closed:
+        if self._is_closed or (self._taken and key in self._taken.get(time_ms, ())):
             return
         times = self._times
         if time_ms not in times:
@@ -109,6 +112,11 @@ class TimerQueue:
         while True:
             first = self.next_ms
             if first is not None and first <= time_ms and (not going or first < going[-1][0]):
+                if type(self._times[first]) is not dict:
+                    heapq.heappop(self._heap)
+                    self._count -= 1
+                    yield first, self._times.pop(first)
+                    continue
                 self._take(first)
                 going.append((first, self._rest_of(first)))
             if not going:
@@ -152,24 +160,45 @@ class TimerQueue:
 
     def capture(self, max_parallelism: int, *, allow_pickle: bool) -> dict[int, bytes]:
         """All timers, encoded by key group, in order of time."""
-        timers: list[tuple[int, Any]] = []
+        times: list[int] = []
+        keys: list[Any] = []
         for time_ms in sorted(self._times):
-            keys = self._times[time_ms]
-            timers.extend((time_ms, key) for key in (keys if type(keys) is dict else (keys,)))
-        owners = [key[0] if self.with_windows else key for _, key in timers]
-        by_group: dict[int, dict[str, list[Any]]] = {}
-        for (time_ms, key), group in zip(timers, groups_of(owners, max_parallelism).tolist(), strict=True):
-            saved = by_group.setdefault(group, {"times": [], "keys": []})
-            saved["times"].append(time_ms)
-            saved["keys"].append(key)
-        return {group: plain.encode(saved, allow_pickle=allow_pickle) for group, saved in by_group.items()}
+            found = self._times[time_ms]
+            if type(found) is dict:
+                keys.extend(found)
+                times.extend([time_ms] * len(found))
+            else:
+                keys.append(found)
+                times.append(time_ms)
+        groups = groups_of([key[0] for key in keys] if self.with_windows else keys, max_parallelism)
+        order = np.argsort(groups, kind="stable")
+        parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if keys else []
+        saved: dict[int, bytes] = {}
+        for part in parts:
+            places = part.tolist()
+            timers = {"times": _packed([times[i] for i in places]), "keys": _packed([keys[i] for i in places])}
+            saved[int(groups[places[0]])] = plain.encode(timers, allow_pickle=allow_pickle)
+        return saved
 
     def restore(self, saved: dict[int, bytes], groups: range, *, allow_pickle: bool) -> None:
         """Adds the timers that belong to this subtask's key groups."""
         for group, body in saved.items():
             if group in groups:
                 timers = plain.decode(body, allow_pickle=allow_pickle)
-                if isinstance(timers, dict):
-                    timers = zip(timers["times"], timers["keys"], strict=True)  # pairs before event timers came
+                if isinstance(timers, dict):  # before there were event timers, they were saved as pairs
+                    timers = zip(*(_unpacked(timers[name]) for name in ("times", "keys")), strict=True)
                 for time_ms, key in timers:
                     self.register(time_ms, key)
+
+
+def _packed(values: list[Any]) -> Any:
+    """Whole numbers as an array, which is saved as it is."""
+    if set(map(type, values)) == {int}:
+        with contextlib.suppress(OverflowError):
+            return np.array(values, np.int64)
+    return values
+
+
+def _unpacked(values: Any) -> list[Any]:
+    items: list[Any] = values.tolist() if isinstance(values, np.ndarray) else values
+    return items
