@@ -19,8 +19,8 @@ from streamcore.job.restart import ExponentialDelay, FailureRate, FixedDelay, No
 from streamcore.job.status import JobResult
 from streamcore.kernels.compile import kernel
 from streamcore.runtime.aggregates import Aggregate, count, max_of, mean, min_of, sum_of
-from streamcore.runtime.async_function import AsyncFunction, Retry
 from streamcore.runtime.assigners import Window, WindowAssigner
+from streamcore.runtime.async_function import AsyncFunction, Retry
 from streamcore.runtime.event_time import WatermarkStrategy, bounded_out_of_orderness, monotonous
 from streamcore.runtime.evictors import Evictor, TimedRecord, count_evictor, time_evictor
 from streamcore.runtime.functions import (

@@ -66,11 +66,8 @@ def bind_fold(
             f"{where}: {refused.reason}", hint="keep a number, a tuple of numbers, or a NamedTuple of numbers"
         ) from None
     states = state_schema(layout)
-    if merge is not None and not _is_neutral(initial, merge):
-        raise TopologyError(
-            f"{where}: merge(initial, initial) isn't initial, so results would depend on how often states are merged",
-            hint="begin with what merging leaves as it is, and put the rest into result=",
-        )
+    if merge is not None:
+        refuse_unneutral(where, initial, merge)
     add_step = Step(
         add, compiled_or_none("fold", add, compiled, schema, lambda: compile_fold(add, initial, schema), result=states)
     )
@@ -87,6 +84,19 @@ def bind_fold(
         "fold", result, compiled, states, lambda: compile_result(result, initial, need(out)), result=out
     )
     return BoundFold(fold, Step(result, program), out)
+
+
+def refuse_unneutral(where: str, initial: Any, merge: Callable[..., Any]) -> None:
+    """Refuses a first state that merging changes.
+
+    Raises:
+        TopologyError: it does.
+    """
+    if not _is_neutral(initial, merge):
+        raise TopologyError(
+            f"{where}: merge(initial, initial) isn't initial, so results would depend on how often states are merged",
+            hint="begin with what merging leaves as it is, and put the rest into result=",
+        )
 
 
 def _is_neutral(initial: Any, merge: Callable[..., Any]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from streamcore.api.aggregating import refuse_unneutral
 from streamcore.api.callsite import user_line
 from streamcore.api.stream import DataStream
 from streamcore.batch import Field, Schema, schema_of
@@ -25,7 +26,9 @@ from streamcore.runtime.evictors import Evictor
 from streamcore.runtime.functions import OutputTag
 from streamcore.runtime.keys import KeySelector
 from streamcore.runtime.operators.row_windows import RowWindows
+from streamcore.runtime.operators.sliced_fold import SlicedFold
 from streamcore.runtime.operators.window import WINDOW_END, WINDOW_START
+from streamcore.runtime.operators.windowing import WindowInput, WindowOperator
 from streamcore.runtime.record_times import times_or_none
 from streamcore.runtime.row_results import (
     FoldOfRecords,
@@ -38,6 +41,7 @@ from streamcore.runtime.row_results import (
 from streamcore.runtime.spec import Form
 from streamcore.runtime.triggers import Trigger
 from streamcore.runtime.window_functions import WindowFunction
+from streamcore.runtime.windows import Windows
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +56,8 @@ class WindowSpec:
     time: EventTime | None
     lateness_ms: int
     late_tag: OutputTag[Any] | None
+    sliced: Windows | None
+    """Windows that overlap and fire at their end alone: folds that merge can share slices."""
 
     @property
     def key(self) -> KeySelector | None:
@@ -117,6 +123,8 @@ def fold_rows(
             values = state_schema(state_layout(initial))
         except NotCompilableError:
             values = None
+    if merge is not None:
+        refuse_unneutral(where, initial, merge)
     schema = spec.result_schema(where, values.fields) if values is not None else None
     maker = spec.row_maker(schema, values.names if values is not None and schema is not None else ())
     fold = FoldOfRecords(partial(_begin, add, initial), add, merge)
@@ -143,8 +151,12 @@ def add_windows(
     """Adds the operator to the topology: `function` gets what `fold` has made of a window's records, or all of them."""
     stream = spec.stream
     times = times_or_none(spec.time, stream.schema)
-    settings = (spec.assigner, spec.trigger, spec.evictor, fold, function)
-    make = partial(_fresh, settings, spec.key, times, stream.schema, spec.lateness_ms, spec.late_tag)
+    source = WindowInput(spec.key, times, stream.schema, spec.lateness_ms, spec.late_tag)
+    make: Callable[[], WindowOperator]
+    if spec.sliced is not None and fold is not None and fold.merge is not None:
+        make = partial(_fresh, SlicedFold, (spec.sliced, fold, function), source)
+    else:
+        make = partial(_fresh, RowWindows, (spec.assigner, spec.trigger, spec.evictor, fold, function), source)
     node = stream._env.graph.add(
         f"{name} per {spec.name}",
         user_line(),
@@ -173,9 +185,9 @@ def _result_time(spec: WindowSpec, schema: Schema | None, *, is_own: bool) -> Ev
     return None if is_own else EventTime(last_ms_of)
 
 
-def _fresh(settings: tuple[Any, ...], *arguments: Any) -> RowWindows:
+def _fresh(cls: Callable[..., WindowOperator], settings: tuple[Any, ...], source: WindowInput) -> WindowOperator:
     """An operator with copies of the user's objects: every subtask has its own."""
-    return RowWindows(*copy.deepcopy(settings), *arguments)
+    return cls(*copy.deepcopy(settings), source)
 
 
 def _begin(add: Callable[[Any, Any], Any], initial: Any, record: Any) -> Any:

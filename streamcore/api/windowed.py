@@ -231,6 +231,8 @@ class WindowedStream(Generic[K, T]):
         evictor, windows = self._evictor, self._windows
         if isinstance(windows, CountWindows) and windows.size != windows.every:
             evictor = CountEvictor(windows.size) if evictor is None else evictor
+        plain = self._trigger is None and evictor is None and not self._assigner.processing_time
+        sliced = windows if plain and isinstance(windows, Windows) and windows.every_ms < windows.size_ms else None
         return WindowSpec(
             self._stream,
             str(windows) if not isinstance(windows, WindowAssigner) else type(windows).__name__,
@@ -240,6 +242,7 @@ class WindowedStream(Generic[K, T]):
             None if self._assigner.processing_time else self._time,
             self._lateness_ms,
             self._late_tag,
+            sliced,
         )
 
     def _need_lateness(self, what: str) -> None:

@@ -9,28 +9,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamcore.batch import Batch, Schema, to_rows
-from streamcore.errors import TopologyError
-from streamcore.kernels.key_columns import as_list
 from streamcore.runtime.assigners import Window, WindowAssigner
 from streamcore.runtime.evictors import Evictor, TimedRecord
-from streamcore.runtime.functions import OutputTag
-from streamcore.runtime.keys import KeySelector
-from streamcore.runtime.operator import Operator
-from streamcore.runtime.record_times import RecordTimes
+from streamcore.runtime.operators.windowing import WindowInput, WindowOperator
 from streamcore.runtime.row_results import FoldOfRecords
 from streamcore.runtime.triggers import Trigger, TriggerContext, TriggerResult
-from streamcore.runtime.window_functions import Pane, WindowContext, WindowFunction
+from streamcore.runtime.window_functions import Pane, WindowFunction
 from streamcore.state.store import KeyedStore
 from streamcore.time import MAX_TIME, MIN_TIME, Clock
-
-_BATCH_ROWS = 8192
 
 Panes = dict[Window, Pane]
 
 
-class RowWindows(Operator):
-    """The windows of each key, or (without `key`) of all records."""
+class RowWindows(WindowOperator):
+    """Any windows."""
 
     def __init__(
         self,
@@ -39,56 +31,19 @@ class RowWindows(Operator):
         evictor: Evictor[Any] | None,
         fold: FoldOfRecords | None,
         function: WindowFunction[Any, Any, Any],
-        key: KeySelector | None,
-        times: RecordTimes | None,
-        schema: Schema | None,
-        lateness_ms: int,
-        late_tag: OutputTag[Any] | None,
+        source: WindowInput,
     ) -> None:
+        super().__init__(function, source)
         self._assigner = assigner
         self._trigger = trigger
         self._evictor = evictor
         self._fold = fold
-        self._function = function
-        self._key = key
-        self._times = times
-        self._schema = schema
-        self._lateness_ms = lateness_ms
-        self._late_tag = late_tag
         self._by_clock = assigner.processing_time
 
-    def open(self) -> None:
-        context = self.context
-        if self._key is None and context.parallelism > 1:
-            raise TopologyError(
-                f"windows of all records in {context.parallelism} subtasks would be of some records each",
-                hint="leave the parallelism of window_all at 1, or key the stream",
-            )
-        store = context.store
-        store.timers.with_windows = store.event_timers.with_windows = True
+    def _declare(self) -> None:
+        store, lateness_ms = self.context.store, self._source.lateness_ms
         self._table: dict[Any, Panes] = store.table("windows")
-        self._watermark = min((part.state["watermark"] for part in context.saved), default=MIN_TIME)
-        self._ctx: WindowContext[Any] = WindowContext(context, self.output, keyed=True)
-        self._at = AtHand(store, context.clock, processing_time=self._by_clock, lateness_ms=self._lateness_ms)
-        self._set_time(self._watermark)
-        self._function.open(self._ctx)
-        self._ctx.flush()
-
-    def process(self, batch: Batch, port: int) -> None:
-        rows = to_rows(batch, self._schema)
-        keys = as_list(self._key.keys(batch)) if self._key is not None else [None] * len(rows)
-        times = self._times.of(batch) if self._times is not None else [self.context.clock.now_ms()] * len(rows)
-        for key, record, time_ms in zip(keys, rows, times, strict=True):
-            self._add(key, record, time_ms)
-        self._ctx.flush()
-
-    def advance(self, time_ms: int) -> None:
-        if time_ms > self._watermark:
-            self._set_time(time_ms)
-            for at_ms, (key, window) in self.context.store.event_timers.take_until(time_ms):
-                self._on_event_timer(at_ms, key, window)
-            self._ctx.flush()
-        self.output.emit_watermark(time_ms)
+        self._at = AtHand(store, self.context.clock, processing_time=self._by_clock, lateness_ms=lateness_ms)
 
     def fire_timers(self, now_ms: int) -> None:
         for at_ms, (key, window) in self.context.store.timers.take_due(now_ms):
@@ -99,24 +54,9 @@ class RowWindows(Operator):
                     self._forget(key, window)
         self._ctx.flush()
 
-    def finish(self) -> None:
-        self._set_time(MAX_TIME)
-        for at_ms, (key, window) in self.context.store.event_timers.take_rest():
-            self._on_event_timer(at_ms, key, window)
-        for key, panes in list(self._table.items()):
-            for window in list(panes):
-                self._forget(key, window)
-        self._ctx.flush()
-
-    def capture(self, checkpoint_id: int) -> Any:
-        return {"watermark": self._watermark}
-
-    def close(self) -> None:
-        self._function.close()
-
     def _set_time(self, watermark: int) -> None:
-        self._watermark = self._at.watermark = watermark
-        self._ctx.watermark = watermark if watermark != MIN_TIME else None
+        super()._set_time(watermark)
+        self._at.watermark = watermark
 
     def _add(self, key: Any, record: Any, time_ms: int) -> None:
         panes = self._table.get(key, {})
@@ -135,14 +75,13 @@ class RowWindows(Operator):
                 self._at.move(key, window, pane)
             self._hold(pane, record, time_ms)
             self._act(self._trigger.on_record(record, time_ms, window, self._at))
-        if not is_in_time and not self._by_clock and time_ms + self._lateness_ms <= self._watermark:
+        if not is_in_time and not self._by_clock and time_ms + self._source.lateness_ms <= self._watermark:
             self._late(record)
 
-    def _late(self, record: Any) -> None:
-        if self._late_tag is not None:
-            self._ctx.side_output(self._late_tag, record)
-        else:
-            self.context.counters.late_records += 1
+    def _end(self) -> None:
+        for key, panes in list(self._table.items()):
+            for window in list(panes):
+                self._forget(key, window)
 
     def _hold(self, pane: Pane, record: Any, time_ms: int) -> None:
         if self._evictor is not None:
@@ -185,7 +124,8 @@ class RowWindows(Operator):
             value = self._fold.merge(value, other)
         return [value]
 
-    def _on_event_timer(self, at_ms: int, key: Any, window: Window) -> None:
+    def _on_event_timer(self, at_ms: int, key: Any, what: Any) -> None:
+        window: Window = what
         if (pane := self._table.get(key, {}).get(window)) is not None:
             self._at.move(key, window, pane)
             self._act(self._trigger.on_event_time(at_ms, window, self._at))
@@ -211,8 +151,7 @@ class RowWindows(Operator):
                 records = [timed.record for timed in left]
                 self._function.process(key, window, [self._fold.of(records)] if self._fold else records, ctx)
             pane.held = list(self._evictor.after(left, window))
-        if ctx.waiting >= _BATCH_ROWS:
-            ctx.flush()
+        self._hand_on()
 
     def _forget(self, key: Any, window: Window) -> None:
         panes = self._table[key]

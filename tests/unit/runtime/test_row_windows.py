@@ -29,7 +29,8 @@ from streamcore import (
     time_evictor,
     tumbling,
 )
-from streamcore.runtime.operators import row_windows
+from streamcore.errors import TopologyError
+from streamcore.runtime.operators import windowing
 from tests.row_window_rig import Rig
 
 TEN = tumbling(milliseconds(10))
@@ -322,7 +323,7 @@ def test_windows_move_with_their_keys_when_the_parallelism_changes():
 
 
 def test_large_results_go_out_in_parts(monkeypatch):
-    monkeypatch.setattr(row_windows, "_BATCH_ROWS", 10)
+    monkeypatch.setattr(windowing, "_BATCH_ROWS", 10)
     rig, sizes = rig_of(keyed(TEN)), []
     rig.operator.output.main.append(lambda batch: sizes.append(len(batch)))
     rig.feed(*[(f"{n}", 1, 1) for n in range(25)]).advance(9)
@@ -331,7 +332,7 @@ def test_large_results_go_out_in_parts(monkeypatch):
 
 def test_windows_of_all_records_in_several_subtasks_are_refused():
     stream = StreamEnvironment().from_values([1]).window_all(count_windows(2)).reduce(max)
-    with pytest.raises(row_windows.TopologyError, match="window_all"):
+    with pytest.raises(TopologyError, match="window_all"):
         Rig(stream, parallelism=2)
 
 
@@ -340,7 +341,7 @@ def test_a_window_function_sets_no_timers():
         def process(self, key, window, records, ctx):
             ctx.register_event_timer(window.end)
 
-    with pytest.raises(row_windows.TopologyError, match="no timers"):
+    with pytest.raises(TopologyError, match="no timers"):
         Rig(keyed(TEN).process(Sets())).feed(("a", 1, 1)).finish()
 
 
