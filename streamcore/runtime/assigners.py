@@ -19,15 +19,15 @@ T = TypeVar("T")
 
 
 class Window(NamedTuple):
-    """A stretch of time, milliseconds: from `start` up to, not including, `end`."""
+    """A stretch of time: from `start_ms` up to, not including, `end_ms`."""
 
-    start: int
-    end: int
+    start_ms: int
+    end_ms: int
 
     @property
     def last_ms(self) -> int:
         """Its last millisecond: it is over when the watermark has come to it."""
-        return self.end - 1
+        return self.end_ms - 1
 
 
 GLOBAL = Window(MIN_TIME, MAX_TIME)

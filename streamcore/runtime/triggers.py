@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from streamcore.errors import TopologyError
-from streamcore.time import Duration
+from streamcore.time import MAX_TIME, Duration
 
 if TYPE_CHECKING:
     from streamcore.runtime.assigners import Window
@@ -177,8 +177,7 @@ class CountTrigger(Trigger[Any]):
 
 @dataclass(frozen=True)
 class ContinuousTrigger(Trigger[Any]):
-    """Fires at every whole multiple of `every_ms` while a window lasts, and at its end as the default does. A watermark
-    that passes several multiples fires once."""
+    """Fires at every whole multiple of `every_ms` while a window lasts, and at its end as the default does."""
 
     every_ms: int
     by_clock: bool = False
@@ -221,7 +220,8 @@ class ContinuousTrigger(Trigger[Any]):
         return TriggerResult.FIRE
 
     def _set_next(self, time_ms: int, window: Window, ctx: TriggerContext) -> None:
-        since = time_ms if self.by_clock else max(time_ms, ctx.watermark)
+        has_no_end = window.end_ms == MAX_TIME  # its multiples could be without number
+        since = max(time_ms, ctx.watermark) if has_no_end and not self.by_clock else time_ms
         at = since - since % self.every_ms + self.every_ms
         in_own_time = self.by_clock == ctx.processing_time
         if at < window.last_ms if in_own_time else ctx.watermark < window.last_ms:
@@ -287,7 +287,8 @@ def count_trigger(size: int) -> CountTrigger:
 
 
 def continuous_trigger(every: Duration, *, processing_time: bool = False) -> ContinuousTrigger:
-    """Early firing: results so far at every multiple of `every` seconds, and the last ones at the window's end.
+    """Early firing: results so far at every multiple of `every` seconds that the watermark passes, from a window's first
+    record on, and the last ones at its end.
 
     Args:
         processing_time: by the clock, whatever time the windows go by.

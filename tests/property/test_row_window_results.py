@@ -41,7 +41,7 @@ WINDOWS = st.builds(Windows, st.integers(1, 20), st.integers(1, 20), st.integers
 
 class Collected(WindowFunction):
     def process(self, key, window, records, ctx):
-        ctx.emit((key, window.start, window.end, sorted(record[2] for record in records)))
+        ctx.emit((key, window.start_ms, window.end_ms, sorted(record[2] for record in records)))
 
 
 def by_function(windowed):

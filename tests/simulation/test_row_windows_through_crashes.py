@@ -65,7 +65,7 @@ def add(first, second):
 class Total(WindowFunction):
     def process(self, key, window, records, ctx):
         assert key is None
-        ctx.emit((window.start, sum(record.n for record in records)))
+        ctx.emit((window.start_ms, sum(record.n for record in records)))
 
 
 class Buckets(ProcessFunction):

@@ -95,10 +95,12 @@ class RowWindows(WindowOperator):
 
     def _merged(self, key: Any, panes: Panes, new: Window) -> Window:
         """The window that a new one is part of; joins those that it touches."""
-        touching = sorted(window for window in panes if window.start <= new.end and window.end >= new.start)
+        touching = sorted(window for window in panes if window.start_ms <= new.end_ms and window.end_ms >= new.start_ms)
         if not touching:
             return new
-        whole = Window(min(new.start, touching[0].start), max(new.end, *(window.end for window in touching)))
+        whole = Window(
+            min(new.start_ms, touching[0].start_ms), max(new.end_ms, *(window.end_ms for window in touching))
+        )
         if touching == [whole]:
             return whole
         parts = [panes.pop(window) for window in touching]
@@ -197,7 +199,7 @@ class AtHand(TriggerContext):
 
     def set_end_of_life(self) -> None:
         """Lets the window at hand go in its time; one of all time goes at the end of input without that."""
-        if self.window.end < MAX_TIME:
+        if self.window.end_ms < MAX_TIME:
             timers = self._timers if self.processing_time else self._event_timers
             timers.register(self.end_of_life(self.window), (self.key, self.window))
 
@@ -210,6 +212,8 @@ class AtHand(TriggerContext):
         return self._clock.now_ms()
 
     def register_event_timer(self, time_ms: int) -> None:
+        if self.watermark == MAX_TIME and self.window.end_ms == MAX_TIME:
+            return  # all time is over, and so is the window of all time
         self._event_timers.register(time_ms, (self.key, self.window))
 
     def cancel_event_timer(self, time_ms: int) -> None:

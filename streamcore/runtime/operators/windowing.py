@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -79,7 +80,7 @@ class WindowOperator(Operator):
 
     def finish(self) -> None:
         self._set_time(MAX_TIME)
-        for at_ms, (key, what) in self.context.store.event_timers.take_rest():
+        for at_ms, (key, what) in self.context.store.event_timers.take_until(math.inf):
             self._on_event_timer(at_ms, key, what)
         self._end()
         self._ctx.flush()

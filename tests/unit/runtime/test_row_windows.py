@@ -76,10 +76,11 @@ def test_continuous_firing_in_event_time():
     rig.feed(("a", 13, 1)).advance(15, 19)
     assert rig.taken() == [15, 19]
     assert rig.advance(20).taken() == [("a", [1]), 20]
-    rig.feed(("a", 14, 2)).advance(65)  # passes four multiples of ten, and fires once
-    assert rig.taken() == [("a", [1, 2]), 65]
+    rig.feed(("a", 14, 2)).advance(45)  # passes two multiples of ten
+    assert rig.taken() == [("a", [1, 2]), ("a", [1, 2]), 45]
+    assert rig.advance(65).taken() == [("a", [1, 2]), ("a", [1, 2]), 65]
     assert rig.advance(70).taken() == [("a", [1, 2]), 70]
-    assert rig.advance(99).taken() == [("a", [1, 2]), ("a", [1, 2]), 99]  # at 80, and at the end
+    assert rig.advance(99).taken() == [("a", [1, 2])] * 3 + [99]  # at 80, at 90, and at the end
     assert rig.advance(300).finish().taken() == [300]
     assert len(rig.store.event_timers) == 0
 
@@ -287,10 +288,10 @@ class Remembers(WindowFunction):
         self.seen.set(self.seen.get() + len(records))
         assert key == ctx.key
         assert ctx.timestamp == window.last_ms
-        ctx.emit((key, window.start, firings, self.seen.get(), ctx.watermark))
+        ctx.emit((key, window.start_ms, firings, self.seen.get(), ctx.watermark))
 
     def clear(self, window, ctx):
-        ctx.side_output(LATE, (ctx.key, window.start, ctx.window_state.get("firings")))
+        ctx.side_output(LATE, (ctx.key, window.start_ms, ctx.window_state.get("firings")))
 
 
 def test_what_a_window_function_is_given_and_what_a_snapshot_keeps():
@@ -339,7 +340,7 @@ def test_windows_of_all_records_in_several_subtasks_are_refused():
 def test_a_window_function_sets_no_timers():
     class Sets(WindowFunction):
         def process(self, key, window, records, ctx):
-            ctx.register_event_timer(window.end)
+            ctx.register_event_timer(window.end_ms)
 
     with pytest.raises(TopologyError, match="no timers"):
         Rig(keyed(TEN).process(Sets())).feed(("a", 1, 1)).finish()
