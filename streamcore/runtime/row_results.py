@@ -53,9 +53,7 @@ class RowMaker:
     def row(self, key: Any, window: Window, value: Any) -> Any:
         """The result of a window."""
         if self.schema is None:
-            return (
-                WindowResult(key, window.start_ms, window.end_ms, value) if self.has_bounds else KeyResult(key, value)
-            )
+            return WindowResult(key, *window, value) if self.has_bounds else KeyResult(key, value)
         keys = () if not self.is_keyed else (key,) if self.single else key
         return self.schema.make_row((*keys, *(window if self.has_bounds else ()), *self._parts(value)))
 

@@ -287,8 +287,8 @@ def count_trigger(size: int) -> CountTrigger:
 
 
 def continuous_trigger(every: Duration, *, processing_time: bool = False) -> ContinuousTrigger:
-    """Early firing: results so far at every multiple of `every` seconds that the watermark passes, from a window's first
-    record on, and the last ones at its end.
+    """Early firing: results so far at every multiple of `every` seconds that the watermark passes, from a window's
+    first record on, and the last ones at its end.
 
     Args:
         processing_time: by the clock, whatever time the windows go by.

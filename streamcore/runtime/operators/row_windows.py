@@ -98,9 +98,7 @@ class RowWindows(WindowOperator):
         touching = sorted(window for window in panes if window.start_ms <= new.end_ms and window.end_ms >= new.start_ms)
         if not touching:
             return new
-        whole = Window(
-            min(new.start_ms, touching[0].start_ms), max(new.end_ms, *(window.end_ms for window in touching))
-        )
+        whole = Window(min(new.start_ms, touching[0].start_ms), max(window.end_ms for window in (new, *touching)))
         if touching == [whole]:
             return whole
         parts = [panes.pop(window) for window in touching]
