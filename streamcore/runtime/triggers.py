@@ -223,10 +223,12 @@ class ContinuousTrigger(Trigger[Any]):
         has_no_end = window.end_ms == MAX_TIME  # its multiples could be without number
         since = max(time_ms, ctx.watermark) if has_no_end and not self.by_clock else time_ms
         at = since - since % self.every_ms + self.every_ms
-        in_own_time = self.by_clock == ctx.processing_time
-        if at < window.last_ms if in_own_time else ctx.watermark < window.last_ms:
-            ctx.set("next", at)
-            self._register(at, ctx)
+        if self.by_clock == ctx.processing_time:
+            at = min(at, window.last_ms)
+        elif ctx.watermark >= window.last_ms:
+            return
+        ctx.set("next", at)
+        self._register(at, ctx)
 
     def _register(self, time_ms: int, ctx: TriggerContext) -> None:
         (ctx.register_timer if self.by_clock else ctx.register_event_timer)(time_ms)

@@ -85,6 +85,14 @@ def test_continuous_firing_in_event_time():
     assert len(rig.store.event_timers) == 0
 
 
+def test_continuous_firing_goes_on_from_the_first_record():
+    rig = rig_of(keyed(tumbling(milliseconds(30))).trigger(continuous_trigger(milliseconds(10))))
+    rig.feed(("a", 1, 1)).advance(21)
+    assert rig.taken() == [("a", [1]), ("a", [1]), 21]
+    assert rig.feed(("a", 2, 2)).advance(28).taken() == [28]  # its own multiples are past
+    assert rig.advance(29).taken() == [("a", [1, 2]), 29]
+
+
 def test_continuous_firing_by_the_clock():
     rig = rig_of(keyed(TEN).trigger(continuous_trigger(milliseconds(10), processing_time=True)), now=1003)
     rig.feed(("a", 1, 1)).tick(1009)
