@@ -30,7 +30,7 @@ FEW = settings(MANY, max_examples=40)
 
 EVENTS = st.lists(
     st.one_of(
-        st.tuples(st.just("record"), st.sampled_from("ab"), st.integers(-20, 60)),
+        st.tuples(st.just("record"), st.sampled_from("ab"), st.integers(-25, 25)),
         st.tuples(st.just("watermark"), st.integers(0, 15)),
         st.tuples(st.just("restore"), st.integers(1, 3)),
     ),
@@ -77,10 +77,10 @@ def one_by_one(windows, model, build, events):
             return sorted((key, start, end, sorted(result[2])) for key, start, end, result in rows)
         return sorted(map(tuple, rows))
 
-    rigs, watermark, late = [Rig(stream())], -30, []
+    rigs, watermark, late = [Rig(stream())], 0, []
     for number, event in enumerate(events):
         if event[0] == "record":
-            _, key, time = event
+            key, time = event[1], watermark + event[2]  # before it and after it
             owner = next(rig for rig in rigs if rig.store._groups.start <= group_of(key) < rig.store._groups.stop)
             owner.feed((key, time, value(number)))
             expected = model.record(key, time, number)
