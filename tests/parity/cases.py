@@ -8,6 +8,7 @@ from typing import Any
 from streamcore.operators.interval_join import interval_join
 
 from streamcore import (
+    MAX_TIME,
     Context,
     DataStream,
     OutputTag,
@@ -63,7 +64,7 @@ class Summarise(WindowFunction[Any, Any, str]):
 
     def process(self, key: Any, window: Any, records: list[Any], ctx: Context[str]) -> None:
         values = [record.value for record in records]
-        bounds = (window.start_ms, window.end_ms) if hasattr(window, "start_ms") else ()
+        bounds = (window.start_ms, window.end_ms) if window.end_ms < MAX_TIME else ()
         extremes = (min(values), max(values)) if values else (None, None)
         ctx.emit(line((key, *bounds, len(values), sum(values), *extremes)))
 
