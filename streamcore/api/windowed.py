@@ -68,7 +68,7 @@ class WindowedStream(Generic[K, T]):
                 function can't be compiled; `initial` merged with itself isn't `initial`.
         """
         windows = self._windows
-        if merge is None and windows.slice_ms != windows.size_ms:
+        if merge is None and windows.overlap:
             raise TopologyError(
                 f"fold ({user_line()}): windows that overlap share what has been added up",
                 hint="give merge=, a function of two states",

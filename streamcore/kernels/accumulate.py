@@ -58,6 +58,31 @@ def floor_divide(values: Any, offset: Any, divisor: Any) -> Any:
 
 
 @kernel
+def number_rows(keys: Any, row_of: Any, distinct: Any, count: Any) -> Any:
+    """Numbers the distinct keys in order of first appearance, from `count` on.
+
+    Args:
+        keys: int64 (n,), each below len(row_of).
+        row_of: int64, the number of each key that has one, else -1; is added to.
+        distinct: int64, the keys by number; is added to, and has room for n more.
+        count: how many keys have a number.
+
+    Returns:
+        (rows, count): int64 (n,) the number of each key, and how many have one now.
+    """
+    rows = np.empty(len(keys), np.int64)
+    for i in range(len(keys)):
+        row = row_of[keys[i]]
+        if row < 0:
+            row = count
+            row_of[keys[i]] = row
+            distinct[count] = keys[i]
+            count += 1
+        rows[i] = row
+    return rows, count
+
+
+@kernel
 def rows_by_key(keys: Any, row_of: Any, distinct: Any) -> Any:
     """Numbers the distinct keys in order of first appearance.
 
@@ -69,16 +94,7 @@ def rows_by_key(keys: Any, row_of: Any, distinct: Any) -> Any:
     Returns:
         (rows, count): int64 (n,) the number of each key, and how many there are.
     """
-    rows = np.empty(len(keys), np.int64)
-    count = 0
-    for i in range(len(keys)):
-        row = row_of[keys[i]]
-        if row < 0:
-            row = count
-            row_of[keys[i]] = row
-            distinct[count] = keys[i]
-            count += 1
-        rows[i] = row
+    rows, count = number_rows(keys, row_of, distinct, 0)
     for i in range(count):
         row_of[distinct[i]] = -1
     return rows, count
