@@ -27,18 +27,17 @@ def add_values(totals: Any, entries: Any, values: Any) -> None:
 def keep_lowest(lowest: Any, entries: Any, values: Any) -> None:
     """lowest[entries[i]] = min(lowest[entries[i]], values[i]); NaN stands for nothing yet."""
     for i in range(len(entries)):
-        before = lowest[entries[i]]
-        if values[i] < before or before != before:  # noqa: PLR0124 - true for NaN alone
-            lowest[entries[i]] = values[i]
+        before, value = lowest[entries[i]], values[i]
+        # without a branch, which could not be foretold
+        lowest[entries[i]] = value if (value < before) | (before != before) else before  # noqa: PLR0124 - true for NaN
 
 
 @kernel
 def keep_highest(highest: Any, entries: Any, values: Any) -> None:
     """highest[entries[i]] = max(highest[entries[i]], values[i]); NaN stands for nothing yet."""
     for i in range(len(entries)):
-        before = highest[entries[i]]
-        if values[i] > before or before != before:  # noqa: PLR0124
-            highest[entries[i]] = values[i]
+        before, value = highest[entries[i]], values[i]
+        highest[entries[i]] = value if (value > before) | (before != before) else before  # noqa: PLR0124
 
 
 @kernel

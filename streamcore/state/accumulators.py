@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
@@ -44,7 +45,8 @@ class Accumulating(Protocol):
         ...
 
     def merge(self, totals: Sequence[Numbers], entries: Entries, partial: Sequence[Numbers]) -> None:
-        """Adds accumulated values, (n,) per part: the i-th to entries[i]."""
+        """Adds accumulated values, (n,) per part: the i-th to entries[i], as if its records came after those that are
+        there. `partial` is left as it is, also where its values are objects, and nothing of it is kept in `totals`."""
         ...
 
 
@@ -79,7 +81,7 @@ class Accumulator:
         bounds = np.iinfo(np.int64)
         return bounds.max if self.kind == "min" else bounds.min
 
-    @property
+    @functools.cached_property
     def parts(self) -> tuple[Part, ...]:
         """The one array."""
         return (Part(self.name, self.dtype, self.initial),)

@@ -19,6 +19,7 @@ from streamcore.kernels.key_columns import KeyColumns, as_list
 from streamcore.kernels.key_index import KeyIndex
 from streamcore.kernels.pair_grid import PairGrid
 from streamcore.kernels.pairs import PairIndex, SingleSlice
+from streamcore.kernels.partition import group_rows
 from streamcore.state.accumulators import COUNT, Accumulating, Numbers
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -49,6 +50,8 @@ class SliceTable:
         self.key_schema = key_schema
         self.accumulators = tuple(accumulators)
         parts = [part for accumulator in self.accumulators for part in accumulator.parts]
+        self._part_names = [part.name for part in parts]
+        self._has_objects = any(part.dtype == object for part in parts)
         self._slice_name, *names = _free_names((SLICE, *(part.name for part in parts)), key_schema.names)
         values = (Field(name, pa.from_numpy_dtype(part.dtype)) for name, part in zip(names, parts, strict=True))
         self.partial_schema = Schema((*key_schema.fields, Field(self._slice_name, pa.int64()), *values))
@@ -181,9 +184,24 @@ class SliceTable:
         """The values of `count` groups into which parts are merged in order: (the group of each value, the values)."""
         merged = [fresh(accumulator, count) for accumulator in self.accumulators]
         for rows, values in parts:
-            for accumulator, totals, partial in zip(self.accumulators, merged, values, strict=True):
-                accumulator.merge(totals, rows, partial)
+            self.merge_into(merged, rows, values)
         return merged
+
+    def merge_into(self, merged: list[list[Numbers]], rows: IntArray, values: list[list[Numbers]]) -> None:
+        """Merges the i-th value into the group rows[i] of `merged`."""
+        for accumulator, totals, partial in zip(self.accumulators, merged, values, strict=True):
+            accumulator.merge(totals, rows, partial)
+
+    def extended(self, values: list[list[Numbers]], count: int) -> list[list[Numbers]]:
+        """A copy of the values of some groups, with places behind them up to `count` to which nothing was added."""
+        size = len(values[0][0])
+        if self._has_objects:  # a copy would share them
+            return self.merge(count, [(np.arange(size), values)])
+        if size == count:
+            return [[array.copy() for array in arrays] for arrays in values]
+        behind = [fresh(accumulator, count - size) for accumulator in self.accumulators]
+        pairs = zip(values, behind, strict=True)
+        return [[np.concatenate(pair) for pair in zip(old, new, strict=True)] for old, new in pairs]
 
     def rows_of(self, slots: IntArray) -> tuple[IntArray, IntArray]:
         """The distinct slots in order of first appearance, and the place of each slot among them; int64."""
@@ -227,13 +245,24 @@ class SliceTable:
                     totals[place] = bigger
                 totals[place][added] = part.initial
         numbers = self._pairs.second(added)
-        if numbers[0] == numbers[-1] and (numbers == numbers[0]).all():
-            self._put(int(numbers[0]), added)
+        distinct, ranks = self._ranked(numbers)
+        if len(distinct) == 1:
+            self._put(distinct[0], added)
             return
-        order = np.argsort(numbers, kind="stable")
-        ends = np.flatnonzero(np.diff(numbers[order])) + 1
-        for bucket in np.split(added[order], ends):
-            self._put(int(self._pairs.second(bucket[:1])[0]), bucket)
+        order, starts = group_rows(ranks, len(distinct))
+        grouped = added[order]
+        for number, start, stop in zip(distinct, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+            if start < stop:
+                self._put(number, grouped[start:stop])
+
+    @staticmethod
+    def _ranked(numbers: IntArray) -> tuple[Sequence[int], IntArray]:
+        """Numbers of slices among which those given are, and the place of each given one among them."""
+        lowest, highest = int(numbers.min()), int(numbers.max())
+        if highest - lowest <= len(numbers):
+            return range(lowest, highest + 1), numbers - lowest
+        distinct, ranks = np.unique(numbers, return_inverse=True)
+        return distinct.tolist(), ranks
 
     def _put(self, number: int, entries: IntArray) -> None:
         if number not in self._buckets:
@@ -243,8 +272,7 @@ class SliceTable:
 
     def by_name(self, values: list[list[Numbers]]) -> dict[str, Numbers]:
         """Values by the names of the accumulators' parts."""
-        parts = zip(self.accumulators, values, strict=True)
-        return {part.name: array for a, arrays in parts for part, array in zip(a.parts, arrays, strict=True)}
+        return dict(zip(self._part_names, (array for arrays in values for array in arrays), strict=True))
 
     def key_columns(self, slots: IntArray) -> dict[str, Any]:
         """The keys of some slots, by field."""

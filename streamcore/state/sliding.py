@@ -107,9 +107,8 @@ class SlidingMerge:
             self._back_slots = np.concatenate([self._back_slots[: self._back_count], np.empty(room, np.int64)])
         rows, count = number_rows(entries.slots, self._back_rows, self._back_slots, self._back_count)
         if count > len(self._back[0][0]):
-            self._back = table.merge(2 * count, [(np.arange(self._back_count), _part(self._back, 0, self._back_count))])
-        for accumulator, totals, partial in zip(table.accumulators, self._back, entries.values, strict=True):
-            accumulator.merge(totals, rows, partial)
+            self._back = table.extended(_part(self._back, 0, self._back_count), 2 * count)
+        table.merge_into(self._back, rows, entries.values)
         self._back_count = count
 
     def _joined(self, start: int) -> Groups:
@@ -117,16 +116,18 @@ class SlidingMerge:
         place = bisect_left(self._front, start, key=lambda suffix: suffix.number)
         back, slots = _part(self._back, 0, self._back_count), self._back_slots[: self._back_count]
         if place == len(self._front):
-            return Groups(slots.copy(), self._table.merge(len(slots), [(np.arange(len(slots)), back)]))
+            return Groups(slots.copy(), self._table.extended(back, len(slots)))
         front = self._front[place].values
         size = len(front[0][0])
         if len(slots) == 0:
             return Groups(self._front_slots[:size], front)
         rows = self._front_rows[slots]
         new = (rows < 0) | (rows >= size)
-        rows[new] = np.arange(size, size + np.count_nonzero(new))
-        distinct = np.concatenate([self._front_slots[:size], slots[new]])
-        return Groups(distinct, self._table.merge(len(distinct), [(np.arange(size), front), (rows, back)]))
+        count = size + int(np.count_nonzero(new))
+        rows[new] = np.arange(size, count)
+        merged = self._table.extended(front, count)
+        self._table.merge_into(merged, rows, back)
+        return Groups(np.concatenate([self._front_slots[:size], slots[new]]), merged)
 
     def _with_touched(self, merged: Groups, slices: range) -> Groups:
         starts = np.full(len(self._touched), slices.start, np.int64)
