@@ -1,10 +1,10 @@
-"""Aggregates and folds over a keyed stream: bound to its columns, added to the topology in one stage or in two."""
+"""Aggregates and folds over a stream, by key or as a whole: bound to its columns, and added to the topology."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,6 +20,8 @@ from streamcore.plan.graph import TwoStage
 from streamcore.runtime.aggregates import Aggregate, Bound
 from streamcore.runtime.event_time import EventTime
 from streamcore.runtime.folds import BoundFold, Fold, Step
+from streamcore.runtime.functions import OutputTag
+from streamcore.runtime.keys import KeySelector
 from streamcore.runtime.operators.window import (
     WINDOW_END,
     WINDOW_START,
@@ -32,11 +34,8 @@ from streamcore.runtime.spec import Form
 from streamcore.runtime.windows import Windows
 from streamcore.state.slices import SliceTable
 
-if TYPE_CHECKING:
-    from streamcore.api.keyed import KeyedStream
 
-
-def bind_aggregates(stream: KeyedStream[Any, Any], aggregates: tuple[Aggregate, ...]) -> list[Bound]:
+def bind_aggregates(stream: DataStream[Any], aggregates: tuple[Aggregate, ...]) -> list[Bound]:
     """The aggregates over the stream's type."""
     where = f"aggregate ({user_line()})"
     schema = need_columns(stream, where)
@@ -48,7 +47,7 @@ def bind_aggregates(stream: KeyedStream[Any, Any], aggregates: tuple[Aggregate, 
 
 
 def bind_fold(
-    stream: KeyedStream[Any, Any],
+    stream: DataStream[Any],
     initial: Any,
     add: Callable[..., Any],
     merge: Callable[..., Any] | None,
@@ -96,40 +95,78 @@ def _is_neutral(initial: Any, merge: Callable[..., Any]) -> bool:
         return True
 
 
-def need_columns(stream: KeyedStream[Any, Any], where: str) -> Schema:
+def need_columns(stream: DataStream[Any], where: str) -> Schema:
     """The stream's schema.
 
     Raises:
         TopologyError: it has none, or its key isn't one of fields.
     """
-    if stream.schema is None or not stream._key.fields:
+    key = _key_of(stream)
+    if stream.schema is None or (key is not None and callable(key.by)):
+        by_fields = ", keyed by fields" if key is not None else ""
         raise TopologyError(
-            f"{where} works on columns: it needs a stream with a type, keyed by fields",
+            f"{where} works on columns: it needs a stream with a type{by_fields}",
             hint="give the source or the map before it a type, and key_by the name of a field",
         )
-    for name in stream._key.fields:
+    for name in key.fields if key is not None else ():
         if stream.schema.by_name[name].width:
             raise TopologyError(f"{where}: a vector can't be a key, and {name!r} is one", hint="key by a plain field")
     return stream.schema
 
 
 def add_aggregate(
-    stream: KeyedStream[Any, Any],
+    stream: DataStream[Any],
     windows: Windows | None,
     time: EventTime | None,
     bound: Sequence[Bound],
     *,
     can_merge: bool = True,
+    lateness_ms: int = 0,
+    late_tag: OutputTag[Any] | None = None,
 ) -> DataStream[Any]:
-    """Adds the operator to the topology; without windows it gives its results at the end of input."""
+    """Adds the operator to the topology; without windows it gives its results at the end of input.
+
+    Args:
+        stream: keyed by fields; or without key, and all its records are one group, whose results have no key. These
+            are made in one subtask; where the stream comes from several, records are added up there before.
+        can_merge: whether the aggregates have a way to merge groups.
+        lateness_ms: how long windows take records after they have fired. Each such record gives a result for every
+            window of its own that has fired, with the value after it.
+        late_tag: the side output of records that are late even so, as they came. It takes one stage.
+
+    Raises:
+        TopologyError: the stream has no columns, two results have one name, or the tag has another type.
+    """
     where = f"aggregate ({user_line()})"
-    selector, schema = stream._key, need_columns(stream, where)
+    schema, key = need_columns(stream, where), _key_of(stream)
+    names = key.fields if key is not None else ()
+    by: str | tuple[str, ...] = names[0] if key is not None and key.single else names
+    result, times = _result_schema(schema.select(names), windows, bound, where), WindowTimes(windows, time)
+    tag = late_tag.name if late_tag is not None else None
+    make = partial(WindowAggregate, by, times, bound, result, lateness_ms=lateness_ms, late_tag=tag)
+    stream_out = stream._then("aggregate", partial(make, partials=False), Form.COLUMNS, result)
+    node = stream_out._node
+    node.name = f"aggregate per {windows}" if windows is not None else "aggregate"
+    node.time = EventTime(WINDOW_END, -1) if windows is not None else None
+    if not names:
+        node.parallelism, node.is_single = 1, True
+    if late_tag is not None:
+        node.sides = {late_tag.name: _late_type(late_tag, schema, where)}
+    elif can_merge:
+        accumulators = accumulators_of(bound)
+        first = partial(PartialAggregate, schema.select(names), times, accumulators, each_behind=lateness_ms > 0)
+        between = SliceTable(schema.select(names), accumulators).partial_schema
+        node.two_stage = TwoStage(first, between, partial(make, partials=True))
+    return stream_out
+
+
+def _key_of(stream: DataStream[Any]) -> KeySelector | None:
+    return stream._partitioning.key if stream._partitioning is not None else None
+
+
+def _result_schema(key: Schema, windows: Windows | None, bound: Sequence[Bound], where: str) -> Schema:
     bounds = [Field(name, pa.int64()) for name in (WINDOW_START, WINDOW_END) if windows is not None]
-    fields = (
-        *schema.select(selector.fields).fields,
-        *bounds,
-        *(column for aggregate in bound for column in aggregate.columns),
-    )
+    fields = (*key.fields, *bounds, *(column for aggregate in bound for column in aggregate.columns))
     names = [field.name for field in fields]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise TopologyError(
@@ -137,20 +174,18 @@ def add_aggregate(
             hint="results have the key's fields, the window's and the aggregates': name an aggregate otherwise, as in "
             "aggregate(n=count()), or the field before",
         )
-    result, times = Schema(fields), WindowTimes(windows, time)
-    key = schema.select(selector.fields)
-    accumulators = accumulators_of(bound)
-    make = partial(WindowAggregate, selector.by, times, bound, result)
-    stream_out = stream._then("aggregate", partial(make, partials=False), Form.COLUMNS, result)
-    stream_out._node.name = f"aggregate per {windows}" if windows is not None else "aggregate"
-    stream_out._node.time = EventTime(WINDOW_END, -1) if windows is not None else None
-    if can_merge:
-        stream_out._node.two_stage = TwoStage(
-            partial(PartialAggregate, key, times, accumulators),
-            SliceTable(key, accumulators).partial_schema,
-            partial(make, partials=True),
+    return Schema(fields)
+
+
+def _late_type(tag: OutputTag[Any], schema: Schema, where: str) -> Schema:
+    """The type of late records: the stream's."""
+    named = schema_of(tag.type)
+    if named is not None and named.fields != schema.fields:
+        raise TopologyError(
+            f"{where}: late records go to {tag.name!r} as {named}, but the stream's are {schema}",
+            hint="give the tag the stream's type, or none",
         )
-    return stream_out
+    return schema
 
 
 def renamed(named: dict[str, Aggregate]) -> list[Aggregate]:

@@ -363,6 +363,11 @@ class DataStream(Generic[T]):
         """The operator's number of subtasks."""
         if parallelism < 1:
             raise TopologyError(f"parallelism {parallelism} of {self._node}: it must be at least 1")
+        if self._node.is_single and parallelism > 1:
+            raise TopologyError(
+                f"parallelism {parallelism} of {self._node}, which takes the stream as a whole",
+                hint="it runs in one subtask; with a key (key_by) it can run in several",
+            )
         self._node.parallelism = parallelism
         return self
 

@@ -11,8 +11,8 @@ from streamcore.kernels.compile import kernel
 
 @kernel
 def slice_numbers(times: Any, offset: Any, every: Any, rest: Any) -> Any:
-    """The slice of each time. Stretches of `every` begin at `offset`; with `rest` > 0 each is cut in two at `rest`, else
-    it is one slice.
+    """The slice of each time. Stretches of `every` begin at `offset`; each is one slice, or with `rest` > 0 two, cut at
+    `rest`.
 
     Times near the edge of a slice come in any order, so branches could not be foretold: there are none, and the
     quotient is that of float64, put right by what is left.

@@ -30,7 +30,7 @@ class Node:
     `location` is the user's own line. `make` builds the operator of one subtask (a source's is built from
     `source`, once its splits are known). `schemas` are those of the inputs, `output` and `sides` those of the outputs.
     `time` is where the main output's records have their event time, if watermarks come with them. A `stateless` node
-    has no part in snapshots.
+    has no part in snapshots. One that is `is_single` needs all records in one subtask.
     """
 
     id: int
@@ -50,6 +50,7 @@ class Node:
     watermarks: WatermarkStrategy | None = None
     two_stage: TwoStage | None = None
     is_feedback: bool = False
+    is_single: bool = False
     stateless: bool = False
     chainable: bool = True
 

@@ -168,6 +168,7 @@ class SliceTable:
         Returns:
             Which i have entries, bool (n,), and the values of these.
         """
+        assert not isinstance(self._pairs, SingleSlice), "windows of a table without windows"
         numbers = (starts[:, None] + np.arange(length)).ravel()
         entries = self._pairs.find(np.repeat(slots, length), numbers)
         known = entries >= 0
@@ -277,8 +278,10 @@ class SliceTable:
     def key_columns(self, slots: IntArray) -> dict[str, Any]:
         """The keys of some slots, by field."""
         fields = self.key_schema.fields
-        taken = self._keys.take(slots) if fields else None
-        parts: Sequence[Any] = [taken] if fields else []
+        if not fields:
+            return {}
+        taken = self._keys.take(slots)
+        parts: Sequence[Any] = [taken]
         if len(fields) > 1:
             parts = taken.fields if isinstance(taken, KeyColumns) else list(zip(*taken, strict=True))
         return {field.name: _column(part, field) for field, part in zip(fields, parts, strict=True)}

@@ -37,6 +37,7 @@ class SlidingMerge:
 
     def __init__(self, table: SliceTable) -> None:
         self._table = table
+        self._touched = _NONE
         self._begin([], MIN_TIME)
 
     def touch(self, slots: IntArray, slices: IntArray) -> None:
@@ -131,7 +132,7 @@ class SlidingMerge:
 
     def _with_touched(self, merged: Groups, slices: range) -> Groups:
         starts = np.full(len(self._touched), slices.start, np.int64)
-        found, touched = self._table.merged_at(self._touched, starts, len(slices))
+        _, touched = self._table.merged_at(self._touched, starts, len(slices))
         kept = ~np.isin(merged.slots, self._touched)
         values = [
             [np.concatenate([old[kept], new]) for old, new in zip(before, after, strict=True)]
