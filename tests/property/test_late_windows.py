@@ -11,8 +11,12 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_window_results import FEW, WINDOWS, expected, run, streams
+from test_window_results import RECORD as JOB_RECORD
+from test_window_results import SETTINGS as RUNS
 
-from streamcore import Schema, Windows, count, max_of, sum_of
+from streamcore import OutputTag, Schema, Windows, bounded_out_of_orderness, count, max_of, min_of, sum_of
+from streamcore.api.aggregating import add_aggregate, bind_aggregates
 from streamcore.batch import Field, to_columns
 from streamcore.runtime.counters import Counters
 from streamcore.runtime.event_time import EventTime
@@ -21,9 +25,10 @@ from streamcore.runtime.operators.window import PartialAggregate, WindowAggregat
 from streamcore.runtime.wakeup import Wakeup
 from streamcore.state.accumulators import Part
 from streamcore.state.store import KeyedStore
+from streamcore.testing import MemorySink
 from streamcore.time import MIN_TIME, Clock
 
-MANY = settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 RECORD = Schema.of(k=int, t=int, n=int)
 PRIME = (1 << 31) - 1
 
@@ -237,3 +242,42 @@ def test_many_late_records_of_one_key_in_one_batch_each_give_a_result():
     job.first.process(to_columns([(1, 45, n) for n in range(1, 6)] + [(2, 45, 7)], RECORD), 0)
     assert [row[3:5] for row in job.results if row[0] == 1] == [(1, 1), (2, 3), (3, 6), (4, 10), (5, 15)]
     assert [row[:5] for row in job.results if row[0] == 2] == [(2, 40, 50, 1, 7)]
+
+
+def counts_by_place(results, places):
+    """The counts of each key and window, lowest first."""
+    return {place: sorted(row[0] for row in rows) for place, rows in in_order(results, places).items()}
+
+
+@FEW
+@given(st.data(), st.sampled_from(["word", ("flag", "number"), ()]), WINDOWS, RUNS, st.sampled_from([1, 3, 200]))
+def test_in_a_job_every_late_record_gives_a_result_or_is_late(data, key, windows, setting, lateness):
+    """Which records are late is a matter of chance in a job with several subtasks; that none is lost is not."""
+    rows, late = data.draw(streams(60)), MemorySink()
+    tagged = data.draw(st.booleans())
+    names = (key,) if isinstance(key, str) else key
+    tag = OutputTag("late", JOB_RECORD) if tagged else None
+
+    def build(env, source):
+        stream = env.source(source, watermarks=bounded_out_of_orderness("t", 0.002))
+        stream = stream.key_by(key) if key else stream
+        bound = bind_aggregates(stream, (count(), sum_of("n"), min_of("x")))
+        result = add_aggregate(stream, windows, EventTime("t"), bound, lateness_ms=lateness, late_tag=tag)
+        if tag is not None:
+            result.side_output(tag).sink(late)
+        return result
+
+    results, dropped = run(setting, rows, build)
+    counts = counts_by_place(map(tuple, results), len(names) + 2)
+    assert all(found == list(range(found[0], found[-1] + 1)) for found in counts.values())
+    complete = expected(rows, key, windows, ["count", "sum_n", "min_x"])
+    last = {row[: len(names) + 2]: row for row in sorted(map(tuple, results), key=lambda row: row[len(names) + 2])}
+    late_rows = [tuple(row) for row in late.committed]
+    if not windows.overlap:
+        assert sum(row[len(names) + 2] for row in last.values()) + dropped + len(late_rows) == sum(
+            row[len(names) + 2] for row in complete
+        )
+    assert not (Counter(late_rows) - Counter(map(tuple, rows)))
+    if lateness == 200 and max((row.t for row in rows), default=0) - min((row.t for row in rows), default=0) < 200:
+        assert dropped == len(late_rows) == 0
+        assert sorted(last.values()) == complete

@@ -88,7 +88,7 @@ def in_words(groups):
     return words
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.integers(0, 1 << 30), st.integers(2, 9), st.integers(1, 3), st.sampled_from([Digits, Words]))
 def test_any_history(seed, length, step, text):
     chance, case, start = random.Random(seed), Case(text), 0
