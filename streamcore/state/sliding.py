@@ -81,16 +81,18 @@ class SlidingMerge:
         self._front_slots = np.empty(len(entries.slots), np.int64)
         rows, count = number_rows(entries.slots, self._front_rows, self._front_slots, 0)
         self._front_slots = self._front_slots[:count].copy()
-        stop = count = 0
+        lengths = [table.count([number]) for number in reversed(present)]
+        stops = np.cumsum(lengths)
+        counts = np.maximum.accumulate(rows)[stops - 1] + 1  # keys in the suffix that ends with each slice
+        places, before, start = np.arange(count), 0, 0
         values: list[list[Numbers]] = []
-        for number in reversed(present):
-            start, stop = stop, stop + table.count([number])
+        for number, stop, count in zip(reversed(present), stops.tolist(), counts.tolist(), strict=True):
             parts = [(rows[start:stop], _part(entries.values, start, stop))]
             if values:
-                parts.append((np.arange(count), values))
-            count = max(count, int(rows[start:stop].max()) + 1)
+                parts.append((places[:before], values))
             values = table.merge(count, parts)
             self._front.append(_Suffix(number, values))
+            before, start = count, stop
         self._front.reverse()
 
     def _extend(self, end: int) -> None:
