@@ -28,7 +28,7 @@ from streamcore.state.store import KeyedStore
 from streamcore.testing import MemorySink
 from streamcore.time import MIN_TIME, Clock
 
-MANY = settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 RECORD = Schema.of(k=int, t=int, n=int)
 PRIME = (1 << 31) - 1
 
