@@ -29,6 +29,7 @@ from streamcore.runtime.functions import (
     OutputTag,
     ProcessFunction,
 )
+from streamcore.runtime.window_kinds import CountWindows, SessionWindows, count_windows, session
 from streamcore.runtime.windows import Windows, sliding, tumbling
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
@@ -47,6 +48,7 @@ __all__ = [
     "Columns",
     "ConnectedStreams",
     "Context",
+    "CountWindows",
     "DataStream",
     "ExponentialDelay",
     "Expression",
@@ -65,6 +67,7 @@ __all__ = [
     "ReducingState",
     "Retry",
     "Schema",
+    "SessionWindows",
     "StreamEnvironment",
     "StreamcoreError",
     "TableState",
@@ -76,6 +79,7 @@ __all__ = [
     "bounded_out_of_orderness",
     "col",
     "count",
+    "count_windows",
     "kernel",
     "lit",
     "max_of",
@@ -85,6 +89,7 @@ __all__ = [
     "minutes",
     "monotonous",
     "seconds",
+    "session",
     "sliding",
     "sum_of",
     "tumbling",

@@ -113,6 +113,27 @@ def need_columns(stream: KeyedStream[Any, Any], where: str) -> Schema:
     return stream.schema
 
 
+def result_schema(stream: KeyedStream[Any, Any], where: str, window: Sequence[str], bound: Sequence[Bound]) -> Schema:
+    """The type of results: the key's fields, the window's, and the aggregates'.
+
+    Raises:
+        TopologyError: the stream isn't typed and keyed by fields, or two of them have one name.
+    """
+    fields = (
+        *need_columns(stream, where).select(stream._key.fields).fields,
+        *(Field(name, pa.int64()) for name in window),
+        *(column for aggregate in bound for column in aggregate.columns),
+    )
+    names = [field.name for field in fields]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise TopologyError(
+            f"{where}: two results are named {twice[0]!r}",
+            hint="results have the key's fields, the window's and the aggregates': name an aggregate otherwise, as in "
+            "aggregate(n=count()), or the field before",
+        )
+    return Schema(fields)
+
+
 def add_aggregate(
     stream: KeyedStream[Any, Any],
     windows: Windows | None,
@@ -124,20 +145,8 @@ def add_aggregate(
     """Adds the operator to the topology; without windows it gives its results at the end of input."""
     where = f"aggregate ({user_line()})"
     selector, schema = stream._key, need_columns(stream, where)
-    bounds = [Field(name, pa.int64()) for name in (WINDOW_START, WINDOW_END) if windows is not None]
-    fields = (
-        *schema.select(selector.fields).fields,
-        *bounds,
-        *(column for aggregate in bound for column in aggregate.columns),
-    )
-    names = [field.name for field in fields]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise TopologyError(
-            f"{where}: two results are named {twice[0]!r}",
-            hint="results have the key's fields, the window's and the aggregates': name an aggregate otherwise, as in "
-            "aggregate(n=count()), or the field before",
-        )
-    result, times = Schema(fields), WindowTimes(windows, time)
+    result = result_schema(stream, where, (WINDOW_START, WINDOW_END) if windows is not None else (), bound)
+    times = WindowTimes(windows, time)
     key = schema.select(selector.fields)
     accumulators = accumulators_of(bound)
     make = partial(WindowAggregate, selector.by, times, bound, result)

@@ -21,6 +21,7 @@ from streamcore.runtime.event_time import EventTime
 from streamcore.runtime.operators.compiled import ReduceColumns, ScanColumns
 from streamcore.runtime.operators.keyed import CountColumns, CountRows, Reduce, Scan
 from streamcore.runtime.spec import Form
+from streamcore.runtime.window_kinds import CountWindows, SessionWindows
 from streamcore.runtime.windows import Windows
 
 K = TypeVar("K")
@@ -84,8 +85,11 @@ class KeyedStream(DataStream[T], Generic[K, T]):
             return self._then("reduce", partial(ReduceColumns, self._key, program), Form.COLUMNS, columns)
         return self._then("reduce", partial(Reduce, self._key, function, only_final=not each), Form.ROWS, columns)
 
-    def window(self, windows: Windows, *, time: str | None = None) -> WindowedStream[K, T]:
-        """Cuts the records of each key into windows of event time: `tumbling(seconds(5))`, `sliding(…)`.
+    def window(
+        self, windows: Windows | SessionWindows | CountWindows, *, time: str | None = None
+    ) -> WindowedStream[K, T]:
+        """Cuts the records of each key into windows: of event time, `tumbling(seconds(5))`, `sliding(…)`,
+        `session(seconds(30))`; or by count, `count_windows(100)`.
 
         Args:
             time: the field with the event time, when it isn't the one that the stream's watermarks go by.
@@ -94,7 +98,9 @@ class KeyedStream(DataStream[T], Generic[K, T]):
             TopologyError: the stream has no event time.
         """
         where = f"window ({user_line()})"
-        if not isinstance(windows, Windows):
+        if isinstance(windows, CountWindows):
+            return WindowedStream(self, windows, None)
+        if not isinstance(windows, Windows | SessionWindows):
             raise TopologyError(f"{where}: {windows!r} is no windows", hint="window(tumbling(seconds(5)))")
         known = self._node.time if self._tag is None else None
         if known is None and time is None:

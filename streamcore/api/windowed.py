@@ -1,4 +1,4 @@
-"""`WindowedStream`: a keyed stream cut into windows of event time."""
+"""`WindowedStream`: a keyed stream cut into windows of event time, or by count."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from streamcore.api.aggregating import add_aggregate, bind_aggregates, bind_fold, renamed
 from streamcore.api.callsite import user_line
+from streamcore.api.session_aggregates import add_count_aggregate, add_session_aggregate
 from streamcore.api.stream import DataStream
 from streamcore.errors import TopologyError
-from streamcore.runtime.aggregates import Aggregate
+from streamcore.runtime.aggregates import Aggregate, Bound
 from streamcore.runtime.event_time import EventTime
+from streamcore.runtime.window_kinds import CountWindows, SessionWindows
 from streamcore.runtime.windows import Windows
 
 if TYPE_CHECKING:
@@ -24,7 +26,9 @@ S = TypeVar("S")
 class WindowedStream(Generic[K, T]):
     """The windows of each key. A window's results come when the watermark has passed its end."""
 
-    def __init__(self, stream: KeyedStream[K, T], windows: Windows, time: EventTime) -> None:
+    def __init__(
+        self, stream: KeyedStream[K, T], windows: Windows | SessionWindows | CountWindows, time: EventTime | None
+    ) -> None:
         self._stream = stream
         self._windows = windows
         self._time = time
@@ -39,7 +43,7 @@ class WindowedStream(Generic[K, T]):
             TopologyError: an aggregate doesn't fit the stream's type.
         """
         bound = bind_aggregates(self._stream, (*aggregates, *renamed(named)))
-        return add_aggregate(self._stream, self._windows, self._time, bound)
+        return self._add(bound, can_merge=True)
 
     def fold(
         self,
@@ -67,11 +71,30 @@ class WindowedStream(Generic[K, T]):
             TopologyError: the state is not of numbers; sliding windows without `merge`; `compiled=True` and a
                 function can't be compiled; `initial` merged with itself isn't `initial`.
         """
-        windows = self._windows
-        if merge is None and windows.slice_ms != windows.size_ms:
+        if merge is None and not self._are_apart:
             raise TopologyError(
-                f"fold ({user_line()}): windows that overlap share what has been added up",
+                f"fold ({user_line()}): windows that overlap or grow together share what has been added up",
                 hint="give merge=, a function of two states",
             )
         bound = bind_fold(self._stream, initial, add, merge, result, returns, compiled)
-        return add_aggregate(self._stream, windows, self._time, [bound], can_merge=merge is not None)
+        return self._add([bound], can_merge=merge is not None)
+
+    @property
+    def _are_apart(self) -> bool:
+        """Whether what has been added up is never merged."""
+        match self._windows:
+            case Windows(size_ms=size, slice_ms=length):
+                return size == length
+            case CountWindows(size=size, every=every):
+                return every % size == 0
+        return False
+
+    def _add(self, bound: list[Bound], *, can_merge: bool) -> DataStream[Any]:
+        match self._windows:
+            case CountWindows():
+                return add_count_aggregate(self._stream, self._windows, bound)
+            case SessionWindows():
+                assert self._time is not None, "sessions without event time"
+                return add_session_aggregate(self._stream, self._windows, self._time, bound)
+            case Windows():
+                return add_aggregate(self._stream, self._windows, self._time, bound, can_merge=can_merge)
