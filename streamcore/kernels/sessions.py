@@ -131,6 +131,7 @@ def take_due(
         (fired, free): how many there are of each.
     """
     fired_count = 0
+    moving = np.int64(-1)  # filed when all buckets have been looked at, lest one is looked at twice
     for step in range(count):
         entry = calendar[(first + step) & (len(calendar) - 1)]
         while entry >= 0:
@@ -144,12 +145,15 @@ def take_due(
                 _leave_key(sessions, heads, entry)
                 free[free_count] = entry
                 free_count += 1
-            else:
-                at = _look_at(session.end, lateness, watermark)
-                if _bucket(calendar, width, at) != session.bucket:
-                    _take_out(sessions, calendar, entry)
-                    _file(sessions, calendar, width, entry, at)
+            elif _bucket(calendar, width, _look_at(session.end, lateness, watermark)) != session.bucket:
+                _take_out(sessions, calendar, entry)
+                session.behind = moving
+                moving = entry
             entry = following
+    while moving >= 0:
+        following = sessions[moving].behind
+        _file(sessions, calendar, width, moving, _look_at(sessions[moving].end, lateness, watermark))
+        moving = following
     return fired_count, free_count
 
 
