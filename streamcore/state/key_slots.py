@@ -18,18 +18,21 @@ SPARE_KEYS = 1 << 18
 
 
 class KeySlots:
-    """Slots for the keys of `schema`'s fields: 0, 1, 2, … in order of first appearance."""
+    """Slots for the keys of `schema`'s fields: 0, 1, 2, … in order of first appearance. Without fields all records have
+    one key."""
 
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
         self._index = KeyIndex()
 
     def __len__(self) -> int:
-        return self._index.size
+        return self._index.size if self.schema.fields else 1
 
     def slots(self, batch: Columns) -> IntArray:
         """The slot of each record's key, new keys getting new slots; int64 (n,)."""
         names = self.schema.names
+        if not names:
+            return np.zeros(len(batch), np.int64)
         if len(names) == 1:
             return self._index.slots(batch.encoded(names[0]))
         return self._index.slots(KeyColumns([batch.encoded(name) for name in names]))
@@ -37,6 +40,8 @@ class KeySlots:
     def columns(self, slots: IntArray) -> dict[str, Any]:
         """The keys of some slots (n,) as columns of the schema, by name."""
         fields = self.schema.fields
+        if not fields:
+            return {}
         taken = self._index.take(slots)
         parts: Sequence[Any] = [taken]
         if len(fields) > 1:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeVar, overload
 
+import numpy as np
+
 from streamcore.batch import Columns, concat_columns
 from streamcore.batch.codec import decode_saved, encode_saved
 from streamcore.errors import IncompatibleSnapshotError, TopologyError
@@ -181,4 +183,6 @@ def entries(saved: Saved, *, allow_pickle: bool = False) -> dict[str, dict[Any, 
 
 
 def _keys_of(rows: Columns, key: str | tuple[str, ...]) -> Any:
+    if not key:
+        return np.zeros(len(rows), np.int64)
     return rows[key] if isinstance(key, str) else KeyColumns([rows[name] for name in key])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,10 +55,13 @@ class Totals:
 
     def snapshot(self, entries: IntArray) -> Values:
         """The values of some entries, which stay as they are whatever is added later: `take` shares objects."""
-        return [
-            [copy.deepcopy(array) if array.dtype == np.dtype(object) else array for array in arrays]
-            for arrays in self.take(entries)
-        ]
+        values = self.take(entries)
+        for place, accumulator in enumerate(self.accumulators):
+            if any(part.dtype == np.dtype(object) for part in accumulator.parts):
+                copies = fresh(accumulator, len(entries))
+                accumulator.merge(copies, np.arange(len(entries)), values[place])
+                values[place] = copies
+        return values
 
     def put(self, entries: IntArray, values: Values) -> None:
         """Replaces the values of some entries; of an entry that is given twice, the later ones stay."""

@@ -11,47 +11,14 @@ from streamcore import Schema
 from streamcore.batch import to_columns
 from streamcore.state import key_slots
 from streamcore.state import sessions as module
-from streamcore.state.accumulators import COUNT, Accumulator, Part
+from streamcore.state.accumulators import COUNT, Accumulator
 from streamcore.state.sessions import SessionTable
 from streamcore.state.totals import Totals
+from tests.property.in_order import InOrder, Objects
 from tests.property.session_reference import SessionsByTheBook
 
 RECORD = Schema.of(k=str, t=int, n=int)
 MANY = settings(deadline=None, max_examples=400)
-
-
-class InOrder:
-    """An accumulator to which the order of everything matters."""
-
-    parts = (Part("order", np.dtype(np.int64), 7),)
-
-    @staticmethod
-    def _merged(one, other):
-        return (one * 1_000_003 + other * 31 + 1) % 2**31
-
-    def add(self, totals, entries, batch):
-        for entry, n in zip(entries.tolist(), batch["n"].tolist(), strict=True):
-            totals[0][entry] = (int(totals[0][entry]) * 131 + n) % 2**31
-
-    def merge(self, totals, entries, partial):
-        for entry, value in zip(entries.tolist(), partial[0].tolist(), strict=True):
-            totals[0][entry] = self._merged(int(totals[0][entry]), value)
-
-
-class Objects:
-    """An accumulator that keeps a list of what came."""
-
-    parts = (Part("values", np.dtype(object), None),)
-
-    def add(self, totals, entries, batch):
-        for entry, n in zip(entries.tolist(), batch["n"].tolist(), strict=True):
-            if totals[0][entry] is None:
-                totals[0][entry] = []
-            totals[0][entry].append(n)
-
-    def merge(self, totals, entries, partial):
-        for entry, values in zip(entries.tolist(), partial[0], strict=True):
-            totals[0][entry] = (totals[0][entry] or []) + values
 
 
 ACCUMULATORS = (Accumulator("sum", "n"), COUNT, InOrder())
@@ -59,11 +26,11 @@ ACCUMULATORS = (Accumulator("sum", "n"), COUNT, InOrder())
 
 def reference(gap, lateness):
     def fold(value, n):
-        total, count, order = value or (0, 0, 7)
-        return total + n, count + 1, (order * 131 + n) % 2**31
+        total, count, order = value or (0, 0, InOrder.first)
+        return total + n, count + 1, InOrder.of([n], order)
 
     def merge(one, other):
-        return one[0] + other[0], one[1] + other[1], InOrder._merged(one[2], other[2])
+        return one[0] + other[0], one[1] + other[1], InOrder.merged(one[2], other[2])
 
     return SessionsByTheBook(gap, lateness, fold, merge)
 
