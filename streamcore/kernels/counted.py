@@ -56,15 +56,15 @@ def number(
 
 
 @kernel
-def slices_of(completed: Any, touched: Any, slices: Any, kept: Any, of_rows: Any) -> Any:
+def slices_of(completed: Any, touched: Any, slices: Any, kept_for: Any, kept: Any, rows_for: Any, rows: Any) -> Any:
     """The slices of which windows consist, oldest first.
 
     Args:
         completed: the rows in which the windows end; int64 (w,).
         touched: as `number` gave it.
         slices: how many a window has, and a key's ring keeps.
-        kept: receives (window, place) of slices that are in the rings; int64 (w * slices, 2).
-        of_rows: receives (window, row) of slices that are rows; int64 (w * slices, 2).
+        kept_for, kept: receive the window and the place of each slice that is in a ring; int64 (w * slices,).
+        rows_for, rows: receive the window and the row of each slice that is a row; int64 (w * slices,).
 
     Returns:
         (kept, rows): how many there are of each.
@@ -80,12 +80,12 @@ def slices_of(completed: Any, touched: Any, slices: Any, kept: Any, of_rows: Any
             newest_kept -= 1
             from_rows += 1
         for number in range(first, newest_kept + 1):
-            kept[kept_count, 0], kept[kept_count, 1] = window, slot * slices + number % slices
+            kept_for[kept_count], kept[kept_count] = window, slot * slices + number % slices
             kept_count += 1
         row = completed[window]
         for back in range(from_rows):
             place = row_count + from_rows - 1 - back
-            of_rows[place, 0], of_rows[place, 1] = window, row
+            rows_for[place], rows[place] = window, row
             row = touched[row, ROW_BEFORE]
         row_count += from_rows
     return kept_count, row_count

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from streamcore.errors import TopologyError
 from streamcore.time import Duration
 
+LONGEST_MS = 1 << 60
+"""The longest gap: what is added to event times must fit 64 bits."""
+
 
 @dataclass(frozen=True)
 class SessionWindows:
@@ -51,9 +54,9 @@ def session(gap: Duration, *, processing_time: bool = False) -> SessionWindows:
         processing_time: by the clock, when records come, instead of by event time.
 
     Raises:
-        TopologyError: the gap is below a millisecond, or infinite.
+        TopologyError: the gap is below a millisecond, or beyond all event times.
     """
-    if not math.isfinite(gap) or round(gap * 1000) < 1:
+    if not math.isfinite(gap) or not 1 <= round(gap * 1000) <= LONGEST_MS:
         raise TopologyError(f"a session gap of {gap} s", hint="the shortest is a millisecond")
     return SessionWindows(round(gap * 1000), processing_time)
 

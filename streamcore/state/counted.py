@@ -92,12 +92,11 @@ class CountTable:
         step = max(_MERGED_AT_ONCE // self._slices, 1)
         for start in range(0, len(completed), step):
             some = completed[start : start + step]
-            kept, of_rows = (np.empty((len(some) * self._slices, 2), np.int64) for _ in range(2))
-            kept_count, row_count = kernels.slices_of(some, touched, self._slices, kept, of_rows)
-            kept, of_rows = kept[:kept_count], of_rows[:row_count]
+            kept_for, kept, rows_for, rows = (np.empty(len(some) * self._slices, np.int64) for _ in range(4))
+            kept_count, row_count = kernels.slices_of(some, touched, self._slices, kept_for, kept, rows_for, rows)
             merged = Totals(self._totals.accumulators, len(some))
-            merged.merge(kept[:, 0], self._totals.take(kept[:, 1]))
-            merged.merge(of_rows[:, 0], current.take(of_rows[:, 1]))
+            merged.merge(kept_for[:kept_count], self._totals.take(kept[:kept_count]))
+            merged.merge(rows_for[:row_count], current.take(rows[:row_count]))
             found.append(merged.arrays)
         return concat_values(found)
 

@@ -19,6 +19,7 @@ from streamcore.time import MIN_TIME
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
+_LONGEST_MS = 1 << 61  # what is added to event times must fit 64 bits
 _BUCKETS = 1 << 14
 _BUCKETS_PER_GAP = 1 << 10
 
@@ -44,7 +45,7 @@ class SessionTable:
         self, key_schema: Schema, accumulators: Sequence[Accumulating], gap_ms: int, lateness_ms: int = 0
     ) -> None:
         self.watermark = MIN_TIME
-        self._gap, self._lateness = gap_ms, lateness_ms
+        self._gap, self._lateness = gap_ms, min(lateness_ms, _LONGEST_MS)
         self._keys = KeySlots(key_schema)
         self._totals = Totals(accumulators)
         parts = [part.name for accumulator in accumulators for part in accumulator.parts]
@@ -155,9 +156,9 @@ class SessionTable:
         if len(fires) == 0:
             return None
         order = np.argsort(np.concatenate(fires_of))
-        fired_at, values = fires[:, kernels.FIRE_ENTRY], concat_values(taken)
-        values = [[array[order] for array in arrays] for arrays in values]
-        return self._as_sessions(fired_at, fires[:, kernels.FIRE_START], fires[:, kernels.FIRE_END], values)
+        values = [[array[order] for array in arrays] for arrays in concat_values(taken)]
+        fired, starts, ends = (fires[:, at].copy() for at in (kernels.FIRE_ENTRY, kernels.FIRE_START, kernels.FIRE_END))
+        return self._as_sessions(fired, starts, ends, values)
 
     def _as_sessions(self, entries: IntArray, starts: IntArray, ends: IntArray, values: Values) -> Sessions:
         keys = self._keys.columns(self._sessions["slot"][entries])
