@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bench import card_rate, exchange, latency, snapshot_cost, workloads
+from tests.bench import card_rate, exchange, latency, sessions, snapshot_cost, workloads
 from tests.bench.data import FOLDER
 from tests.bench.environments import NotInstallableError, python_of
 from tests.bench.nexmark.run import rows as nexmark_rows
@@ -24,6 +24,7 @@ SOURCES: Sequence[Callable[[], Iterator[tuple[str, int, Callable[[], Measured]]]
     workloads.all_workloads,
     exchange.all_workloads,
     snapshot_cost.all_workloads,
+    sessions.all_workloads,
 )
 SUITES: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "latency": lambda _: latency.measure(),

@@ -78,6 +78,7 @@ def test_any_history_agrees_with_the_book(steps, gap, lateness, begin):
             wanted_late = [results is None for results in by_record]
             assert (late.tolist() if late is not None else [False] * len(step)) == wanted_late
         assert len(table) == sum(map(len, book.sessions.values()))
+        assert not table._sessions["phase"][table._live()].any()
     assert sorted(rows_of(table.advance((1 << 63) - 1))) == sorted(book.advance((1 << 63) - 1))
     assert len(table) == 0
 
