@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from streamcore import (
     Columns,
     CountWindows,
+    OutputTag,
     Schema,
     SessionWindows,
     StreamEnvironment,
@@ -26,10 +27,14 @@ from streamcore import (
     session,
     sum_of,
 )
+from streamcore.api.aggregating import bind_aggregates
+from streamcore.api.session_aggregates import add_session_aggregate
 from streamcore.connectors.generator_source import GeneratorSource
+from streamcore.runtime.event_time import EventTime
 from streamcore.testing import MemorySink
-from tests.property.session_reference import sessions_of_all
-from tests.property.test_window_results import AGGREGATES, FEW, KEYS, SETTINGS, keys_of, run, streams
+from streamcore.time import MAX_TIME, MIN_TIME
+from tests.property.session_reference import SessionsByTheBook, sessions_of_all
+from tests.property.test_window_results import AGGREGATES, FEW, KEYS, RECORD, SETTINGS, keys_of, run, streams
 
 NAMES = st.lists(st.sampled_from(sorted(AGGREGATES)), min_size=1, max_size=4, unique=True)
 
@@ -108,6 +113,39 @@ def test_a_record_is_in_one_session_or_late(data, bound, setting, gap):
     for spans in by_word.values():
         spans.sort()
         assert all(end < start for (_, end), (start, _) in itertools.pairwise(spans))
+
+
+@FEW
+@given(st.data(), st.integers(0, 5), st.integers(1, 10), st.sampled_from([0, 3, 40]))
+def test_late_records_by_the_book(data, bound, gap, lateness):
+    """A watermark after each record, so that what is late is known: what fires, fires again, or goes aside."""
+    rows, tag = data.draw(streams(60)), OutputTag("late")
+    env, results, late = StreamEnvironment("late", batch_size=1, buffer_timeout=0.0), MemorySink(), MemorySink()
+    stream = env.from_values(rows, RECORD).assign_watermarks(bounded_out_of_orderness("t", bound / 1000))
+    by_word = stream.key_by("word")
+    bound_aggregates = bind_aggregates(by_word, (count(), sum_of("n")))
+    out = add_session_aggregate(
+        by_word, SessionWindows(gap), EventTime("t"), bound_aggregates, lateness_ms=lateness, late_tag=tag
+    )
+    out.sink(results)
+    out.side_output(tag).sink(late)
+    env.execute()
+
+    def fold(value, n):
+        return (1, n) if value is None else (value[0] + 1, value[1] + n)
+
+    book = SessionsByTheBook(gap, lateness, fold, lambda one, other: (one[0] + other[0], one[1] + other[1]))
+    wanted, wanted_late, latest = [], [], MIN_TIME
+    for row in rows:
+        fired = book.add(row.word, row.t, row.n)
+        if fired is None:
+            wanted_late.append(row)
+        wanted += fired or []
+        latest = max(latest, row.t)
+        wanted += book.advance(latest - bound - 1)
+    wanted += book.advance(MAX_TIME)
+    assert [tuple(row) for row in late.committed] == [tuple(row) for row in wanted_late]
+    assert Counter(map(tuple, results.committed)) == Counter((*place, *values) for *place, values in wanted)
 
 
 EVENT = Schema.of(user=int, t=int, x=float)
