@@ -20,6 +20,8 @@ from streamcore.plan.graph import TwoStage
 from streamcore.runtime.aggregates import Aggregate, Bound
 from streamcore.runtime.event_time import EventTime
 from streamcore.runtime.folds import BoundFold, Fold, Step
+from streamcore.runtime.functions import OutputTag
+from streamcore.runtime.keys import KeySelector
 from streamcore.runtime.operators.window import (
     WINDOW_END,
     WINDOW_START,
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from streamcore.api.keyed import KeyedStream
 
 
-def bind_aggregates(stream: KeyedStream[Any, Any], aggregates: tuple[Aggregate, ...]) -> list[Bound]:
+def bind_aggregates(stream: DataStream[Any], aggregates: tuple[Aggregate, ...]) -> list[Bound]:
     """The aggregates over the stream's type."""
     where = f"aggregate ({user_line()})"
     schema = need_columns(stream, where)
@@ -48,7 +50,7 @@ def bind_aggregates(stream: KeyedStream[Any, Any], aggregates: tuple[Aggregate, 
 
 
 def bind_fold(
-    stream: KeyedStream[Any, Any],
+    stream: DataStream[Any],
     initial: Any,
     add: Callable[..., Any],
     merge: Callable[..., Any] | None,
@@ -96,42 +98,23 @@ def _is_neutral(initial: Any, merge: Callable[..., Any]) -> bool:
         return True
 
 
-def need_columns(stream: KeyedStream[Any, Any], where: str) -> Schema:
+def need_columns(stream: DataStream[Any], where: str) -> Schema:
     """The stream's schema.
 
     Raises:
         TopologyError: it has none, or its key isn't one of fields.
     """
-    if stream.schema is None or not stream._key.fields:
+    key = key_of(stream)
+    if stream.schema is None or (key is not None and callable(key.by)):
+        by_fields = ", keyed by fields" if key is not None else ""
         raise TopologyError(
-            f"{where} works on columns: it needs a stream with a type, keyed by fields",
+            f"{where} works on columns: it needs a stream with a type{by_fields}",
             hint="give the source or the map before it a type, and key_by the name of a field",
         )
-    for name in stream._key.fields:
+    for name in key.fields if key is not None else ():
         if stream.schema.by_name[name].width:
             raise TopologyError(f"{where}: a vector can't be a key, and {name!r} is one", hint="key by a plain field")
     return stream.schema
-
-
-def result_schema(stream: KeyedStream[Any, Any], where: str, window: Sequence[str], bound: Sequence[Bound]) -> Schema:
-    """The type of results: the key's fields, the window's, and the aggregates'.
-
-    Raises:
-        TopologyError: the stream isn't typed and keyed by fields, or two of them have one name.
-    """
-    fields = (
-        *need_columns(stream, where).select(stream._key.fields).fields,
-        *(Field(name, pa.int64()) for name in window),
-        *(column for aggregate in bound for column in aggregate.columns),
-    )
-    names = [field.name for field in fields]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise TopologyError(
-            f"{where}: two results are named {twice[0]!r}",
-            hint="results have the key's fields, the window's and the aggregates': name an aggregate otherwise, as in "
-            "aggregate(n=count()), or the field before",
-        )
-    return Schema(fields)
 
 
 def add_aggregate(
@@ -145,9 +128,8 @@ def add_aggregate(
     """Adds the operator to the topology; without windows it gives its results at the end of input."""
     where = f"aggregate ({user_line()})"
     selector, schema = stream._key, need_columns(stream, where)
-    result = result_schema(stream, where, (WINDOW_START, WINDOW_END) if windows is not None else (), bound)
-    times = WindowTimes(windows, time)
     key = schema.select(selector.fields)
+    result, times = result_schema(key, bound, where, has_bounds=windows is not None), WindowTimes(windows, time)
     accumulators = accumulators_of(bound)
     make = partial(WindowAggregate, selector.by, times, bound, result)
     stream_out = stream._then("aggregate", partial(make, partials=False), Form.COLUMNS, result)
@@ -160,6 +142,44 @@ def add_aggregate(
             partial(make, partials=True),
         )
     return stream_out
+
+
+def key_of(stream: DataStream[Any]) -> KeySelector | None:
+    """What a stream is keyed by; None: it isn't."""
+    return stream._partitioning.key if stream._partitioning is not None else None
+
+
+def result_schema(key: Schema, bound: Sequence[Bound], where: str, *, has_bounds: bool) -> Schema:
+    """The type of results: the key's fields, the window's bounds, and the aggregates'.
+
+    Raises:
+        TopologyError: two of them have one name.
+    """
+    bounds = [Field(name, pa.int64()) for name in (WINDOW_START, WINDOW_END) if has_bounds]
+    fields = (*key.fields, *bounds, *(column for aggregate in bound for column in aggregate.columns))
+    names = [field.name for field in fields]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise TopologyError(
+            f"{where}: two results are named {twice[0]!r}",
+            hint="results have the key's fields, the window's and the aggregates': name an aggregate otherwise, as in "
+            "aggregate(n=count()), or the field before",
+        )
+    return Schema(fields)
+
+
+def late_type(tag: OutputTag[Any], schema: Schema, where: str) -> Schema:
+    """The type of late records: the stream's.
+
+    Raises:
+        TopologyError: the tag has another.
+    """
+    named = schema_of(tag.type)
+    if named is not None and named.fields != schema.fields:
+        raise TopologyError(
+            f"{where}: late records go to {tag.name!r} as {named}, but the stream's are {schema}",
+            hint="give the tag the stream's type, or none",
+        )
+    return schema
 
 
 def renamed(named: dict[str, Aggregate]) -> list[Aggregate]:

@@ -7,16 +7,21 @@ from typing import NamedTuple
 import pytest
 
 from streamcore import (
+    OutputTag,
     Schema,
     StreamEnvironment,
     bounded_out_of_orderness,
     count,
     count_windows,
     milliseconds,
+    monotonous,
     session,
     sum_of,
 )
+from streamcore.api.aggregating import bind_aggregates
+from streamcore.api.session_aggregates import add_count_aggregate, add_session_aggregate
 from streamcore.errors import TopologyError
+from streamcore.runtime.event_time import EventTime
 
 CLICK = Schema.of(user=str, t=int, n=int)
 CLICKS = [("a", 0, 1), ("b", 3, 2), ("a", 8, 3), ("a", 30, 4), ("b", 4, 5), ("a", 31, 6)]
@@ -106,3 +111,25 @@ def test_numbers_of_records_below_one_are_refused():
     for size, every in ((0, 1), (1, 0)):
         with pytest.raises(TopologyError, match="windows of"):
             count_windows(size, every=every)
+
+
+def test_without_key_all_records_are_one_group():
+    stream = clicks(parallelism=3)
+    bound = bind_aggregates(stream, (count(), sum_of("n")))
+    sessions = add_session_aggregate(stream, session(milliseconds(10)), EventTime("t"), bound)
+    assert sessions.schema == Schema.of(window_start=int, window_end=int, count=int, sum_n=int)
+    assert rows(sessions) == [(0, 18, 4, 11), (30, 41, 2, 10)]
+    assert [row[0] for row in rows(add_count_aggregate(stream, count_windows(3), bound))] == [3, 3]
+
+
+def test_late_records_go_aside_in_the_type_of_the_stream():
+    late = OutputTag("late")
+    env = StreamEnvironment("clicks", batch_size=1, buffer_timeout=0.0)
+    stream = env.from_values([*CLICKS, ("a", 2, 7)], CLICK).assign_watermarks(monotonous("t")).key_by("user")
+    bound = bind_aggregates(stream, (count(),))
+    results = add_session_aggregate(stream, session(milliseconds(10)), EventTime("t"), bound, late_tag=late)
+    assert [tuple(row) for row in results.side_output(late).execute_and_collect()] == [("b", 4, 5), ("a", 2, 7)]
+    with pytest.raises(TopologyError, match="late records go to 'late' as"):
+        add_session_aggregate(
+            stream, session(milliseconds(10)), EventTime("t"), bound, late_tag=OutputTag("late", Schema.of(x=int))
+        )
