@@ -42,6 +42,36 @@ def keep_highest(highest: Any, entries: Any, values: Any) -> None:
 
 
 @kernel
+def add_moments(counts: Any, means: Any, squares: Any, entries: Any, values: Any) -> None:
+    """Adds values[i] to the number, mean, and sum of squared distances from the mean of entries[i] (Welford 1962)."""
+    for i in range(len(entries)):
+        entry = entries[i]
+        counts[entry] += 1
+        before = values[i] - means[entry]
+        means[entry] += before / counts[entry]
+        squares[entry] += before * (values[i] - means[entry])
+
+
+@kernel
+def merge_moments(
+    counts: Any, means: Any, squares: Any, entries: Any, more: Any, more_means: Any, more_squares: Any
+) -> None:
+    """Adds the moments of other values to those of entries[i] (Chan, Golub and LeVeque 1979)."""
+    for i in range(len(entries)):
+        entry = entries[i]
+        if more[i] == 0:
+            continue
+        if counts[entry] == 0:
+            counts[entry], means[entry], squares[entry] = more[i], more_means[i], more_squares[i]
+            continue
+        total = counts[entry] + more[i]
+        apart = more_means[i] - means[entry]
+        means[entry] += apart * (more[i] / total)
+        squares[entry] += more_squares[i] + apart * apart * (counts[entry] * (more[i] / total))
+        counts[entry] = total
+
+
+@kernel
 def floor_divide(values: Any, offset: Any, divisor: Any) -> Any:
     """(values[i] - offset) // divisor, rounded down; int64 (n,). Neighbours mostly fall together: they cost no
     division."""

@@ -17,7 +17,7 @@ from streamcore.kernels.accumulate import rows_by_key
 from streamcore.kernels.key_columns import KeyColumns, as_list
 from streamcore.kernels.key_index import KeyIndex
 from streamcore.kernels.pairs import PairIndex, SingleSlice
-from streamcore.state.accumulators import COUNT, Accumulating, Numbers
+from streamcore.state.accumulators import COUNT, Accumulating, Numbers, Part
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -38,7 +38,7 @@ class SliceTable:
         self.accumulators = tuple(accumulators)
         parts = [part for accumulator in self.accumulators for part in accumulator.parts]
         self._slice_name, *names = _free_names((SLICE, *(part.name for part in parts)), key_schema.names)
-        values = (Field(name, pa.from_numpy_dtype(part.dtype)) for name, part in zip(names, parts, strict=True))
+        values = (part.field(name) for name, part in zip(names, parts, strict=True))
         self.partial_schema = Schema((*key_schema.fields, Field(self._slice_name, pa.int64()), *values))
         free = iter(names)
         self._columns = [[next(free) for _ in accumulator.parts] for accumulator in self.accumulators]
@@ -66,14 +66,15 @@ class SliceTable:
         """Adds partial results, columns of `partial_schema`."""
         entries = self._entries(self._keys_of(partials), self.slices_of(partials))
         for names, accumulator, totals in zip(self._columns, self.accumulators, self._totals, strict=True):
-            accumulator.merge(totals, entries, [partials[name] for name in names])
+            columns = (partials[name] for name in names)
+            accumulator.merge(totals, entries, list(map(Part.decode, accumulator.parts, columns)))
 
     def restore(self, partials: Columns) -> None:
         """Takes up what `partials` gave: each key and slice once, none of them here yet."""
         entries = self._entries(self._keys_of(partials), self.slices_of(partials))
-        for names, totals in zip(self._columns, self._totals, strict=True):
-            for name, total in zip(names, totals, strict=True):
-                total[entries] = partials[name]
+        for names, accumulator, totals in zip(self._columns, self.accumulators, self._totals, strict=True):
+            for name, part, total in zip(names, accumulator.parts, totals, strict=True):
+                total[entries] = part.decode(partials[name])
 
     def slices_of(self, partials: Columns) -> IntArray:
         """The slice of each partial result; int64 (n,)."""
@@ -92,16 +93,16 @@ class SliceTable:
         for names, accumulator in zip(self._columns, self.accumulators, strict=True):
             values = fresh(accumulator, len(batch))
             accumulator.add(values, rows, batch)
-            columns.update(zip(names, values, strict=True))
+            columns.update(zip(names, map(Part.encode, accumulator.parts, values), strict=True))
         return Columns(self.partial_schema, columns)
 
     def partials(self, slices: Iterable[int]) -> Columns:
         """The entries of some slices as partial results."""
         entries = self._entries_of(slices)
         values = {
-            name: total[entries]
-            for names, totals in zip(self._columns, self._totals, strict=True)
-            for name, total in zip(names, totals, strict=True)
+            name: part.encode(total[entries])
+            for names, accumulator, totals in zip(self._columns, self.accumulators, self._totals, strict=True)
+            for name, part, total in zip(names, accumulator.parts, totals, strict=True)
         }
         keys = self._key_columns(self._pairs.first(entries))
         return Columns(self.partial_schema, {**keys, self._slice_name: self._pairs.second(entries), **values})
@@ -128,7 +129,7 @@ class SliceTable:
         """Forgets the entries of some slices."""
         gone = [number for number in slices if number in self._buckets]
         if gone:
-            self._pairs.remove(self._entries_of(gone))
+            self._let_go(self._entries_of(gone))
             for number in gone:
                 del self._buckets[number]
             if self._keys.size > 4 * len(self._pairs) + _SPARE_KEYS:
@@ -156,6 +157,13 @@ class SliceTable:
         ends = np.flatnonzero(np.diff(numbers[order])) + 1
         for bucket in np.split(added[order], ends):
             self._buckets.setdefault(int(self._pairs.second(bucket[:1])[0]), []).append(bucket)
+
+    def _let_go(self, entries: IntArray) -> None:
+        self._pairs.remove(entries)
+        for accumulator, totals in zip(self.accumulators, self._totals, strict=True):
+            for part, total in zip(accumulator.parts, totals, strict=True):
+                if part.codec is not None:
+                    total[entries] = part.initial  # what a place held may be large, and may not be needed for long
 
     def _by_name(self, values: list[list[Numbers]]) -> dict[str, Numbers]:
         parts = zip(self.accumulators, values, strict=True)
