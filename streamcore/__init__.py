@@ -18,7 +18,7 @@ from streamcore.job.config import Checkpointing
 from streamcore.job.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
 from streamcore.job.status import JobResult
 from streamcore.kernels.compile import kernel
-from streamcore.runtime.aggregates import Aggregate, count, max_of, mean, min_of, sum_of
+from streamcore.runtime.aggregates import Aggregate, count, count_of, max_of, mean, min_of, std_of, sum_of, var_of
 from streamcore.runtime.async_function import AsyncFunction, Retry
 from streamcore.runtime.event_time import WatermarkStrategy, bounded_out_of_orderness, monotonous
 from streamcore.runtime.functions import (
@@ -29,6 +29,8 @@ from streamcore.runtime.functions import (
     OutputTag,
     ProcessFunction,
 )
+from streamcore.runtime.record_aggregates import collect, first_of, last_of, max_by, min_by, top_values
+from streamcore.runtime.sketch_aggregates import approx_count_distinct, count_distinct, median, quantile, quantiles
 from streamcore.runtime.windows import Windows, sliding, tumbling
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
@@ -73,20 +75,34 @@ __all__ = [
     "WatermarkStrategy",
     "WindowedStream",
     "Windows",
+    "approx_count_distinct",
     "bounded_out_of_orderness",
     "col",
+    "collect",
     "count",
+    "count_distinct",
+    "count_of",
+    "first_of",
     "kernel",
+    "last_of",
     "lit",
+    "max_by",
     "max_of",
     "mean",
+    "median",
     "milliseconds",
+    "min_by",
     "min_of",
     "minutes",
     "monotonous",
+    "quantile",
+    "quantiles",
     "seconds",
     "sliding",
+    "std_of",
     "sum_of",
+    "top_values",
     "tumbling",
+    "var_of",
     "when",
 ]

@@ -36,15 +36,19 @@ if TYPE_CHECKING:
     from streamcore.api.keyed import KeyedStream
 
 
-def bind_aggregates(stream: KeyedStream[Any, Any], aggregates: tuple[Aggregate, ...]) -> list[Bound]:
-    """The aggregates over the stream's type."""
+def bind_aggregates(
+    stream: KeyedStream[Any, Any], aggregates: tuple[Aggregate, ...], time: EventTime | None = None
+) -> list[Bound]:
+    """The aggregates over the stream's type and event time: `time`, or the one that its watermarks go by."""
     where = f"aggregate ({user_line()})"
     schema = need_columns(stream, where)
     if wrong := [aggregate for aggregate in aggregates if not isinstance(aggregate, Aggregate)]:
         raise TopologyError(f"{where}: {wrong[0]!r} is no aggregate", hint="aggregate(count(), mean('field'))")
     if not aggregates:
         raise TopologyError(f"{where}: there is nothing to aggregate", hint="aggregate(count(), mean('field'))")
-    return [aggregate.bind(schema, where) for aggregate in aggregates]
+    if time is None and stream._tag is None:
+        time = stream._node.time
+    return [aggregate.bind(schema, where, time) for aggregate in aggregates]
 
 
 def bind_fold(

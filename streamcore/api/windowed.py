@@ -38,7 +38,7 @@ class WindowedStream(Generic[K, T]):
         Raises:
             TopologyError: an aggregate doesn't fit the stream's type.
         """
-        bound = bind_aggregates(self._stream, (*aggregates, *renamed(named)))
+        bound = bind_aggregates(self._stream, (*aggregates, *renamed(named)), self._time)
         return add_aggregate(self._stream, self._windows, self._time, bound)
 
     def fold(

@@ -106,5 +106,5 @@ def interpolated_quantiles(values: Any, starts: Any, q: Any) -> Any:
         below = int(np.floor(place))
         above = min(below + 1, len(group) - 1)
         low, high = group[below], group[above]
-        out[j] = low if low == high else low + (high - low) * (place - below)
+        out[j] = low if low == high or place == below else low + (high - low) * (place - below)
     return out

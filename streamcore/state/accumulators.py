@@ -18,9 +18,10 @@ from streamcore.kernels.accumulate import (
     keep_lowest,
     merge_moments,
 )
-from streamcore.state.values import Numbers, numbers, present_rows, rows_of
+from streamcore.state.values import numbers, present_rows, rows_of
 
 Kind = Literal["count", "sum", "min", "max"]
+Numbers = np.ndarray[Any, Any]
 Entries = np.ndarray[Any, np.dtype[np.int64]]
 
 _MERGE: dict[Kind, Callable[[Numbers, Entries, Numbers], None]] = {
@@ -171,8 +172,11 @@ class Moments:
         column = batch[self.field]
         rows = present_rows(column)
         entries = entries if rows is None else entries[rows]
-        add_moments(*totals, entries, numbers(rows_of(column, rows)).astype(np.float64, copy=False))
+        counts, means, squares = totals
+        values = numbers(rows_of(column, rows)).astype(np.float64, copy=False)
+        add_moments(counts, means, squares, entries, values)
 
     def merge(self, totals: Sequence[Numbers], entries: Entries, partial: Sequence[Numbers]) -> None:
         """Adds accumulated moments: the i-th to those of entries[i]."""
-        merge_moments(*totals, entries, *partial)
+        counts, means, squares = totals
+        merge_moments(counts, means, squares, entries, partial[0], partial[1], partial[2])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-Numbers = np.ndarray[Any, Any]
+Array = np.ndarray[Any, Any]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -52,21 +52,18 @@ def ordered_rows(column: Any) -> Rows | None:
     return rows[~np.isnan(values)] if values.dtype.kind == "f" else rows
 
 
-def numbers(column: Any) -> Numbers:
+def numbers(column: Any) -> Array:
     """A column of numbers or times without missing values as NumPy has them; int64, uint64 or float64 (n,)."""
     if isinstance(column, np.ndarray):
         wide = np.float64 if column.dtype.kind == "f" else np.uint64 if column.dtype == np.uint64 else np.int64
         return column.astype(wide, copy=False)
-    array: Numbers = _counted(column).to_numpy(zero_copy_only=False)
+    array: Array = _counted(column).to_numpy(zero_copy_only=False)
     return array.astype(wide_dtype(column.type), copy=False)
 
 
 def objects(column: Any) -> list[Any]:
     """A column as Python values, None where one is missing; times as whole numbers."""
-    if isinstance(column, np.ndarray):
-        values: list[Any] = column.tolist()
-        return values
-    values = _counted(column).to_pylist()
+    values: list[Any] = column.tolist() if isinstance(column, np.ndarray) else _counted(column).to_pylist()
     return values
 
 
@@ -75,6 +72,15 @@ def column_of(values: Sequence[Any], type_: pa.DataType) -> pa.Array:
     if not is_time(type_):
         return pa.array(values, type_)
     return pa.array(values, _counter(type_)).cast(type_)
+
+
+def result_column(values: Array, type_: pa.DataType, missing: Any = None) -> Any:
+    """Kept numbers as a column of results: NumPy numbers of the type, or Arrow where it is one of times or values are
+    missing (`missing`, bool (n,))."""
+    if is_time(type_):
+        return pa.array(values, mask=missing).cast(_counter(type_)).cast(type_)
+    values = values.astype(np.dtype(type_.to_pandas_dtype()), copy=False)
+    return values if missing is None else pa.array(values, type_, mask=missing)
 
 
 def rows_of(column: Any, rows: Rows | None) -> Any:
