@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
 from collections import defaultdict
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamcore import (
+    Columns,
     Schema,
     StreamEnvironment,
     Windows,
@@ -37,6 +39,8 @@ from streamcore import (
 )
 from streamcore.batch import to_columns
 from streamcore.connectors.generator_source import GeneratorSource
+from streamcore.runtime.event_time import EventTime
+from streamcore.state.slices import fresh
 from streamcore.testing import MemorySink
 
 RECORD = Schema.of(
@@ -219,6 +223,27 @@ def test_aggregates_of_windows(rows, windows, names, setting):
             if start <= row.t < end:
                 groups[row.word, start, end].append(row)
     check(run(setting, rows, build), groups, names)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data(), streams(), st.sampled_from(sorted(AGGREGATES)))
+def test_parts_may_be_merged_in_any_order(data, rows, name):
+    rows = [row for row in rows if row.word == "a"]
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=4)))
+    pieces = [rows[start:stop] for start, stop in itertools.pairwise([0, *cuts, len(rows)])]
+    bound = AGGREGATES[name][0].bind(RECORD, "here", EventTime("t"))
+    kept = {}
+    for accumulator in bound.accumulators:
+        total, place = fresh(accumulator, 1), np.zeros(1, np.int64)
+        for piece in data.draw(st.permutations(pieces)):
+            part = fresh(accumulator, 1)
+            accumulator.add(part, np.zeros(len(piece), np.int64), to_columns(piece, RECORD))
+            sent = [p.decode(p.encode(values)) for p, values in zip(accumulator.parts, part, strict=True)]
+            accumulator.merge(total, place, sent)
+        kept |= {p.name: values for p, values in zip(accumulator.parts, total, strict=True)}
+    if rows:
+        result = Columns(Schema(bound.columns), bound.results(kept)).to_rows()
+        assert close(result[0][0], AGGREGATES[name][1](rows)), (name, result, rows)
 
 
 @pytest.mark.parametrize("name", sorted(AGGREGATES))
