@@ -1,4 +1,4 @@
-"""Rows of a batch brought together by entry, for work that is done once per entry and batch."""
+"""Rows of a batch by entry: which belong together, which is the best of each, and quantiles of groups."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from streamcore.kernels.hashing import _mix_one
 
 
 @kernel
-def group_rows(entries: Any) -> Any:
-    """Groups rows by entry with a counting sort; rows of one entry stay in order.
+def number_entries(entries: Any) -> Any:
+    """Numbers the distinct entries of a batch in order of first appearance.
 
     Args:
-        entries: int64 (n,), of any size and order.
+        entries: int64 (n,), however large.
 
     Returns:
-        (distinct, starts, rows): the entries in order of first appearance, int64 (g,); rows[starts[j]:starts[j + 1]]
-        are those of distinct[j], int64 (g + 1,) and (n,).
+        (distinct, numbers): int64 (g,), and the number of each row's entry among them, int64 (n,).
     """
     n = len(entries)
     size = 2
@@ -27,36 +26,27 @@ def group_rows(entries: Any) -> Any:
         size *= 2
     mask = np.uint64(size - 1)
     table = np.full(size, -1, np.int64)
-    distinct, group_of = np.empty(n, np.int64), np.empty(n, np.int64)
+    distinct, numbers = np.empty(n, np.int64), np.empty(n, np.int64)
     count = 0
     for i in range(n):
         entry = entries[i]
         if i > 0 and entries[i - 1] == entry:
-            group_of[i] = group_of[i - 1]
+            numbers[i] = numbers[i - 1]
             continue
         place = (_mix_one(np.uint64(entry)) >> np.uint64(17)) & mask
         while True:
-            group = table[place]
-            if group < 0:
-                group = count
-                table[place] = group
+            number = table[place]
+            if number < 0:
+                number = count
+                table[place] = number
                 distinct[count] = entry
                 count += 1
                 break
-            if distinct[group] == entry:
+            if distinct[number] == entry:
                 break
             place = (place + np.uint64(1)) & mask
-        group_of[i] = group
-    starts = np.zeros(count + 1, np.int64)
-    for i in range(n):
-        starts[group_of[i] + 1] += 1
-    for j in range(count):
-        starts[j + 1] += starts[j]
-    free, rows = starts[:-1].copy(), np.empty(n, np.int64)
-    for i in range(n):
-        rows[free[group_of[i]]] = i
-        free[group_of[i]] += 1
-    return distinct[:count], starts, rows
+        numbers[i] = number
+    return distinct[:count], numbers
 
 
 @kernel

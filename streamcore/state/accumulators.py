@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
@@ -122,7 +123,7 @@ class Accumulator:
         bounds = np.iinfo(np.int64)
         return bounds.max if self.kind == "min" else bounds.min
 
-    @property
+    @functools.cached_property
     def parts(self) -> tuple[Part, ...]:
         """The one array."""
         return (Part(self.name, self.dtype, self.initial),)
@@ -157,7 +158,7 @@ class Moments:
 
     field: str
 
-    @property
+    @functools.cached_property
     def parts(self) -> tuple[Part, ...]:
         """Number, mean, sum of squares."""
         wide = np.dtype(np.float64)

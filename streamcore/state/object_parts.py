@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from streamcore.kernels.grouping import group_rows
+from streamcore.kernels.grouping import number_entries
+from streamcore.kernels.partition import group_rows
 from streamcore.state.values import Rows, column_of, objects
 
 Objects = np.ndarray[Any, np.dtype[np.object_]]
@@ -95,6 +96,15 @@ def object_array(values: list[Any]) -> Objects:
 
 def by_entry(entries: Rows) -> tuple[Rows, Iterator[tuple[int, int, int]]]:
     """Rows grouped by entry: the rows in that order, int64 (n,), and (entry, start, stop) of each group among them."""
-    distinct, starts, rows = group_rows(entries)
+    distinct, numbers = number_entries(entries)
+    rows, starts = group_rows(numbers, len(distinct))
     bounds = starts.tolist()
     return rows, zip(distinct.tolist(), bounds[:-1], bounds[1:], strict=True)
+
+
+def last_rows(entries: Rows) -> tuple[Rows, Rows]:
+    """The distinct entries, and the last row of each; int64 (g,)."""
+    distinct, numbers = number_entries(entries)
+    last = np.empty(len(distinct), np.int64)
+    last[numbers] = np.arange(len(entries))  # what is written last stays
+    return distinct, last

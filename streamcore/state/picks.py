@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from streamcore.batch import Columns
-from streamcore.kernels.grouping import group_rows, keep_better
+from streamcore.batch.dictionary import decoded
+from streamcore.kernels.grouping import keep_better
 from streamcore.state.accumulators import Entries, Numbers, Part
-from streamcore.state.object_parts import ListCodec, ValueCodec, by_entry, object_array
+from streamcore.state.object_parts import ListCodec, ValueCodec, by_entry, last_rows, object_array
 from streamcore.state.values import Rows, numbers, objects, ordered_rows, present_rows, rows_of, wide_dtype
 
 Wanted = Literal["lowest", "highest", "latest"]
@@ -92,7 +94,7 @@ class Pick:
     wanted: Wanted
     skip_missing: bool = True
 
-    @property
+    @functools.cached_property
     def parts(self) -> tuple[Part, ...]:
         """How many records had a place, the best place, and the value there."""
         label = f"{self.wanted}{'' if self.skip_missing else '_row'}_{self.order.name}_{self.field}"
@@ -118,9 +120,8 @@ class Pick:
         if self.in_numpy:
             totals[2][entries[winners]] = numbers(column)[chosen]  # the last of an entry is written last
         else:
-            distinct, starts, order = group_rows(entries[winners])
-            best = rows_of(column, chosen[order[starts[1:] - 1]])
-            totals[2][distinct] = object_array(objects(_plain(best)))
+            distinct, last = last_rows(entries[winners])
+            totals[2][distinct] = object_array(objects(decoded(rows_of(column, chosen[last]))))
 
     def merge(self, totals: Sequence[Numbers], entries: Entries, partial: Sequence[Numbers]) -> None:
         """Adds what was picked elsewhere: the i-th to entries[i]."""
@@ -143,7 +144,7 @@ class Highest:
     by: ByField
     k: int
 
-    @property
+    @functools.cached_property
     def parts(self) -> tuple[Part, ...]:
         """The place that a record must reach, the places, and the values."""
         label = f"top{self.k}_{self.by.name}_{self.field}"
@@ -164,7 +165,7 @@ class Highest:
         if (present := present_rows(rows_of(column, rows))) is not None:
             places, rows = places[present], rows[present]
         order, groups = by_entry(entries[rows])
-        high, values = places[order].tolist(), objects(_plain(rows_of(column, rows[order])))
+        high, values = places[order].tolist(), objects(decoded(rows_of(column, rows[order])))
         for entry, start, stop in groups:
             self._keep(totals, entry, high[start:stop], values[start:stop])
 
@@ -194,7 +195,7 @@ class Collected:
     type: pa.DataType
     order: Order
 
-    @property
+    @functools.cached_property
     def parts(self) -> tuple[Part, ...]:
         """The places, and the values, both as they came."""
         label = f"collected_{self.order.name}_{self.field}"
@@ -212,7 +213,7 @@ class Collected:
         if (rows := present_rows(column)) is not None:
             entries, places = entries[rows], places[rows]
         order, groups = by_entry(entries)
-        values = objects(_plain(rows_of(column, order if rows is None else rows[order])))
+        values = objects(decoded(rows_of(column, order if rows is None else rows[order])))
         at = places[order].tolist()
         for entry, start, stop in groups:
             self._extend(totals, entry, at[start:stop], values[start:stop])
@@ -242,7 +243,3 @@ def in_order(places: Numbers, values: Numbers) -> Numbers:
             for at, held in zip(places.tolist(), values.tolist(), strict=True)
         ]
     )
-
-
-def _plain(column: Any) -> Any:
-    return column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class Distinct:
     field: str
     type: pa.DataType
 
-    @property
+    @functools.cached_property
     def parts(self) -> tuple[Part, ...]:
         """The sets."""
         return (Part(f"set_{self.field}", np.dtype(object), None, ListCodec(self.type, set)),)
@@ -86,7 +87,7 @@ class HyperLogLog:
     field: str
     lg_k: int
 
-    @property
+    @functools.cached_property
     def parts(self) -> tuple[Part, ...]:
         """The sketches."""
         codec = BytesCodec(_hll_to_bytes, _hll_from_bytes)
@@ -125,7 +126,7 @@ class Digest:
 
     field: str
 
-    @property
+    @functools.cached_property
     def parts(self) -> tuple[Part, ...]:
         """float64 arrays, or digests."""
         codec = BytesCodec(_digest_to_bytes, _digest_from_bytes)

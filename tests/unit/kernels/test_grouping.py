@@ -7,19 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamcore.kernels.grouping import group_rows, interpolated_quantiles, keep_better
+from streamcore.kernels.grouping import interpolated_quantiles, keep_better, number_entries
 
 ENTRIES = st.lists(st.one_of(st.integers(0, 5), st.integers(0, 1 << 40)), max_size=60)
 
 
 @settings(deadline=None)
 @given(ENTRIES)
-def test_rows_are_grouped_in_order(entries):
-    distinct, starts, rows = group_rows(np.array(entries, np.int64))
+def test_entries_are_numbered_in_order_of_first_appearance(entries):
+    distinct, numbers = number_entries(np.array(entries, np.int64))
     assert distinct.tolist() == list(dict.fromkeys(entries))
-    for j, entry in enumerate(distinct.tolist()):
-        assert rows[starts[j] : starts[j + 1]].tolist() == [i for i, e in enumerate(entries) if e == entry]
-    assert starts[-1] == len(entries)
+    assert distinct[numbers].tolist() == entries
 
 
 @settings(deadline=None)

@@ -11,7 +11,7 @@ import pytest
 from streamcore import Columns, Schema
 from streamcore.batch.codec import decode_saved, encode_saved
 from streamcore.state.accumulators import COUNT
-from streamcore.state.object_parts import ListCodec, ValueCodec, object_array
+from streamcore.state.object_parts import ListCodec, ValueCodec, by_entry, last_rows, object_array
 from streamcore.state.picks import ByArrival, ByField, Collected, Highest, Pick
 from streamcore.state.sketches import Digest, Distinct, HyperLogLog, estimates, quantiles_of
 from streamcore.state.slices import SliceTable, fresh
@@ -42,6 +42,18 @@ def test_lists_sets_and_values_of_every_type_come_back(type_, values):
     singles = ValueCodec(type_).encode(object_array([values[0], None]))
     assert singles.type == type_
     assert ValueCodec(type_).decode(singles).tolist() == [values[0], None]
+
+
+def test_rows_by_entry():
+    entries = np.array([7, 1 << 40, 7, 7, 3, 1 << 40])
+    rows, groups = by_entry(entries)
+    assert {entry: rows[start:stop].tolist() for entry, start, stop in groups} == {
+        7: [0, 2, 3],
+        1 << 40: [1, 5],
+        3: [4],
+    }
+    assert [found.tolist() for found in last_rows(entries)] == [[7, 1 << 40, 3], [3, 5, 4]]
+    assert [list(found) for found in by_entry(entries[:0])] == [[], []]
 
 
 RECORD = Schema.of(key=int, x=float, word=str, day=datetime.date)
