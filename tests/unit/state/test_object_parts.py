@@ -85,11 +85,8 @@ def table_of(accumulator, *batches):
 
 
 def shown(table):
-    keys, values = table.window([0])
-    (*parts, _) = [part for accumulator in table.accumulators for part in accumulator.parts]
-    columns = [part.encode(values[part.name]) for part in parts]
-    lists = [[repr(sorted(v) if isinstance(v, list) else v) for v in _plain(column)] for column in columns]
-    return sorted(zip(keys["key"].tolist(), *lists, strict=True))
+    rows = table.partials([0]).to_rows()
+    return sorted(tuple(sorted(v) if isinstance(v, list) else v for v in row) for row in rows)
 
 
 def _plain(column):
