@@ -99,10 +99,12 @@ class Aggregate:
 
     Args:
         name: of the column.
+        fields: those that it reads, besides event time.
         make: what it is over a stream of a known type.
     """
 
     name: str
+    fields: tuple[str, ...]
     make: Callable[[Over], Made]
 
     def named(self, name: str) -> Aggregate:
@@ -166,7 +168,7 @@ def count() -> Aggregate:
         >>> sales.key_by("shop").aggregate(count()).execute_and_collect()
         [Record(shop='a', count=2), Record(shop='b', count=1)]
     """
-    return Aggregate("count", lambda over: Made((COUNT,), _only, pa.int64()))
+    return Aggregate("count", (), lambda over: Made((COUNT,), _only, pa.int64()))
 
 
 def count_of(field: str) -> Aggregate:
@@ -184,7 +186,7 @@ def count_of(field: str) -> Aggregate:
         nullable = over.field(field).nullable
         return Made((Accumulator("count", field) if nullable else COUNT,), _only, pa.int64())
 
-    return Aggregate(f"count_{field}", make)
+    return Aggregate(f"count_{field}", (field,), make)
 
 
 def sum_of(field: str) -> Aggregate:
@@ -197,7 +199,7 @@ def sum_of(field: str) -> Aggregate:
         >>> sales.key_by("shop").aggregate(sum_of("price")).execute_and_collect()
         [Record(shop='a', sum_price=3.0), Record(shop='b', sum_price=5.0)]
     """
-    return Aggregate(f"sum_{field}", partial(_number, "sum", field))
+    return Aggregate(f"sum_{field}", (field,), partial(_number, "sum", field))
 
 
 def mean(field: str) -> Aggregate:
@@ -217,7 +219,7 @@ def mean(field: str) -> Aggregate:
         kept = (Accumulator("sum", field, pa.types.is_floating(found.type)), number)
         return Made(kept, partial(_ratio, nullable=found.nullable), pa.float64(), found.nullable)
 
-    return Aggregate(f"mean_{field}", make)
+    return Aggregate(f"mean_{field}", (field,), make)
 
 
 def min_of(field: str) -> Aggregate:
@@ -231,7 +233,7 @@ def min_of(field: str) -> Aggregate:
         >>> sales.key_by("shop").aggregate(min_of("price")).execute_and_collect()
         [Record(shop='a', min_price=1.0), Record(shop='b', min_price=5.0)]
     """
-    return Aggregate(f"min_{field}", partial(_number, "min", field))
+    return Aggregate(f"min_{field}", (field,), partial(_number, "min", field))
 
 
 def max_of(field: str) -> Aggregate:
@@ -245,7 +247,7 @@ def max_of(field: str) -> Aggregate:
         >>> sales.key_by("shop").aggregate(max_of("price")).execute_and_collect()
         [Record(shop='a', max_price=2.0), Record(shop='b', max_price=5.0)]
     """
-    return Aggregate(f"max_{field}", partial(_number, "max", field))
+    return Aggregate(f"max_{field}", (field,), partial(_number, "max", field))
 
 
 def var_of(field: str, *, ddof: int = 1) -> Aggregate:
@@ -267,7 +269,7 @@ def var_of(field: str, *, ddof: int = 1) -> Aggregate:
         >>> sales.key_by("shop").aggregate(var_of("price"), population=var_of("price", ddof=0)).execute_and_collect()
         [Record(shop='a', var_price=7.0, population=4.666666666666667)]
     """
-    return Aggregate(f"var_{field}", partial(_spread, field, _ddof("var_of", ddof), is_root=False))
+    return Aggregate(f"var_{field}", (field,), partial(_spread, field, _ddof("var_of", ddof), is_root=False))
 
 
 def std_of(field: str, *, ddof: int = 1) -> Aggregate:
@@ -282,7 +284,7 @@ def std_of(field: str, *, ddof: int = 1) -> Aggregate:
         >>> sales.key_by("shop").aggregate(std_of("price", ddof=0)).execute_and_collect()
         [Record(shop='a', std_price=1.0)]
     """
-    return Aggregate(f"std_{field}", partial(_spread, field, _ddof("std_of", ddof), is_root=True))
+    return Aggregate(f"std_{field}", (field,), partial(_spread, field, _ddof("std_of", ddof), is_root=True))
 
 
 def _number(kind: Kind, field: str, over: Over) -> Made:

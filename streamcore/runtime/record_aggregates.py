@@ -55,7 +55,7 @@ def first_of(field: str) -> Aggregate:
         >>> sales.key_by("shop").aggregate(first_of("price")).execute_and_collect()
         [Record(shop='a', first_price=7.0), Record(shop='b', first_price=5.0)]
     """
-    return Aggregate(f"first_{field}", lambda over: _pick(over, field, _by_time(over), "lowest"))
+    return Aggregate(f"first_{field}", (field,), lambda over: _pick(over, field, _by_time(over), "lowest"))
 
 
 def last_of(field: str) -> Aggregate:
@@ -69,7 +69,7 @@ def last_of(field: str) -> Aggregate:
         >>> sales.key_by("shop").aggregate(last_of("price")).execute_and_collect()
         [Record(shop='a', last_price=2.0), Record(shop='b', last_price=5.0)]
     """
-    return Aggregate(f"last_{field}", lambda over: _pick(over, field, _by_time(over), "latest"))
+    return Aggregate(f"last_{field}", (field,), lambda over: _pick(over, field, _by_time(over), "latest"))
 
 
 def min_by(field: str, by: str) -> Aggregate:
@@ -84,7 +84,7 @@ def min_by(field: str, by: str) -> Aggregate:
         >>> sales.key_by("shop").aggregate(min_by("item", "price")).execute_and_collect()
         [Record(shop='a', item_at_min_price='jam')]
     """
-    return Aggregate(f"{field}_at_min_{by}", lambda over: _pick_by(over, field, by, "lowest"))
+    return Aggregate(f"{field}_at_min_{by}", (field, by), lambda over: _pick_by(over, field, by, "lowest"))
 
 
 def max_by(field: str, by: str) -> Aggregate:
@@ -97,7 +97,7 @@ def max_by(field: str, by: str) -> Aggregate:
         >>> sales.key_by("shop").aggregate(max_by("item", "price")).execute_and_collect()
         [Record(shop='a', item_at_max_price='tea')]
     """
-    return Aggregate(f"{field}_at_max_{by}", lambda over: _pick_by(over, field, by, "highest"))
+    return Aggregate(f"{field}_at_max_{by}", (field, by), lambda over: _pick_by(over, field, by, "highest"))
 
 
 def top_values(field: str, k: int, *, by: str | None = None) -> Aggregate:
@@ -128,7 +128,7 @@ def top_values(field: str, k: int, *, by: str | None = None) -> Aggregate:
         kept = Highest(field, found.type, order, k)
         return Made((kept,), lambda parts: ListCodec(found.type).encode(parts[2]), pa.list_(found.type))
 
-    return Aggregate(f"top_{field}", make)
+    return Aggregate(f"top_{field}", (field,) if by is None else (field, by), make)
 
 
 def collect(field: str) -> Aggregate:
@@ -150,7 +150,7 @@ def collect(field: str) -> Aggregate:
         codec = ListCodec(found.type)
         return Made((kept,), lambda parts: codec.encode(in_order(parts[0], parts[1])), pa.list_(found.type))
 
-    return Aggregate(f"collect_{field}", make)
+    return Aggregate(f"collect_{field}", (field,), make)
 
 
 def _by_time(over: Over) -> Order:

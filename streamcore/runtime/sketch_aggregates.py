@@ -33,7 +33,7 @@ def count_distinct(field: str) -> Aggregate:
     def make(over: Over) -> Made:
         return Made((Distinct(field, over.value(field).type),), lambda parts: sizes(parts[0]), pa.int64())
 
-    return Aggregate(f"distinct_{field}", make)
+    return Aggregate(f"distinct_{field}", (field,), make)
 
 
 def approx_count_distinct(field: str, *, lg_k: int = 12) -> Aggregate:
@@ -69,7 +69,7 @@ def approx_count_distinct(field: str, *, lg_k: int = 12) -> Aggregate:
             )
         return Made((HyperLogLog(field, lg_k),), lambda parts: estimates(parts[0]), pa.int64())
 
-    return Aggregate(f"approx_distinct_{field}", make)
+    return Aggregate(f"approx_distinct_{field}", (field,), make)
 
 
 def quantile(field: str, q: float) -> Aggregate:
@@ -100,7 +100,7 @@ def quantile(field: str, q: float) -> Aggregate:
     if not 0 <= q <= 1:
         raise TopologyError(f"quantile: {q} is no share", hint="from 0 to 1: 0.5 for the median, 0.99 for p99")
     sketch_library("quantile")
-    return Aggregate(f"q{_percent(q)}_{field}", partial(_quantile, field, q))
+    return Aggregate(f"q{_percent(q)}_{field}", (field,), partial(_quantile, field, q))
 
 
 def quantiles(field: str, shares: Sequence[float]) -> tuple[Aggregate, ...]:

@@ -80,6 +80,11 @@ def test_a_count_is_int_and_needs_no_field():
     assert (column.name, column.type) == ("count", pa.int64())
 
 
+def test_the_fields_that_are_read():
+    aggregates = [count(), var_of("x"), min_by("s", "i"), top_values("x", 1), top_values("s", 1, by="x"), median("x")]
+    assert [a.fields for a in aggregates] == [(), ("x",), ("s", "i"), ("x",), ("s", "x"), ("x",)]
+
+
 def test_another_name():
     assert mean("x").named("average").bind(SCHEMA, "here").column.name == "average"
 
@@ -216,9 +221,10 @@ def test_a_mean_of_nothing_is_missing():
     assert results[1].var_n == 0
 
 
-def test_nan_has_no_place_in_an_order():
+@pytest.mark.parametrize("type_", [float, float | None])
+def test_nan_has_no_place_in_an_order(type_):
     rows = [("a", math.nan, 1), ("a", 2.0, 2), ("a", math.nan, 3), ("b", math.nan, 4)]
-    stream = StreamEnvironment().from_values(rows, Schema.of(key=str, x=float, n=int))
+    stream = StreamEnvironment().from_values(rows, Schema.of(key=str, x=type_, n=int))
     aggregates = [min_by("n", "x"), max_by("key", "x"), top_values("n", 2, by="x"), median("x"), count_distinct("x")]
     first, second = stream.key_by("key").aggregate(*aggregates).execute_and_collect()
     assert first == ("a", 2, "a", [2], 2.0, 2)
