@@ -252,7 +252,7 @@ def max_of(field: str) -> Aggregate:
 
 def var_of(field: str, *, ddof: int = 1) -> Aggregate:
     """The variance of a field, float64, named `var_FIELD`: the squared distances from the mean, added up and divided
-    by n - `ddof`. Exact also where values lie close together far from zero (Welford's and Chan's sums).
+    by n - `ddof`. Loses no digits where values lie close together far from zero (Welford's and Chan's sums).
 
     NaN for `ddof` values or fewer, as in NumPy, and if a value is NaN or infinite.
 

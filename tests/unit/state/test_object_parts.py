@@ -10,6 +10,7 @@ import pytest
 
 from streamcore import Columns, Schema
 from streamcore.batch.codec import decode_saved, encode_saved
+from streamcore.batch.wire import WireDecoder, WireEncoder
 from streamcore.state.accumulators import COUNT
 from streamcore.state.object_parts import ListCodec, ValueCodec, by_entry, last_rows, object_array
 from streamcore.state.picks import ByArrival, ByField, Collected, Highest, Pick
@@ -104,6 +105,16 @@ def test_saved_and_restored_parts_are_the_same(accumulator, count):
     for each in (table, restored):
         each.add(records(5, start=count), np.zeros(5, np.int64))
     assert shown(restored) == shown(table)
+
+
+@pytest.mark.parametrize("accumulator", OBJECTS, ids=lambda a: a.parts[-1].name)
+def test_partial_results_travel_to_other_processes(accumulator):
+    table = table_of(accumulator, records(40))
+    sent = table.partials([0])
+    received = WireDecoder(table.partial_schema).decode(*WireEncoder(table.partial_schema).encode(sent))
+    merged = table_of(accumulator)
+    merged.add_partials(received)
+    assert shown(merged) == shown(table)
 
 
 @pytest.mark.parametrize("accumulator", OBJECTS, ids=lambda a: a.parts[-1].name)
