@@ -10,6 +10,7 @@ from streamcore.api.callsite import user_line
 from streamcore.api.stream import DataStream, _fresh
 from streamcore.batch import Schema, schema_of
 from streamcore.errors import TopologyError
+from streamcore.runtime.event_time import EventTime
 from streamcore.runtime.functions import CoBatchFunction, CoProcessFunction, OutputTag
 from streamcore.runtime.operators.process import ProcessColumns, ProcessRows
 from streamcore.runtime.spec import Form
@@ -42,12 +43,15 @@ class ConnectedStreams(Generic[T1, T2]):
         *,
         returns: type[U] | Schema | None = None,
         tags: Iterable[OutputTag[Any]] = (),
+        time: str | None = None,
     ) -> DataStream[U]:
         """Runs a function over both streams; with keyed state and timers if both are keyed.
 
         Args:
             returns: the type of the main output's records.
             tags: the side outputs that have a type of their own.
+            time: the field of the results with their event time, if watermarks go by it: the function emits no
+                result that the watermark has passed.
         """
         streams: list[DataStream[Any]] = [self._first, self._second]
         keys = [stream._partitioning.key if stream._partitioning else None for stream in streams]
@@ -68,4 +72,7 @@ class ConnectedStreams(Generic[T1, T2]):
         node.schemas = tuple(stream.schema for stream in streams)
         node.sides = {tag.name: schema_of(tag.type) for tag in tags}
         node.inputs = [stream._read(port) for port, stream in enumerate(streams)]
+        if time is not None:
+            node.time = EventTime(time)
+            node.time.check(schema, f"{name} ({user_line()})")
         return DataStream(self._env, node, schema)

@@ -107,6 +107,10 @@ class Context(Generic[Out]):
         """Processing time, milliseconds since the epoch."""
         return self._operator.clock.now_ms()
 
+    def count_late(self, records: int = 1) -> None:
+        """Counts records that came too late and were dropped or sent elsewhere: the metric `late_records`."""
+        self._operator.counters.late_records += records
+
     def register_timer(self, time_ms: int) -> None:
         """Calls `on_timer` for the current key at a processing time."""
         self._need_key("a timer")

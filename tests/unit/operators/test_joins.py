@@ -93,7 +93,7 @@ def test_chains_lie_in_few_parts_and_keep_their_order():
         numbers = np.arange(number, number + 3)
         rows = Columns(schema, {"number": numbers, "word": pa.array(map(str, numbers), pa.string())})
         chains.add(rows, numbers % 7)
-    assert len(chains._parts) < 8
+    assert len(chains.store.parts) < 8
     assert chains.rows()["number"].tolist() == list(range(300))
     places, met = chains.meet(np.array([9, 3, 3]))  # slot 9 has no chain
     assert met is not None
