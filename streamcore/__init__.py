@@ -20,6 +20,7 @@ from streamcore.job.status import JobResult
 from streamcore.kernels.compile import kernel
 from streamcore.runtime.aggregates import Aggregate, count, max_of, mean, min_of, sum_of
 from streamcore.runtime.async_function import AsyncFunction, Retry
+from streamcore.runtime.broadcast import BroadcastBatchFunction, BroadcastContext, BroadcastFunction
 from streamcore.runtime.event_time import WatermarkStrategy, bounded_out_of_orderness, monotonous
 from streamcore.runtime.functions import (
     BatchFunction,
@@ -39,6 +40,9 @@ __all__ = [
     "App",
     "AsyncFunction",
     "BatchFunction",
+    "BroadcastBatchFunction",
+    "BroadcastContext",
+    "BroadcastFunction",
     "Checkpointing",
     "CoBatchFunction",
     "CoProcessFunction",

@@ -16,12 +16,15 @@ from streamcore.time import Clock
 class OperatorRig:
     """One subtask's operator. `schemas`: of its inputs, None where it takes rows."""
 
-    def __init__(self, operator, schemas=(None,), *, groups=range(16), saved=(), sides=(), subtask=0, parallelism=1):
+    def __init__(
+        self, operator, schemas=(None,), *, groups=range(16), saved=(), own=(), sides=(), subtask=0, parallelism=1
+    ):
         self.operator, self.schemas, self.counters = operator, schemas, Counters()
         self.out, self.side_out = [], {name: [] for name in sides}
         parts = [SubtaskSnapshot.decode(part, allow_pickle=False).operators["operator"] for part in saved]
         self.store = KeyedStore(16, groups, [part.keyed for part in parts], allow_pickle=False)
-        own = [SavedOperator(i, len(parts), part.own) for i, part in enumerate(parts) if part.own is not None]
+        own = [SavedOperator(i, len(own), state) for i, state in enumerate(own)]
+        own = own or [SavedOperator(i, len(parts), part.own) for i, part in enumerate(parts) if part.own is not None]
         context = OperatorContext(
             name="operator", subtask=subtask, parallelism=parallelism, max_parallelism=16, epoch=1, store=self.store,
             saved=own, clock=Clock(), wakeup=Wakeup(), counters=self.counters,

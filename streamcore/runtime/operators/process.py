@@ -7,16 +7,19 @@ from typing import Any
 
 from streamcore.batch import Batch, Columns, to_rows
 from streamcore.kernels.key_columns import as_list
+from streamcore.runtime.broadcast import BroadcastBatchFunction, BroadcastFunction
 from streamcore.runtime.functions import BatchFunction, CoBatchFunction, Context, CoProcessFunction, ProcessFunction
 from streamcore.runtime.keys import KeySelector
 from streamcore.runtime.operator import Operator
 from streamcore.time import MAX_TIME
 
-RowFunction = ProcessFunction[Any, Any] | CoProcessFunction[Any, Any, Any]
-ColumnFunction = BatchFunction[Any] | CoBatchFunction[Any]
+RowFunction = ProcessFunction[Any, Any] | CoProcessFunction[Any, Any, Any] | BroadcastFunction[Any, Any, Any]
+ColumnFunction = BatchFunction[Any] | CoBatchFunction[Any] | BroadcastBatchFunction[Any, Any]
 
 
 class _Process(Operator):
+    _context_type: type[Context[Any]] = Context
+
     def __init__(self, function: RowFunction | ColumnFunction, keys: Sequence[KeySelector | None]) -> None:
         self._function = function
         self._keys = keys
@@ -27,8 +30,9 @@ class _Process(Operator):
         )
 
     def open(self) -> None:
-        self._ctx: Context[Any] = Context(self.context, self.output, keyed=self._keys[0] is not None)
-        self._ctx.watermark = min((part.state["watermark"] for part in self.context.saved), default=None)
+        self._ctx: Context[Any] = self._context_type(self.context, self.output, keyed=self._keys[0] is not None)
+        saved = [part.state for part in self.context.saved]
+        self._ctx.watermark = min((state["watermark"] for state in saved if "watermark" in state), default=None)
         self._function.open(self._ctx)
         self._ctx.flush()
 
