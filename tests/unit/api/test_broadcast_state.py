@@ -128,7 +128,7 @@ class Careless(BroadcastFunction):
 def test_what_is_not_allowed_is_refused_with_the_reason(do, broadcast, message):
     rig = OperatorRig(ProcessBroadcast(Careless(do, broadcast=broadcast), keyed_by(EVENT, "user")), (EVENT, None))
     with pytest.raises(UsageError, match=message):
-        rig.process(0, ("ann", 1)).process(1, 1)
+        rig.process(1, 1).process(0, ("ann", 1))
 
 
 def test_two_states_of_one_name_are_refused():
@@ -150,6 +150,8 @@ def test_a_new_rule_can_visit_all_keys():
     rig = OperatorRig(ProcessBroadcast(Ask(), keyed_by(EVENT, "user")), (EVENT, None))
     rig.process(0, ("ann", 1), ("bob", 2), ("ann", 3)).process(1, ("high", 100))
     assert rig.taken() == [("ann", "ann", 4, 1), ("bob", "bob", 2, 1)]
+    with pytest.raises(UsageError, match="has none"):
+        rig.operator._function.total.get()
 
 
 class Names(BroadcastFunction):

@@ -32,6 +32,14 @@ KEYS = {
 }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def tidy_early():
+    """What is forgotten is cleared away all the time, not only in big joins."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_LEAST_ROWS", 2)
+        yield
+
+
 def out_of_order(draw, records):
     """The records so that each comes less than BOUND after those of later times."""
     shifts = draw(st.lists(st.integers(0, BOUND), min_size=len(records), max_size=len(records)))
@@ -192,18 +200,39 @@ def test_a_record_without_partner_comes_when_none_can_come_any_more():
     assert len(early.operator._function._second) == 0
 
 
-def test_what_is_over_is_forgotten(monkeypatch):
-    monkeypatch.setattr(module, "_LEAST_ROWS", 8)
+def test_a_record_that_nothing_can_come_for_may_have_met_one():
+    join = rig(-10, -5, "full").process(1, (1, 10, 0)).advance(9)
+    join.process(0, (1, 14, 1), (1, 15, 2), (1, 30, 3)).advance(12).advance(100)
+    assert join.taken() == [
+        9,
+        (1, 15, 2, 10, 0, 15),
+        (1, 14, 1, None, None, 14),
+        12,
+        (1, 30, 3, None, None, 30),
+        100,
+    ]
+    join = rig(-10, -5, "full").process(1, (1, 10, 0)).advance(12).process(0, (1, 15, 1))
+    assert join.taken() == [12, (1, 15, 1, 10, 0, 15)]
+    assert len(join.operator._function._first) == 0
+
+
+def test_what_is_over_is_forgotten():
     join = rig(-5, 5)
     for number in range(300):
         join.process(0, (number, 10 * number, 0)).process(1, (number, 10 * number + 3, 0)).advance(10 * number)
     function = join.operator._function
     assert len(join.taken()) == 600
-    assert max(len(function._first), len(function._second)) <= 9
-    assert len(function._keys) < 60
+    assert max(len(function._first), len(function._second)) <= 4
+    assert len(function._keys) < 12
     assert len(function._first.captured()) <= 2
     join.advance(3000)
     assert len(function._first) == len(function._second) == 0
+
+
+def test_a_record_is_found_when_the_keys_of_others_have_been_forgotten():
+    join = rig(0, 10).process(0, *((key, 1, 0) for key in range(20))).process(0, (20, 10, 1)).advance(15)
+    assert len(join.operator._function._keys) == 1
+    assert join.process(1, (20, 16, 2), (3, 16, 3)).taken() == [15, (20, 10, 1, 16, 2, 16)]
 
 
 @pytest.mark.parametrize("how", ["inner", "full"])
