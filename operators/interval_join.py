@@ -51,7 +51,7 @@ def interval_join(
     how: How = "inner",
     include_lower: bool = True,
     include_upper: bool = True,
-    suffix: str | None = None,
+    suffix: str = "_right",
     result_time: str | None = None,
     late_to: LateTags | None = None,
 ) -> DataStream[Any]:
@@ -80,7 +80,7 @@ def interval_join(
         late_to: two side outputs, for the late records of the first and of the second stream.
 
     Raises:
-        JoinError: the bounds leave no distance, the streams lack such keys or times, have other fields of one name,
+        JoinError: the bounds leave no distance, the streams lack such keys or times, two fields would have one name,
             or can't be joined in the way that `how` says.
 
     Example:

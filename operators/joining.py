@@ -36,7 +36,7 @@ class JoinFields:
     Args:
         on: the key of the left and of the right, or one for both.
         how: which results there are.
-        suffix: what is added to the names of the right's fields that the left has too; None: there must be none.
+        suffix: what is added to the names of the right's fields that the left has too.
         added: fields that come after the others.
 
     Attributes:
@@ -56,7 +56,7 @@ class JoinFields:
         on: str | tuple[Key, Key],
         *,
         how: How = "inner",
-        suffix: str | None = None,
+        suffix: str = "_right",
         added: tuple[Field, ...] = (),
     ) -> None:
         if left.schema is None or right.schema is None:
@@ -77,7 +77,7 @@ class JoinFields:
             )
         self._right_key_of = {left.name: right.name for left, right in zip(left_fields, right_fields, strict=True)}
         others = [field for field in self.right.fields if field not in right_fields and how not in ("semi", "anti")]
-        names = {field.name: self._name(where, field.name, suffix) for field in others}
+        names = {f.name: f.name + suffix if f.name in self.left.by_name else f.name for f in others}
         self._others = tuple(
             (field.name, Field(names[field.name], field.type, field.nullable or how in ("left", "full")))
             for field in others
@@ -93,18 +93,11 @@ class JoinFields:
         fields = (*self._lefts, *(field for _, field in self._others), *added)
         if len({field.name for field in fields}) < len(fields):
             twice = next(f.name for i, f in enumerate(fields) if f.name in {other.name for other in fields[:i]})
-            raise JoinError(f"{where}: two fields would have the name {twice!r}", hint="choose another")
-        self.result = Schema(fields)
-
-    def _name(self, where: str, name: str, suffix: str | None) -> str:
-        if name not in self.left.by_name:
-            return name
-        if suffix is None:
             raise JoinError(
-                f"{where}: both streams have a field {name!r}",
-                hint="give suffix='_right', or one of them another name before, with map_batch",
+                f"{where}: two fields would have the name {twice!r}",
+                hint=f"give a suffix other than {suffix!r}, or another name before",
             )
-        return name + suffix
+        self.result = Schema(fields)
 
     def results(self, left: Columns, right: Columns, **added: Any) -> Columns:
         """The pairs of rows of equal number."""

@@ -22,7 +22,7 @@ from streamcore.operators.row_store import RowStore
 
 
 def stream_join(
-    left: DataStream[Any], right: DataStream[Any], *, on: str | tuple[Any, Any], suffix: str | None = None
+    left: DataStream[Any], right: DataStream[Any], *, on: str | tuple[Any, Any], suffix: str = "_right"
 ) -> DataStream[Any]:
     """Every pair of a left and a right record with equal keys, as soon as both have come: a symmetric hash join
     (Wilschut and Apers 1991). It keeps the records of both streams for good, so their number must have a bound;
@@ -36,7 +36,7 @@ def stream_join(
         suffix: what is added to the names of those of the right's fields whose names the left has too.
 
     Raises:
-        JoinError: the streams lack such keys, or have other fields of one name.
+        JoinError: the streams lack such keys, or two fields would have one name.
 
     Example:
         >>> from streamcore import StreamEnvironment

@@ -40,7 +40,7 @@ def temporal_join(
     time: str | tuple[str, str] = "time",
     how: How = "inner",
     deleted: str | None = None,
-    suffix: str | None = None,
+    suffix: str = "_right",
     late_to: OutputTag[Any] | None = None,
 ) -> DataStream[Any]:
     """Each left record with the right record of its key that was valid at its time: the one with the latest time that
@@ -64,7 +64,7 @@ def temporal_join(
         late_to: a side output for late left records.
 
     Raises:
-        JoinError: the streams lack such keys, times or field, have other fields of one name, or can't be joined in the
+        JoinError: the streams lack such keys, times or field, two fields would have one name, or can't be joined in the
             way that `how` says.
 
     Example:

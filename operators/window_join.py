@@ -25,7 +25,7 @@ def window_join(
     time: str | tuple[str, str] = "time",
     how: How = "inner",
     bounds: bool = False,
-    suffix: str | None = None,
+    suffix: str = "_right",
     late_to: LateTags | None = None,
 ) -> DataStream[Any]:
     """Every pair of a left and a right record with equal keys and the same window, when the watermark has passed the
@@ -47,7 +47,7 @@ def window_join(
         late_to: two side outputs, for the late records of the left and of the right stream.
 
     Raises:
-        JoinError: the streams lack such keys or times, or have other fields of one name, or `how` is unknown.
+        JoinError: the streams lack such keys or times, or two fields would have one name, or `how` is unknown.
 
     Example:
         >>> from streamcore import Schema, StreamEnvironment, monotonous, tumbling, seconds

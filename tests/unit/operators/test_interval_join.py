@@ -272,7 +272,7 @@ def test_what_cannot_be_joined_is_refused_with_the_reason():
         ({"lower": 1, "upper": 0, "suffix": "_r"}, right, "no distance"),
         ({"lower": 0, "upper": 0, "suffix": "_r", "include_upper": False}, right, "no distance"),
         ({"lower": 0, "upper": float("inf"), "suffix": "_r"}, right, "inf s"),
-        ({"lower": 0, "upper": 1}, right, "both streams have a field 'time'"),
+        ({"lower": 0, "upper": 1, "suffix": ""}, right, "two fields would have the name 'time'"),
         ({"lower": 0, "upper": 1, "suffix": "_r", "result_time": "time_r"}, right, "two fields would have the name"),
         ({"lower": 0, "upper": 1, "suffix": "_r", "how": "semi"}, right, "can't be 'semi'"),
         ({"lower": 0, "upper": 1, "suffix": "_r"}, text, "different types"),
