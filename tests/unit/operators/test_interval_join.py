@@ -81,7 +81,7 @@ def by_plain_loops(drawn, low, high, how):
     return found
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     two_streams(),
     st.integers(1, 9),

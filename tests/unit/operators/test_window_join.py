@@ -52,7 +52,7 @@ def joined(drawn, windows, how):
             yield from ((b[0], None, None, *b[1:], *window) for j, b in enumerate(right) if j not in met_right)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     two_streams(),
     WINDOWS,
