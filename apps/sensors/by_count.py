@@ -12,8 +12,8 @@ MEANS = Schema.of(sensor=str, start=np.int64, end=np.int64, mean_fahrenheit=floa
 
 
 def mean_of_each(stream: DataStream[Any], per: int) -> DataStream[Any]:
-    """`sensor`, the times of the first and the last of `per` readings, and their `mean`; readings that are left at the end
-    of input give none."""
+    """`sensor`, the times of the first and the last of `per` readings, and their `mean`; what is left at the end
+    gives none."""
     means = stream.key_by("sensor").process(MeanOfEach(per), returns=MEANS).uid("by-count")
     return means.select("sensor", "start", "end", mean=col("mean_fahrenheit").round(6)).uid("by-count-rounded")
 

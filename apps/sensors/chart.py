@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,9 @@ import numpy as np
 
 _WIDTH, _HEIGHT = 1120, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 14, 30
+_GAP = 50
+"""So many times the usual time between two readings is a gap."""
+
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #24292f; background: #fff; max-width: 1120px; margin: 2em auto; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.1em; margin: 1.6em 0 .2em; } p { margin: .2em 0 .6em; color: #57606a; }
@@ -71,14 +75,16 @@ def _picture(name: str, records: Sequence[Mapping[str, Any]], spans: list[tuple[
         if end >= times[0] and start <= times[-1]
     ]
     column = x(times).astype(np.int64)
+    pieces = [(column[piece], piece) for piece in _pieces(times)]
     drawn = [
         *shades,
         *_axes(x, y),
-        f'<path class="band" d="{_band(column, y, low, high)}"/>',
-        f'<path class="series" d="{_line(column, y, values)}"/>',
-        f'<path class="ewma" d="{_average(column, y, expected)}"/>',
+        f'<path class="band" d="{"".join(_band(at, y, low[piece], high[piece]) for at, piece in pieces)}"/>',
+        f'<path class="series" d="{"".join(_line(at, y, values[piece]) for at, piece in pieces)}"/>',
+        f'<path class="ewma" d="{"".join(_average(at, y, expected[piece]) for at, piece in pieces)}"/>',
         *(
-            f'<circle class="alert" cx="{cx:.1f}" cy="{cy:.1f}" r="2.6"><title>{_moment(time)}: {value:.1f} °F</title></circle>'
+            f'<circle class="alert" cx="{cx:.1f}" cy="{cy:.1f}" r="2.6">'
+            f"<title>{_moment(time)}: {value:.1f} °F</title></circle>"
             for cx, cy, time, value in _dots(x(times[alerts]), y(values[alerts]), times[alerts], values[alerts])
         ),
     ]
@@ -111,6 +117,14 @@ def _range(values: Array, low: Array, high: Array) -> tuple[float, float]:
     return least - 0.1 * room, most + 0.1 * room
 
 
+def _pieces(times: Array) -> list[slice]:
+    """Stretches without a gap: nothing is drawn over the times from which there are no readings."""
+    steps = np.diff(times)
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    cuts = [0, *(np.flatnonzero(steps > _GAP * usual) + 1).tolist(), len(times)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(cuts)]
+
+
 def _line(column: Any, y: _Scale, values: Array) -> str:
     """Lowest and highest reading of every pixel column, so that no peak is lost."""
     points = []
@@ -138,8 +152,8 @@ def _band(column: Any, y: _Scale, low: Array, high: Array) -> str:
 def _by_column(column: Any) -> list[tuple[int, slice]]:
     """(pixel column, its records), of records in order of time."""
     starts = np.flatnonzero(np.concatenate([[True], column[1:] != column[:-1]]))
-    stops = [*starts[1:], len(column)]
-    return [(int(column[start]), slice(int(start), int(stop))) for start, stop in zip(starts, stops, strict=True)]
+    edges = [*starts.tolist(), len(column)]
+    return [(int(column[start]), slice(start, stop)) for start, stop in itertools.pairwise(edges)]
 
 
 def _all_nan(values: Array) -> bool:
@@ -182,7 +196,7 @@ def _dates(low: float, high: float) -> list[tuple[float, str]]:
     """Starts of years, months, days, hours, minutes or seconds, about eight, with what to write there."""
     start, span = _utc(low), (high - low) / 1000
     days = span / 86_400
-    if days > 60:
+    if days > 150:
         months = next((step for step in (1, 2, 3, 6, 12) if days / 30.4 / step <= 12), 12 * math.ceil(days / 365 / 12))
         at, found = datetime(start.year, 1, 1, tzinfo=UTC), []
         while at.timestamp() * 1000 <= high:
@@ -190,7 +204,7 @@ def _dates(low: float, high: float) -> list[tuple[float, str]]:
             month = at.month - 1 + months
             at = datetime(at.year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
     else:
-        sizes = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800)
+        sizes = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800, 1_209_600)
         step = next((size for size in sizes if span / size <= 10), sizes[-1])
         shown = "%d %b" if step >= 86_400 else "%d %b %H:%M" if step >= 3600 else "%H:%M" if step >= 60 else "%H:%M:%S"
         first = math.ceil(low / 1000 / step)

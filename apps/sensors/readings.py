@@ -95,10 +95,9 @@ def layout_of(path: str) -> Layout:
                 f"{path} has no column of {what}",
                 hint=f"it is named {' or '.join(known)}; the file's columns are: {', '.join(names)}",
             )
-    time, value = found["times"], found["values"]
-    assert time is not None and value is not None, "a column that was found is gone"
+    time = str(found["times"])
     text = first[names.index(time)] if len(first) > names.index(time) else ""
-    return Layout(time, value, found["sensors"], has_zone=text.endswith("Z"))
+    return Layout(time, str(found["values"]), found["sensors"], has_zone=text.endswith("Z"))
 
 
 def readings(
