@@ -7,8 +7,9 @@ import gzip
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +17,10 @@ import pyarrow as pa
 from streamcore import (
     Columns,
     DataStream,
-    Expression,
     Schema,
     StreamcoreError,
     StreamEnvironment,
     bounded_out_of_orderness,
-    col,
-    lit,
     seconds,
 )
 from streamcore.connectors.csv_source import CsvSource
@@ -34,6 +32,9 @@ SENSORS = ("sensor", "origin")
 READING = Schema.of(sensor=str, time=np.int64, fahrenheit=float)
 """One reading; `time` in milliseconds since 1970."""
 
+Numbers = TypeVar("Numbers", float, "np.ndarray[Any, Any]")
+"""A float, or an array of them."""
+
 _HEAD_BYTES = 1 << 16
 
 
@@ -43,25 +44,29 @@ class ReadingsError(StreamcoreError):
     exit_code = 3
 
 
-def celsius_to_fahrenheit(celsius: Expression) -> Expression:
+def celsius_to_fahrenheit(celsius: Numbers) -> Numbers:
     """CtoF."""
     return celsius * 9 / 5 + 32
 
 
-def kelvin_to_fahrenheit(kelvin: Expression) -> Expression:
+def kelvin_to_fahrenheit(kelvin: Numbers) -> Numbers:
     """KtoF."""
     return celsius_to_fahrenheit(kelvin - 273.15)
 
 
-def to_celsius(fahrenheit: float) -> float:
-    """FtoC of one number."""
+def to_celsius(fahrenheit: Numbers) -> Numbers:
+    """FtoC."""
     return (fahrenheit - 32) * 5 / 9
 
 
-CONVERSIONS: dict[str, Callable[[Expression], Expression]] = {
+def _as_it_is(fahrenheit: Numbers) -> Numbers:
+    return fahrenheit
+
+
+CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "celsius": celsius_to_fahrenheit,
     "kelvin": kelvin_to_fahrenheit,
-    "fahrenheit": lambda fahrenheit: fahrenheit,
+    "fahrenheit": _as_it_is,
 }
 
 
@@ -127,15 +132,20 @@ def readings(
         rename[layout.sensor] = "sensor"
     source = CsvSource(path, pa.schema(list(fields.values())), rename=rename, on_error="side_output")
     raw = env.source(source, name=name, watermarks=bounded_out_of_orderness("time", seconds(out_of_order_s)))
-    named = raw if layout.sensor is not None else raw.with_columns(sensor=lit(Path(path).name.partition(".")[0]))
-    converted = named.select("sensor", "time", fahrenheit=CONVERSIONS[unit](col("value")))
-    stream: DataStream[Any] = converted.map_batch(_with_milliseconds, returns=READING)
-    return stream.name(f"{unit} to fahrenheit").uid(f"{name}-convert"), raw.bad_records()
+    sensor = None if layout.sensor else Path(path).name.partition(".")[0]
+    converted: DataStream[Any] = raw.map_batch(partial(_convert, CONVERSIONS[unit], sensor), returns=READING)
+    # one subtask, beside the source: dealt out over several, a sensor's readings would lose their order
+    return converted.name(f"{unit} to fahrenheit").uid(f"{name}-convert").parallelism(1), raw.bad_records()
 
 
-def _with_milliseconds(columns: Columns) -> Columns:
-    times = columns["time"].cast(pa.int64()).to_numpy()
-    return Columns(READING, {**columns.arrays, "time": times})
+def _convert(to_fahrenheit: Callable[[Any], Any], sensor: str | None, columns: Columns) -> Columns:
+    """Readings of a file as `READING`; `sensor` if the file doesn't name it."""
+    arrays = {
+        "sensor": pa.repeat(pa.scalar(sensor), len(columns)) if sensor else columns.encoded("sensor"),
+        "time": columns["time"].cast(pa.int64()).to_numpy(),
+        "fahrenheit": to_fahrenheit(columns["value"]),
+    }
+    return Columns(READING, arrays)
 
 
 def _head(path: Path) -> str:

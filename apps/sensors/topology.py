@@ -84,14 +84,15 @@ def build(
     is_good = (col("fahrenheit") >= lowest) & (col("fahrenheit") <= highest)  # false of what is no number
     first, malformed = readings(env, input, unit, out_of_order_s, "readings")
     if form == "chain":
-        kept = first.filter(is_good).uid("filter")
+        kept = first.filter(is_good).uid("filter").parallelism(1)
         _store(mean_of_each(kept, per), output, "by_count")
         return
     kelvin = str(SHIPPED_KELVIN) if kelvin is None and input == str(SHIPPED) else kelvin
     if kelvin:
         second, malformed_too = readings(env, kelvin, "kelvin", out_of_order_s, "kelvin-readings")
-        first, malformed = first.union(second).uid("union"), malformed.union(malformed_too).uid("malformed")
-    good = first.filter(is_good).uid("filter")
+        first = first.union(second).uid("union").parallelism(1)
+        malformed = malformed.union(malformed_too).uid("malformed")
+    good = first.filter(is_good).uid("filter").parallelism(1)
     _store(malformed, output, "malformed")
     _store(first.filter(~is_good).uid("rejected"), output, "rejected")
     _store(_overall_means(good), output, "means")
