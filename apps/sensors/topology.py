@@ -33,6 +33,7 @@ from streamcore import (
     col,
     count,
     mean,
+    milliseconds,
     seconds,
     sliding,
     tumbling,
@@ -96,7 +97,8 @@ def build(
     _store(malformed, output, "malformed")
     _store(first.filter(~is_good).uid("rejected"), output, "rejected")
     _store(_overall_means(good), output, "means")
-    once = deduplicate(good, "sensor", within=1.0).uid("deduplicate")  # by sensor: so its readings stay in order
+    # one reading at a time; by sensor alone, so that its readings stay in order
+    once = deduplicate(good, "sensor", within=milliseconds(1)).uid("deduplicate")
     _averages(once, output, per, window_s, every_s)
     _watch(once, output, half_life_s, deviations)
 

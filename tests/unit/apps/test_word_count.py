@@ -17,7 +17,7 @@ from streamcore.connectors.file_sink import read_jsonl
 
 MOBY_DICK = Path(__file__).parents[4] / "shared" / "data" / "text" / "moby_dick_pg2701.txt.gz"
 LINES = Schema.of(line=str)
-text = st.text(st.sampled_from("abzABZ '-.\t0éßÉİKſ字🙂\u0307{@`[") | st.characters(), max_size=30)
+text = st.text(st.sampled_from("abzABZ '-.\t0éßÉİKſ字🙂\u0307{@`[") | st.characters(codec="utf-8"), max_size=30)
 
 
 def found_in(lines, start=0):
