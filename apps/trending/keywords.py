@@ -67,8 +67,9 @@ def keywords(env: StreamEnvironment, path: str, out_of_order: float) -> tuple[Da
     """
     watermarks = bounded_out_of_orderness("time", seconds(out_of_order))
     if is_edits(path):
-        edits = env.source(JsonLinesSource(path, Edit), name="edits").map_batch(pages, returns=PAGE)
-        return edits.name("pages").assign_watermarks(watermarks), ("channel", "page")
+        edits: DataStream[Any] = env.source(JsonLinesSource(path, Edit), name="edits")
+        with_time: DataStream[Any] = edits.map_batch(pages, returns=PAGE).name("pages").assign_watermarks(watermarks)
+        return with_time, ("channel", "page")
     lines = env.source(TextSource(path), name="lines")
     words = lines.key_by(_same).process(Words(), returns=Word).name("words").uid("words").parallelism(1)
     return words.assign_watermarks(watermarks).parallelism(1), ("word",)
