@@ -72,7 +72,6 @@ def session_funnel(
     lateness: float | None = None,
     step: str | None = None,
     time: str = "time",
-    late: OutputTag[Any] | None = None,
 ) -> DataStream[Any]:
     """How many users take each step, by the period in which they take the first one; as revisions (see `revisions.py`).
 
@@ -87,9 +86,9 @@ def session_funnel(
         within: seconds from the first step to the last.
         every: seconds of event time between two revisions.
         by: fields by which users are counted apart; a user with two values of them counts twice.
-        lateness: for how many seconds after a period and `within` the users' steps are kept; None: for good.
+        lateness: for how many seconds after a period and `within` the users' steps are kept; None: for good. What comes
+            later still is not counted.
         step: the field that has the names of steps.
-        late: the side output for steps that come later still.
 
     Raises:
         StreamcoreError: a step, a field or a number can't be.
@@ -104,9 +103,17 @@ def session_funnel(
         [(2, 1, 1)]
     """
     changes = funnel_changes(
-        stream, user, steps, within=within, every=every, by=by, period=period, lateness=lateness, step=step, time=time,
-        late=late,
-    )  # fmt: skip
+        stream,
+        user,
+        steps,
+        within=within,
+        every=every,
+        by=by,
+        period=period,
+        lateness=lateness,
+        step=step,
+        time=time,
+    )
     names = tuple(found.name for found in _steps(steps, step))
     return revised_sums(changes, (*by, COHORT, COHORT_END), names, every=every).name("funnel")
 
@@ -126,7 +133,8 @@ def funnel_changes(
     late: OutputTag[Any] | None = None,
 ) -> DataStream[Any]:
     """By how much the counts of `session_funnel` change: a record per user and period that gets further, with 1 at the
-    steps that are new, and `time`, the last millisecond of the slice of event time in which it is known."""
+    steps that are new, and `time`, the last millisecond of the slice of event time in which it is known. Its arguments
+    are those of `session_funnel`; `late` is the side output for steps that come too late to be counted."""
     found = _steps(steps, step)
     schema = stream.schema
     key = (user, *by)
@@ -144,9 +152,15 @@ def funnel_changes(
     taken = sum((when(_condition(one, step)).then(1 << i).otherwise(0) for i, one in enumerate(found)), lit(0))
     limits = Limits(round(within * 1000), tuple(round(one.after * 1000) for one in found))
     function = SessionFunnel(
-        schema.select((*key, time)), key, names, limits, round(every * 1000), period,
-        None if lateness is None else round(lateness * 1000), late,
-    )  # fmt: skip
+        schema.select((*key, time)),
+        key,
+        names,
+        limits,
+        round(every * 1000),
+        period,
+        None if lateness is None else round(lateness * 1000),
+        late,
+    )
     marked = stream.select(*key, time, **{STEPS: taken.cast(int)}).filter_batch(col(STEPS) > 0)
     tags = [] if late is None else [late]
     return marked.key_by(key).process(function, returns=function.changes, tags=tags).name("funnel steps")
@@ -178,7 +192,7 @@ class SessionFunnel(BatchFunction[Any]):
         numbers = (Field(name, pa.int64()) for name in (COHORT, COHORT_END, "time", *names))
         self.changes = Schema((*(schema.by_name[name] for name in key[1:]), *numbers))
         """The type of the results."""
-        self._taken: defaultdict[tuple[Any, ...], dict[int, int]] = defaultdict(dict)
+        self._taken: dict[tuple[Any, ...], dict[int, int]] = {}
         self._open_from = -_FAR_MS  # periods that begin before can't change any more
 
     def open(self, ctx: Context[Any]) -> None:
@@ -212,50 +226,33 @@ class SessionFunnel(BatchFunction[Any]):
                 self._forget()
         return slices
 
-    def _update(self, end: int, columns: Columns, ctx: Context[Any]) -> None:
+    def _update(self, end_ms: int, columns: Columns, ctx: Context[Any]) -> None:
         fresh: defaultdict[tuple[Any, ...], dict[int, int]] = defaultdict(dict)
         for *key, time, mask in columns.to_rows():
             steps = fresh[tuple(key)]
             steps[time] = steps.get(time, 0) | mask
         changes: list[tuple[Any, ...]] = []
+        known_ms = end_ms - 1
         for user, steps in fresh.items():
-            taken = self._taken[user]
-            first, last = min(steps) - self._limits.within, max(steps)
-            before = self._depths(taken, first, last)
-            for time, mask in steps.items():
-                taken[time] = taken.get(time, 0) | mask
-            for start, depth in self._depths(taken, first, last).items():
-                old = before.get(start, 0)
-                if depth > old:
-                    flags = [int(old <= i < depth) for i in range(len(self._names))]
-                    changes.append((*user[1:], start, end - 1, *flags))
+            before = self._taken.get(user, {})
+            taken = {**before, **{time: mask | before.get(time, 0) for time, mask in steps.items()}}
+            self._taken[user] = taken
+            times_before, times = sorted(before), sorted(taken)
+            for start, end in self._periods(times, taken, min(steps) - self._limits.within, max(steps)):
+                old = depth_in(times_before, before, start, end, self._limits)
+                new = depth_in(times, taken, start, end, self._limits)
+                if new > old:
+                    flags = [int(old <= i < new) for i in range(len(self._names))]
+                    changes.append((*user[1:], start, end, known_ms, *flags))
         if changes:
-            ctx.emit_batch(self._as_changes(changes))
+            ctx.emit_batch(_columns(self.changes, changes))
 
-    def _depths(self, taken: dict[int, int], first: int, last: int) -> dict[int, int]:
-        """How far the user gets in the open periods that have a first step from `first` to `last`, by their start."""
-        times = sorted(taken)
+    def _periods(self, times: list[int], taken: dict[int, int], first: int, last: int) -> list[tuple[int, int]]:
+        """The start and end of the open periods in which the user takes a first step from `first` to `last`."""
         begun = [time for time in times[bisect_left(times, first) : bisect_right(times, last)] if taken[time] & 1]
-        if not begun:
-            return {}
         starts = np.unique(period_start(np.array(begun, np.int64), self._period))
         starts = starts[starts >= self._open_from]
-        ends = period_end(starts, self._period)
-        return {
-            start: depth_in(times, taken, start, end, self._limits)
-            for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
-        }
-
-    def _as_changes(self, changes: list[tuple[Any, ...]]) -> Columns:
-        *groups, starts, times = zip(*(row[: -len(self._names)] for row in changes), strict=True)
-        arrays: dict[str, Any] = {
-            field.name: pa.array(values, field.type) for field, values in zip(self.changes.fields, groups, strict=False)
-        }
-        arrays[COHORT] = np.array(starts, np.int64)
-        arrays[COHORT_END] = period_end(arrays[COHORT], self._period)
-        arrays["time"] = np.array(times, np.int64)
-        flags = np.array([row[-len(self._names) :] for row in changes], np.int64)
-        return Columns(self.changes, {**arrays, **{name: flags[:, i] for i, name in enumerate(self._names)}})
+        return list(zip(starts.tolist(), period_end(starts, self._period).tolist(), strict=True))
 
     def _forget(self) -> None:
         for user in list(self._taken):
@@ -267,19 +264,14 @@ class SessionFunnel(BatchFunction[Any]):
 
     def _rows(self) -> Columns:
         rows = [(*user, time, mask) for user, taken in self._taken.items() for time, mask in taken.items()]
-        if not rows:
-            return no_rows(self._schema)
-        arrays = [
-            pa.array(values, f.type) for f, values in zip(self._schema.fields, zip(*rows, strict=True), strict=True)
-        ]
-        return Columns(self._schema, dict(zip(self._schema.names, arrays, strict=True)))
+        return _columns(self._schema, rows)
 
     def _restore_waiting(self, rows: Columns) -> None:
         self._slices.add(rows)
 
     def _restore_taken(self, rows: Columns) -> None:
         for *key, time, mask in rows.to_rows():
-            self._taken[tuple(key)][time] = mask
+            self._taken.setdefault(tuple(key), {})[time] = mask
 
 
 def depth_in(times: list[int], taken: dict[int, int], start: int, end: int, limits: Limits) -> int:
@@ -313,6 +305,14 @@ def depth_in(times: list[int], taken: dict[int, int], start: int, end: int, limi
         if begun[-1]:
             return count
     return sum(1 for chains in begun if chains)
+
+
+def _columns(schema: Schema, rows: list[tuple[Any, ...]]) -> Columns:
+    if not rows:
+        return no_rows(schema)
+    values = zip(*rows, strict=True)
+    arrays = [pa.array(column, field.type) for field, column in zip(schema.fields, values, strict=True)]
+    return Columns(schema, dict(zip(schema.names, arrays, strict=True)))
 
 
 def _steps(steps: Sequence[Step | str], field: str | None) -> list[Step]:

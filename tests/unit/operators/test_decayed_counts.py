@@ -6,10 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamcore import Schema, StreamEnvironment, bounded_out_of_orderness, milliseconds, monotonous
-from streamcore.operators.decayed_counts import SCORE, DecayedCounts, DecayedTop, DecayError, decayed_counts
-from streamcore.operators.event_time_buffer import no_rows
-from streamcore.testing import simulate
+from streamcore import Schema, StreamEnvironment, bounded_out_of_orderness, milliseconds
+from streamcore.operators.decayed_counts import decayed_counts
 
 WORD = Schema.of(word=str, time=int)
 
@@ -20,14 +18,16 @@ def by_definition(rows, half_life, every, forget):
     for end in sorted({time // every * every + every for _, time in rows}):
         scores = {}
         for word in {word for word, _ in rows}:
-            score = 0.0
+            score, at = 0.0, 0
             for period in sorted({time // every * every + every for key, time in rows if key == word and time < end}):
                 if score and score * 0.5 ** ((period - at) / half_life) < forget:
                     score = 0.0
                 elif score:
                     score *= 0.5 ** ((period - at) / half_life)
                 score += sum(
-                    0.5 ** ((period - time) / half_life) for key, time in rows if key == word and 0 < period - time <= every
+                    0.5 ** ((period - time) / half_life)
+                    for key, time in rows
+                    if key == word and 0 < period - time <= every
                 )
                 at = period
             if score and score * 0.5 ** ((end - at) / half_life) >= forget:
@@ -46,7 +46,14 @@ def words(draw):
 
 
 @settings(max_examples=40, deadline=None)
-@given(words(), st.integers(1, 40), st.integers(1, 25), st.integers(1, 4), st.sampled_from([1e-9, 0.111]), st.integers(1, 9))
+@given(
+    words(),
+    st.integers(1, 40),
+    st.integers(1, 25),
+    st.integers(1, 4),
+    st.sampled_from([1e-9, 0.111]),
+    st.integers(1, 9),
+)
 def test_the_scores_are_the_sums_of_halving_weights(rows, half_life, every, k, forget, batch_size):
     env = StreamEnvironment(batch_size=batch_size, parallelism=2)
     stream = env.from_values(rows, WORD).assign_watermarks(bounded_out_of_orderness("time", milliseconds(8)))
