@@ -157,23 +157,27 @@ class Revisions(BatchFunction[Any]):
         starts = self._revising.starts(late[self._revising.time])
         is_kept = self._revising.kept_until(starts) > self._slices.over_ms
         if is_kept.any():
-            self._update(late.filter(is_kept), ctx)
+            ctx.emit_batch(Columns.concat(self._update(late.filter(is_kept))))
         if not is_kept.all() and self._revising.late is not None:
             ctx.side_output_batch(self._revising.late, late.filter(~is_kept))
 
     def on_watermark(self, time_ms: int, ctx: Context[Any]) -> None:
-        for _, part in self._slices.take(time_ms):
-            self._update(part, ctx)
+        lines = [found for _, part in self._slices.take(time_ms) for found in self._update(part)]
+        if lines:
+            ctx.emit_batch(Columns.concat(lines))
         starts = np.array(list(self._runs), np.int64)
         for start in starts[self._revising.kept_until(starts) <= self._slices.over_ms].tolist():
             del self._runs[start]
 
-    def _update(self, columns: Columns, ctx: Context[Any]) -> None:
+    def _update(self, columns: Columns) -> list[Columns]:
+        """Merges records of one slice, and gives the lines, a batch per period."""
         fresh = self.fresh(columns, self._revising.starts(columns[self._revising.time]))
+        found = []
         for start, part in by_window(fresh, START):
             run = self._runs.get(start)
             self._runs[start], lines = self.merge(part if run is None else Columns.concat([run, part]))
-            ctx.emit_batch(lines)
+            found.append(lines)
+        return found
 
     def _rows(self) -> Columns:
         return Columns.concat([no_rows(self._schema), *self._runs.values()])

@@ -37,8 +37,10 @@ def changes(columns: Columns, names: Sequence[str]) -> Mask:
             found[1:] |= array[1:] != array[:-1]
         else:
             this, before = array[1:], array[:-1]
-            differs = pc.fill_null(pc.not_equal(this, before), False)
-            differs = pc.or_(differs, pc.not_equal(pc.is_null(this), pc.is_null(before)))
+            differs = pc.not_equal(this, before)
+            if array.null_count:
+                is_missing = pc.not_equal(pc.is_null(this), pc.is_null(before))
+                differs = pc.or_(pc.fill_null(differs, False), is_missing)
             found[1:] |= differs.to_numpy(zero_copy_only=False)
     return found
 

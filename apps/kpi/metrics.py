@@ -52,7 +52,8 @@ class Metrics:
 
     def active_users(self, activity: Activity) -> DataStream[Any]:
         """Events and active users per day, week and month, of each channel and (`*`) of all."""
-        both = activity.stream.select("time", "user", "channel").map_batch(_with_overall).name("each and all")
+        users = activity.stream.select("time", "user", "channel")
+        both: DataStream[Any] = users.map_batch(_with_overall).name("each and all")
         streams = [self._unique(both, ("channel",), period, f"active_{period}") for period in PERIODS]
         return reduce(lambda a, b: a.union(b), streams)
 

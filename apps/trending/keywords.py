@@ -18,6 +18,7 @@ from streamcore import (
     StreamEnvironment,
     ValueState,
     bounded_out_of_orderness,
+    col,
     seconds,
 )
 from streamcore.connectors.json_source import JsonLinesSource
@@ -36,6 +37,7 @@ class Edit(NamedTuple):
     time: datetime.datetime
     channel: str
     page: str
+    namespace: str = ""
 
 
 class Word(NamedTuple):
@@ -58,16 +60,21 @@ class Words(ProcessFunction[str, Word]):
             ctx.emit(Word(word, line * LINE_MS))
 
 
-def keywords(env: StreamEnvironment, path: str, out_of_order: float) -> tuple[DataStream[Any], tuple[str, ...]]:
+def keywords(
+    env: StreamEnvironment, path: str, namespace: str, out_of_order: float
+) -> tuple[DataStream[Any], tuple[str, ...]]:
     """The stream of keywords in a file, which has event time in its field `time`, and the fields that are the keyword.
 
     Args:
         path: files with one edit a line (`.jsonl`, `.json`, perhaps with `.gz`), or text files.
+        namespace: of the pages that count, such as "Main" for articles; "" for all. Of text it means nothing.
         out_of_order: by how many seconds of event time an edit may come after a later one.
     """
     watermarks = bounded_out_of_orderness("time", seconds(out_of_order))
     if is_edits(path):
         edits: DataStream[Any] = env.source(JsonLinesSource(path, Edit), name="edits")
+        if namespace:
+            edits = edits.filter_batch(col("namespace") == namespace)
         with_time: DataStream[Any] = edits.map_batch(pages, returns=PAGE).name("pages").assign_watermarks(watermarks)
         return with_time, ("channel", "page")
     lines = env.source(TextSource(path), name="lines")

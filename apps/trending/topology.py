@@ -40,10 +40,11 @@ def build(
     every: float = 0.0,
     half_life: float = 3600.0,
     period: float = 600.0,
+    namespace: str = "",
     out_of_order: float = 0.0,
 ) -> None:
     """Builds the topology; durations are seconds of event time."""
-    stream, key = keywords(env, input, out_of_order)
+    stream, key = keywords(env, input, namespace, out_of_order)
     windows = sliding(seconds(window), every=seconds(every)) if every else tumbling(seconds(window))
     counts = stream.key_by(key).window(windows, time="time").aggregate(count()).uid("counts")
     _write(top_k(counts, k, "count").uid("top"), output, "windows")
