@@ -198,7 +198,8 @@ class SessionFunnel(BatchFunction[Any]):
     def open(self, ctx: Context[Any]) -> None:
         self._slices = UpdateSlices(self._schema, self._time, self._every_ms)
         if ctx.watermark is not None:
-            self._pass(ctx.watermark)
+            self._slices.take(ctx.watermark)  # nothing is there yet; what was late before the restore is late again
+            self._close_periods(ctx.watermark)
         ctx.table_state(TableState("waiting", self._key, self._slices.rows, self._restore_waiting))
         ctx.table_state(TableState("taken", self._key, self._rows, self._restore_taken))
 
@@ -213,18 +214,18 @@ class SessionFunnel(BatchFunction[Any]):
             ctx.side_output_batch(self._late, late.filter(~is_open))
 
     def on_watermark(self, time_ms: int, ctx: Context[Any]) -> None:
-        for end, part in self._pass(time_ms):
+        for end, part in self._slices.take(time_ms):
             self._update(end, part, ctx)
+        self._close_periods(time_ms)  # not before: one watermark may be far after the one before it
 
-    def _pass(self, watermark_ms: int) -> list[tuple[int, Columns]]:
-        slices = self._slices.take(watermark_ms)
-        if self._lateness_ms is not None and -_FAR_MS < watermark_ms < _FAR_MS:
-            horizon = self._slices.over_ms - self._limits.within - self._lateness_ms
-            open_from = int(period_start(np.array([horizon]), self._period)[0])
-            if open_from > self._open_from:
-                self._open_from = open_from
-                self._forget()
-        return slices
+    def _close_periods(self, watermark_ms: int) -> None:
+        if self._lateness_ms is None or not -_FAR_MS < watermark_ms < _FAR_MS:
+            return
+        horizon = self._slices.over_ms - self._limits.within - self._lateness_ms
+        open_from = int(period_start(np.array([horizon]), self._period)[0])
+        if open_from > self._open_from:
+            self._open_from = open_from
+            self._forget()
 
     def _update(self, end_ms: int, columns: Columns, ctx: Context[Any]) -> None:
         fresh: defaultdict[tuple[Any, ...], dict[int, int]] = defaultdict(dict)

@@ -61,10 +61,8 @@ def activity(env: StreamEnvironment, path: str, out_of_order: float) -> Activity
     """
     watermarks = bounded_out_of_orderness("time", seconds(out_of_order))
     if Path(path.removesuffix(".gz")).suffix in (".jsonl", ".json"):
-        edits: DataStream[Any] = env.source(JsonLinesSource(path, Edit), name="edits")
-        stream: DataStream[Any] = (
-            edits.map_batch(_edits, returns=EDIT).name("edits in columns").assign_watermarks(watermarks)
-        )
+        edits: DataStream[Any] = env.source(JsonLinesSource(path, Edit), name="edits", watermarks=watermarks)
+        stream: DataStream[Any] = edits.map_batch(_edits, returns=EDIT).name("edits in columns")
         return Activity(
             stream,
             ("channel", "namespace", "country", "is_robot", "is_anonymous"),

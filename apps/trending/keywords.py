@@ -72,11 +72,11 @@ def keywords(
     """
     watermarks = bounded_out_of_orderness("time", seconds(out_of_order))
     if is_edits(path):
-        edits: DataStream[Any] = env.source(JsonLinesSource(path, Edit), name="edits")
+        edits: DataStream[Any] = env.source(JsonLinesSource(path, Edit), name="edits", watermarks=watermarks)
         if namespace:
             edits = edits.filter_batch(col("namespace") == namespace)
-        with_time: DataStream[Any] = edits.map_batch(pages, returns=PAGE).name("pages").assign_watermarks(watermarks)
-        return with_time, ("channel", "page")
+        with_time: DataStream[Any] = edits.map_batch(pages, returns=PAGE)
+        return with_time.name("pages"), ("channel", "page")
     lines = env.source(TextSource(path), name="lines")
     words = lines.key_by(_same).process(Words(), returns=Word).name("words").uid("words").parallelism(1)
     return words.assign_watermarks(watermarks).parallelism(1), ("word",)

@@ -171,6 +171,14 @@ def test_late_records_make_corrected_lines_until_the_lateness_is_over(restored):
     assert [len(state) for state in job.snapshot()[1].values()] == [1, 0]  # what waits; the first day's rows are gone
 
 
+def test_one_watermark_may_end_many_periods():
+    job = rig(lateness_ms=0)
+    job.feed([("x", user, day * DAY) for day in range(9) for user in (1, 2)], PLAY)
+    job.advance(8 * DAY)
+    assert [line[3:] for line in job.take()] == [(2, 2, 1)] * 8
+    assert [len(state) for state in job.snapshot()[1].values()] == [2, 0]
+
+
 def test_without_lateness_results_are_corrected_for_good():
     job = rig(lateness_ms=None)
     job.advance(1000 * DAY)

@@ -110,6 +110,14 @@ def test_late_steps_count_until_the_lateness_is_over(restored):
     assert [len(state) for state in job.snapshot()[1].values()] == [0, 1]  # the first day's steps are gone
 
 
+def test_one_watermark_may_end_many_periods():
+    job = rig(lateness_ms=0)
+    job.feed([(1, "a", day * DAY + HOUR, step) for day in range(9) for step in (VISIT, ORDER)], MARKED)
+    job.advance(8 * DAY)
+    assert [change[-2:] for change in job.take()] == [(1, 1)] * 8
+    assert [len(state) for state in job.snapshot()[1].values()] == [2, 1]  # what waits; the last of the eight days
+
+
 def test_without_lateness_steps_are_kept_for_good():
     job = rig(lateness_ms=None)
     job.advance(1000 * DAY)
