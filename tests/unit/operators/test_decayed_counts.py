@@ -2,12 +2,14 @@
 
 from collections import defaultdict
 
+import pyarrow as pa
 import pytest
+from batch_rig import Rig
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamcore import Schema, StreamEnvironment, bounded_out_of_orderness, milliseconds
-from streamcore.operators.decayed_counts import decayed_counts
+from streamcore import Field, Schema, StreamEnvironment, bounded_out_of_orderness, milliseconds
+from streamcore.operators.decayed_counts import DecayedCounts, DecayedTop, DecayError, decayed_counts
 
 WORD = Schema.of(word=str, time=int)
 
@@ -69,3 +71,60 @@ def test_the_scores_are_the_sums_of_halving_weights(rows, half_life, every, k, f
         highest = sorted(scores.values(), reverse=True)[:k]
         assert [record.score for record in found[end]] == pytest.approx(highest, abs=1e-7)
         assert [record.rank for record in found[end]] == list(range(1, len(highest) + 1))
+
+
+SUMS = Schema.of(word=int, window_start=int, window_end=int, weight=int)
+SCORED = Schema((*Schema.of(word=int, window_end=int).fields, Field("score", pa.float64())))
+ONE = 1 << 32
+
+
+def test_keys_that_have_sunk_are_forgotten_so_the_state_is_bounded():
+    job = Rig(DecayedCounts("word", SCORED, 1000, 2, 0.3))
+    kept = []
+    for period in range(40):
+        end = 1000 * (period + 1)
+        job.feed([(1000 * period + key, end - 1000, end, ONE) for key in range(1000)], SUMS)
+        job.advance(end - 1)
+        kept.append(len(job.snapshot()[1]["scores"]))
+    assert max(kept) < 8000, "of 40,000 keys, 2,000 have a score of 0.3 or more at any time"
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_scores_and_ranks_go_on_after_a_restore(restored):
+    counts, top = (make() for make in (counts_rig, top_rig))
+    counts.feed([(1, 0, 1000, 4 * ONE), (2, 0, 1000, ONE)], SUMS)
+    top.feed(counts.take(), SCORED)
+    if restored:
+        counts, top = counts_rig(counts.snapshot()), top_rig(top.snapshot())
+    top.advance(999)
+    assert top.take() == [(1, 1000, 4.0, 1), (2, 1000, 1.0, 2)]
+    counts.feed([(3, 1000, 2000, 2 * ONE), (2, 1000, 2000, ONE), (4, 2000, 3000, ONE)], SUMS)
+    top.feed(counts.take(), SCORED)
+    top.advance(1999)
+    if restored:
+        counts, top = counts_rig(counts.snapshot()), top_rig(top.snapshot())
+    top.advance(2999)
+    before = [] if restored else [(1, 2000, 2.0, 1), (3, 2000, 2.0, 2)]
+    assert top.take() == sorted([*before, (1, 3000, 1.0, 1), (3, 3000, 1.0, 2)])
+
+
+def counts_rig(snapshot=None):
+    return Rig(DecayedCounts("word", SCORED, 1000, 2, 0.01), snapshot)
+
+
+def top_rig(snapshot=None):
+    return Rig(DecayedTop("word", SCORED, 1000, 2, 0.01), snapshot)
+
+
+def test_wrong_arguments_are_refused():
+    stream = StreamEnvironment().from_values([], WORD)
+    times = {"half_life": 1, "every": 1, "k": 1}
+    for wrong in ({"half_life": 0}, {"every": 0}, {"k": 0}, {"forget": 0}):
+        with pytest.raises(DecayError, match="can't be"):
+            decayed_counts(stream, "word", **{**times, **wrong})
+    with pytest.raises(DecayError, match="needs the fields page, time"):
+        decayed_counts(stream, "page", **times)
+    with pytest.raises(DecayError, match="no event time"):
+        decayed_counts(stream, "word", **times, time="word")
+    with pytest.raises(DecayError, match="'score'"):
+        decayed_counts(stream.with_columns(score=1), "score", **times)
