@@ -16,7 +16,7 @@ import numpy as np
 
 from streamcore import BatchFunction, Columns, Context, OutputTag, Schema, StreamcoreError, TableState
 from streamcore.operators.event_time_buffer import EventTimeBuffer, no_rows
-from streamcore.operators.periods import Period, Times, period_end, period_start
+from streamcore.operators.periods import Period, Times, checked_period, period_end, period_start
 from streamcore.operators.top_k import by_window
 
 START, END, REVISION = "period_start", "period_end", "revision"
@@ -57,7 +57,7 @@ class Revising:
         """The same of durations in seconds.
 
         Raises:
-            StreamcoreError: one is out of range.
+            StreamcoreError: one is out of range, or there is no such period.
         """
         if not (0.001 <= every < math.inf) or not (lateness is None or 0 <= lateness < math.inf):
             raise StreamcoreError(
@@ -65,7 +65,8 @@ class Revising:
                 hint="every is at least a millisecond; lateness is 0 or more, or None to keep all state",
             )
         lateness_ms = None if lateness is None else round(lateness * 1000)
-        return Revising(by, time, round(every * 1000), period, lateness_ms, late)
+        found = None if period is None else checked_period(period)
+        return Revising(by, time, round(every * 1000), found, lateness_ms, late)
 
     @property
     def key(self) -> tuple[str, ...]:

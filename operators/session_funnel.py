@@ -28,7 +28,7 @@ from streamcore import (
     when,
 )
 from streamcore.operators.event_time_buffer import no_rows
-from streamcore.operators.periods import Period, period_end, period_start
+from streamcore.operators.periods import Period, checked_period, period_end, period_start
 from streamcore.operators.revised_sums import revised_sums
 from streamcore.operators.revisions import END, REVISION, START, UpdateSlices
 
@@ -185,7 +185,7 @@ class SessionFunnel(BatchFunction[Any]):
         self._names = names
         self._limits = limits
         self._every_ms = every_ms
-        self._period: Period = period
+        self._period = checked_period(period)
         self._lateness_ms = lateness_ms
         self._late = late
         self._schema = Schema((*schema.fields, Field(STEPS, pa.int64())))

@@ -197,6 +197,8 @@ def test_wrong_arguments_are_refused():
     stream = stream_of([], 1)
     with pytest.raises(StreamcoreError, match="'year'"):
         checked_period("year")
+    with pytest.raises(StreamcoreError, match="the periods are: day, week, month"):
+        revised_sums(stream, "channel", ("amount",), every=1, period="hour")
     with pytest.raises(StreamcoreError, match="every 0 s"):
         unique_by_sorted(stream, KEY, "user", period="day", every=0)
     with pytest.raises(StreamcoreError, match="needs the fields channel, player, time"):

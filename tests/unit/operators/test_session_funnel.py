@@ -136,5 +136,7 @@ def test_wrong_arguments_are_refused():
         session_funnel(stream, "player", NAMES, within=1, every=1, step="event")
     with pytest.raises(StreamcoreError, match="times"):
         session_funnel(stream, "user", NAMES, within=0, every=1, step="event")
+    with pytest.raises(StreamcoreError, match="'hour'"):
+        session_funnel(stream, "user", NAMES, within=1, every=1, step="event", period="hour")
     with pytest.raises(StreamcoreError, match="one name"):
         session_funnel(stream, "user", ["visit", "visit"], within=1, every=1, step="event")
