@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -52,16 +53,18 @@ class EventTimeBuffer:
         """How many records wait."""
         return self._size
 
-    def add(self, columns: Columns) -> None:
-        """Keeps records, in any order; those of stretches that were over at the last call of `take` are late: they
-        are dropped."""
+    def add(self, columns: Columns) -> Columns | None:
+        """Keeps records, in any order. Those of stretches that were over at the last call of `take` or `drop` are
+        late: they are not kept, but returned."""
         columns = Columns(self.schema, columns.arrays)
         numbers = (columns[self._time] - self._offset) // self._every
+        late = None
         if self._first is not None and (numbers < self._first).any():
             in_time = numbers >= self._first
+            late = columns.filter(~in_time)
             columns, numbers = columns.filter(in_time), numbers[in_time]
         if len(columns) == 0:
-            return
+            return late
         self._size += len(columns)
         steps = np.diff(numbers)
         if (steps < 0).any():  # else records out of order would each become a part of their own
@@ -71,6 +74,23 @@ class EventTimeBuffer:
         bounds = [0, *(np.flatnonzero(steps) + 1).tolist(), len(columns)]
         for start, stop in itertools.pairwise(bounds):
             self._keep(int(numbers[start]), columns.slice(start, stop))
+        return late
+
+    @property
+    def numbers(self) -> list[int]:
+        """The stretches that have records, in no order."""
+        return self._numbers
+
+    def stretches(self, numbers: Iterable[int]) -> Columns:
+        """The records of some stretches, which stay."""
+        parts = [part for number in numbers for part in self._stretches.get(number, ())]
+        return Columns.concat(parts) if parts else no_rows(self.schema)
+
+    def drop(self, first: int) -> None:
+        """Forgets all stretches before `first`; what comes for them is late."""
+        self._first = first if self._first is None else max(first, self._first)
+        while self._numbers and self._numbers[0] < first:
+            self._size -= sum(map(len, self._stretches.pop(heapq.heappop(self._numbers))))
 
     def take_stretches(self, end_ms: int) -> list[tuple[int, Columns]]:
         """Takes the stretches that end at `end_ms` or before: their numbers, in order, and their records, in each

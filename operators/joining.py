@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from streamcore import Columns, DataStream, Field, Schema, StreamcoreError, kernel
+from streamcore import Columns, DataStream, Field, OutputTag, Schema, StreamcoreError, kernel
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 """Numbers of rows, or slots; int64 (n,)."""
 
 Key = str | tuple[str, ...]
 """A field, or several."""
+
+How = Literal["inner", "left", "right", "full", "semi", "anti"]
+"""Which records a join gives: pairs; with the left, the right, or all records that have no partner; the left records
+that have a partner, or those that have none."""
+
+LateTags = tuple[OutputTag[Any], OutputTag[Any]]
+"""Where the late records of the left and of the right go."""
 
 
 class JoinError(StreamcoreError):
@@ -23,8 +30,14 @@ class JoinError(StreamcoreError):
 class JoinFields:
     """The fields of a join: all of the left, and those of the right that aren't its key, after them.
 
+    In results without partner, the other side's fields are missing, so they may be; the key's fields never are for
+    want of a partner. Semi and anti joins have the left's fields only.
+
     Args:
         on: the key of the left and of the right, or one for both.
+        how: which results there are.
+        suffix: what is added to the names of the right's fields that the left has too.
+        added: fields that come after the others.
 
     Attributes:
         left, right: the sides' schemas.
@@ -35,7 +48,17 @@ class JoinFields:
         JoinError: a stream has no type or no such key, the keys' types differ, or a name would come twice.
     """
 
-    def __init__(self, where: str, left: DataStream[Any], right: DataStream[Any], on: str | tuple[Key, Key]) -> None:
+    def __init__(
+        self,
+        where: str,
+        left: DataStream[Any],
+        right: DataStream[Any],
+        on: str | tuple[Key, Key],
+        *,
+        how: How = "inner",
+        suffix: str = "_right",
+        added: tuple[Field, ...] = (),
+    ) -> None:
         if left.schema is None or right.schema is None:
             raise JoinError(f"{where} works on columns: both streams need a type")
         self.left, self.right = left.schema, right.schema
@@ -44,23 +67,58 @@ class JoinFields:
             key_fields(where, self.left, self.left_key),
             key_fields(where, self.right, self.right_key),
         )
-        if [_kind(field) for field in left_fields] != [_kind(field) for field in right_fields]:
+        keeps_right = how in ("right", "full")
+        if [_kind(field, keeps_right) for field in left_fields] != [
+            _kind(field, keeps_right) for field in right_fields
+        ]:
             raise JoinError(
                 f"{where}: the keys have different types",
                 hint=f"left: {', '.join(map(str, left_fields))}; right: {', '.join(map(str, right_fields))}",
             )
-        self._others = tuple(field for field in self.right.fields if field not in right_fields)
-        if twice := sorted({field.name for field in self._others} & set(self.left.names)):
+        self._right_key_of = {left.name: right.name for left, right in zip(left_fields, right_fields, strict=True)}
+        others = [field for field in self.right.fields if field not in right_fields and how not in ("semi", "anti")]
+        names = {f.name: f.name + suffix if f.name in self.left.by_name else f.name for f in others}
+        self._others = tuple(
+            (field.name, Field(names[field.name], field.type, field.nullable or how in ("left", "full")))
+            for field in others
+        )
+        nullable_keys = {
+            left.name: left.nullable or (keeps_right and right.nullable)
+            for left, right in zip(left_fields, right_fields, strict=True)
+        }
+        self._lefts = tuple(
+            Field(field.name, field.type, nullable_keys.get(field.name, field.nullable or keeps_right))
+            for field in self.left.fields
+        )
+        fields = (*self._lefts, *(field for _, field in self._others), *added)
+        if len({field.name for field in fields}) < len(fields):
+            twice = next(f.name for i, f in enumerate(fields) if f.name in {other.name for other in fields[:i]})
             raise JoinError(
-                f"{where}: both streams have a field {twice[0]!r}",
-                hint="give one of them another name before, with map_batch",
+                f"{where}: two fields would have the name {twice!r}",
+                hint=f"give a suffix other than {suffix!r}, or another name before",
             )
-        self.result = Schema((*self.left.fields, *self._others))
+        self.result = Schema(fields)
 
-    def results(self, left: Columns, right: Columns) -> Columns:
+    def results(self, left: Columns, right: Columns, **added: Any) -> Columns:
         """The pairs of rows of equal number."""
-        arrays = {name: left.encoded(name) for name in self.left.names}
-        return Columns(self.result, {**arrays, **{field.name: right.encoded(field.name) for field in self._others}})
+        arrays = {field.name: _fitted(left, field.name, field) for field in self._lefts}
+        arrays.update((field.name, _fitted(right, name, field)) for name, field in self._others)
+        return Columns(self.result, {**arrays, **added})
+
+    def left_alone(self, left: Columns, **added: Any) -> Columns:
+        """The left's records without partner; or of semi and anti joins, the results."""
+        arrays = {field.name: _fitted(left, field.name, field) for field in self._lefts}
+        arrays.update((field.name, pa.nulls(len(left), field.type)) for _, field in self._others)
+        return Columns(self.result, {**arrays, **added})
+
+    def right_alone(self, right: Columns, **added: Any) -> Columns:
+        """The right's records without partner."""
+        arrays: dict[str, Any] = {}
+        for field in self._lefts:
+            name = self._right_key_of.get(field.name)
+            arrays[field.name] = pa.nulls(len(right), field.type) if name is None else _fitted(right, name, field)
+        arrays.update((field.name, _fitted(right, name, field)) for name, field in self._others)
+        return Columns(self.result, {**arrays, **added})
 
 
 def key_fields(where: str, schema: Schema, key: Key) -> tuple[Field, ...]:
@@ -79,6 +137,28 @@ def key_fields(where: str, schema: Schema, key: Key) -> tuple[Field, ...]:
 def key_of(columns: Columns, key: Key) -> Any:
     """The key of each record, in the form that `ColumnarTable.slots` takes."""
     return columns.encoded(key) if isinstance(key, str) else tuple(columns.encoded(name) for name in key)
+
+
+def time_fields(where: str, fields: JoinFields, time: str | tuple[str, str]) -> tuple[str, str]:
+    """The fields with the event time of the left and of the right.
+
+    Raises:
+        JoinError: one isn't there, or holds no int64.
+    """
+    times = (time, time) if isinstance(time, str) else time
+    for schema, name in zip((fields.left, fields.right), times, strict=True):
+        field = schema.by_name.get(name)
+        if field is None or field.type != pa.int64() or field.nullable:
+            raise JoinError(
+                f"{where}: there is no event time in a field {name!r}",
+                hint=f"it holds int64 milliseconds and is never missing; the fields: {schema}",
+            )
+    return times
+
+
+def late_tags(late_to: LateTags | None) -> tuple[OutputTag[Any], ...]:
+    """The side outputs of late records, for `process(tags=...)`."""
+    return () if late_to is None else late_to
 
 
 @kernel
@@ -115,9 +195,17 @@ def matches(left: Rows, right: Rows, slots: int) -> tuple[Rows, Rows]:
     return left_rows, right_rows
 
 
-def _kind(field: Field) -> str:
-    if pa.types.is_integer(field.type):
+def _fitted(columns: Columns, name: str, field: Field) -> Any:
+    """A column in the form in which columns hold `field`: what may be missing is an Arrow array."""
+    array = columns.encoded(name)
+    if field.dtype is None and isinstance(array, np.ndarray):
+        return columns.select(name).to_arrow().column(0)
+    return array
+
+
+def _kind(field: Field, exactly: bool) -> str:
+    if pa.types.is_integer(field.type) and not exactly:
         return "integer"
-    if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+    if pa.types.is_string(field.type) or (pa.types.is_large_string(field.type) and not exactly):
         return "text"
     return str(field.type)

@@ -17,22 +17,26 @@ from streamcore import (
     TableState,
     kernel,
 )
-from streamcore.operators.event_time_buffer import no_rows
 from streamcore.operators.joining import JoinFields, Rows, key_of
+from streamcore.operators.row_store import RowStore
 
 
-def stream_join(left: DataStream[Any], right: DataStream[Any], *, on: str | tuple[Any, Any]) -> DataStream[Any]:
+def stream_join(
+    left: DataStream[Any], right: DataStream[Any], *, on: str | tuple[Any, Any], suffix: str = "_right"
+) -> DataStream[Any]:
     """Every pair of a left and a right record with equal keys, as soon as both have come: a symmetric hash join
-    (Wilschut and Apers 1991). It keeps the records of both streams for good, so their number must have a bound.
+    (Wilschut and Apers 1991). It keeps the records of both streams for good, so their number must have a bound;
+    `interval_join` forgets them.
 
     The results have the left's fields, and those of the right that aren't its key.
 
     Args:
         on: a field that both have, or the left's and the right's: a field or a tuple of fields each. Missing values
             are equal to each other.
+        suffix: what is added to the names of those of the right's fields whose names the left has too.
 
     Raises:
-        JoinError: the streams lack such keys, or have other fields of one name.
+        JoinError: the streams lack such keys, or two fields would have one name.
 
     Example:
         >>> from streamcore import StreamEnvironment
@@ -43,7 +47,7 @@ def stream_join(left: DataStream[Any], right: DataStream[Any], *, on: str | tupl
         >>> sorted((record.name, record.item) for record in joined.execute_and_collect())
         [('ann', 'nib'), ('ann', 'pen')]
     """
-    fields = JoinFields("stream_join", left, right, on)
+    fields = JoinFields("stream_join", left, right, on, suffix=suffix)
     keyed = left.connect(right).key_by(fields.left_key, fields.right_key)
     return keyed.process(StreamJoin(fields), returns=fields.result).name("join")
 
@@ -83,16 +87,10 @@ class StreamJoin(CoBatchFunction[Any]):
 
 
 class ChainedRows:
-    """One stream's records, those of each slot linked from the newest to the oldest.
-
-    The records lie in a few parts, each of more than twice the next one's size, so each is copied a number of times
-    that grows with the logarithm of how many there are.
-    """
+    """One stream's records, those of each slot linked from the newest to the oldest."""
 
     def __init__(self, schema: Schema) -> None:
-        self.schema = schema
-        self._parts: list[Columns] = []
-        self._size = 0
+        self.store = RowStore(schema)
         self._newest = np.full(64, -1, np.int64)
         self._count = np.zeros(64, np.int64)
         self._older = np.empty(64, np.int64)
@@ -101,17 +99,13 @@ class ChainedRows:
         """Adds records, each to the chain of its slot (n,)."""
         if len(columns) == 0:
             return
-        size = self._size + len(columns)
+        first = len(self.store)
         slot_count = int(slots.max()) + 1
         self._newest = _longer(self._newest, slot_count, -1)
         self._count = _longer(self._count, slot_count, 0)
-        self._older = _longer(self._older, size, -1)
-        link(slots, self._size, self._newest, self._count, self._older)
-        self._size = size
-        parts = [*self._parts, Columns(self.schema, columns.arrays)]
-        while len(parts) > 1 and len(parts[-2]) <= 2 * len(parts[-1]):
-            parts[-2:] = [Columns.concat(parts[-2:])]
-        self._parts = parts
+        self._older = _longer(self._older, first + len(columns), -1)
+        link(slots, first, self._newest, self._count, self._older)
+        self.store.add(columns)
 
     def meet(self, slots: Rows) -> tuple[Rows, Columns | None]:
         """All records in the chains of some slots (n,): the place in `slots` of each, and the records; None instead
@@ -119,20 +113,12 @@ class ChainedRows:
         places, rows = follow(slots, self._newest, self._count, self._older)
         if len(rows) == 0:
             return places, None
-        if len(self._parts) == 1:
-            return places, self._parts[0].take(rows)
-        taken, at, start = [], [], 0
-        for part in self._parts:
-            here = np.flatnonzero((rows >= start) & (rows < start + len(part)))
-            if len(here):
-                taken.append(part.take(rows[here] - start))
-                at.append(places[here])
-            start += len(part)
-        return np.concatenate(at), Columns.concat(taken)
+        order, columns = self.store.take(rows)
+        return places[order], columns
 
     def rows(self) -> Columns:
         """All records, in the order of their coming, for a snapshot."""
-        return Columns.concat(self._parts) if self._parts else no_rows(self.schema)
+        return self.store.rows()
 
 
 @kernel

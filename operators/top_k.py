@@ -75,7 +75,7 @@ class TopK(BatchFunction[Any]):
         ctx.table_state(TableState("top", self._window, self._captured, self._restore))
 
     def process(self, columns: Columns, ctx: Context[Any]) -> None:
-        for end, part in _by_window(columns, self._window):
+        for end, part in by_window(columns, self._window):
             if ctx.watermark is not None and end - 1 <= ctx.watermark:
                 continue
             held = self._held.get(end)
@@ -101,7 +101,7 @@ class TopK(BatchFunction[Any]):
         return Columns.from_arrow(pa.RecordBatch.from_pylist([], schema=self._schema.arrow), self._schema)
 
     def _restore(self, rows: Columns) -> None:
-        for end, part in _by_window(Columns(self._schema, rows.arrays), self._window):
+        for end, part in by_window(Columns(self._schema, rows.arrays), self._window):
             self._held[end] = highest(part, self._k, self._by, with_ties=self._with_ties)
 
 
@@ -125,11 +125,12 @@ def highest(columns: Columns, k: int, by: str, *, with_ties: bool = False) -> Co
 
 
 def _highest_per_window(k: int, by: str, window: str, with_ties: bool, columns: Columns) -> Columns:
-    parts = [highest(part, k, by, with_ties=with_ties) for _, part in _by_window(columns, window)]
+    parts = [highest(part, k, by, with_ties=with_ties) for _, part in by_window(columns, window)]
     return Columns.concat(parts)
 
 
-def _by_window(columns: Columns, window: str) -> list[tuple[int, Columns]]:
+def by_window(columns: Columns, window: str) -> list[tuple[int, Columns]]:
+    """The records of each window, by the field with its end, in order."""
     ends = columns[window]
     if len(ends) == 0:
         return []

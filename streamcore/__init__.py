@@ -18,9 +18,11 @@ from streamcore.job.config import Checkpointing
 from streamcore.job.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
 from streamcore.job.status import JobResult
 from streamcore.kernels.compile import kernel
-from streamcore.runtime.aggregates import Aggregate, count, max_of, mean, min_of, sum_of
+from streamcore.runtime.aggregates import Aggregate, count, count_of, max_of, mean, min_of, std_of, sum_of, var_of
+from streamcore.runtime.assigners import Window, WindowAssigner
 from streamcore.runtime.async_function import AsyncFunction, Retry
-from streamcore.runtime.event_time import WatermarkStrategy, bounded_out_of_orderness, monotonous
+from streamcore.runtime.broadcast import BroadcastBatchFunction, BroadcastContext, BroadcastFunction
+from streamcore.runtime.evictors import Evictor, TimedRecord, count_evictor, time_evictor
 from streamcore.runtime.functions import (
     BatchFunction,
     CoBatchFunction,
@@ -28,6 +30,34 @@ from streamcore.runtime.functions import (
     CoProcessFunction,
     OutputTag,
     ProcessFunction,
+)
+from streamcore.runtime.record_aggregates import collect, first_of, last_of, max_by, min_by, top_values
+from streamcore.runtime.sketch_aggregates import approx_count_distinct, count_distinct, median, quantile, quantiles
+from streamcore.runtime.triggers import (
+    Trigger,
+    TriggerContext,
+    TriggerResult,
+    continuous_trigger,
+    count_trigger,
+    event_time_trigger,
+    processing_time_trigger,
+    purging,
+)
+from streamcore.runtime.watermark_strategy import (
+    WatermarkGenerator,
+    WatermarkStrategy,
+    bounded_out_of_orderness,
+    custom_watermarks,
+    monotonous,
+)
+from streamcore.runtime.window_functions import KeyResult, WindowContext, WindowFunction, WindowResult
+from streamcore.runtime.window_kinds import (
+    CountWindows,
+    GlobalWindows,
+    SessionWindows,
+    count_windows,
+    global_windows,
+    session,
 )
 from streamcore.runtime.windows import Windows, sliding, tumbling
 from streamcore.state.columnar import ColumnarTable
@@ -39,6 +69,9 @@ __all__ = [
     "App",
     "AsyncFunction",
     "BatchFunction",
+    "BroadcastBatchFunction",
+    "BroadcastContext",
+    "BroadcastFunction",
     "Checkpointing",
     "CoBatchFunction",
     "CoProcessFunction",
@@ -47,13 +80,17 @@ __all__ = [
     "Columns",
     "ConnectedStreams",
     "Context",
+    "CountWindows",
     "DataStream",
+    "Evictor",
     "ExponentialDelay",
     "Expression",
     "FailureRate",
     "Field",
     "FixedDelay",
+    "GlobalWindows",
     "JobResult",
+    "KeyResult",
     "KeyedStream",
     "ListState",
     "Loop",
@@ -65,28 +102,64 @@ __all__ = [
     "ReducingState",
     "Retry",
     "Schema",
+    "SessionWindows",
     "StreamEnvironment",
     "StreamcoreError",
     "TableState",
+    "TimedRecord",
+    "Trigger",
+    "TriggerContext",
+    "TriggerResult",
     "ValueState",
     "Vector",
+    "WatermarkGenerator",
     "WatermarkStrategy",
+    "Window",
+    "WindowAssigner",
+    "WindowContext",
+    "WindowFunction",
+    "WindowResult",
     "WindowedStream",
     "Windows",
+    "approx_count_distinct",
     "bounded_out_of_orderness",
     "col",
+    "collect",
+    "continuous_trigger",
     "count",
+    "count_distinct",
+    "count_evictor",
+    "count_of",
+    "count_trigger",
+    "count_windows",
+    "custom_watermarks",
+    "event_time_trigger",
+    "first_of",
+    "global_windows",
     "kernel",
+    "last_of",
     "lit",
+    "max_by",
     "max_of",
     "mean",
+    "median",
     "milliseconds",
+    "min_by",
     "min_of",
     "minutes",
     "monotonous",
+    "processing_time_trigger",
+    "purging",
+    "quantile",
+    "quantiles",
     "seconds",
+    "session",
     "sliding",
+    "std_of",
     "sum_of",
+    "time_evictor",
+    "top_values",
     "tumbling",
+    "var_of",
     "when",
 ]

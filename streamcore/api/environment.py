@@ -23,8 +23,8 @@ from streamcore.job.status import JobResult
 from streamcore.plan.compile import compile_graph
 from streamcore.plan.describe import describe
 from streamcore.plan.graph import Graph
-from streamcore.runtime.event_time import WatermarkStrategy
 from streamcore.runtime.spec import JobSpec, Settings
+from streamcore.runtime.watermark_strategy import WatermarkStrategy
 
 T = TypeVar("T")
 
@@ -99,7 +99,9 @@ class StreamEnvironment:
         """The stream of a source's records.
 
         Args:
-            watermarks: where the records' event time is and how far out of order it may be; kept per split.
+            watermarks: where the records' event time is and how far out of order it may be, kept per split; which
+                splits not to wait for (`with_idleness`), how far they may drift apart (`with_alignment`), and what
+                becomes of records whose time can't be (`with_bad_times`).
 
         Raises:
             TopologyError: the field with the event time isn't there or has no time in it.

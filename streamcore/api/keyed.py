@@ -12,16 +12,14 @@ from streamcore.api.aggregating import add_aggregate, bind_aggregates, bind_fold
 from streamcore.api.callsite import user_line
 from streamcore.api.compiled import compiled_or_none, need
 from streamcore.api.stream import DataStream
-from streamcore.api.windowed import WindowedStream
+from streamcore.api.windowed import AnyWindows, WindowedStream, windowed
 from streamcore.batch import Field, Schema, schema_of
-from streamcore.errors import TopologyError
 from streamcore.kernels.functions.build import compile_reduce, compile_scan
 from streamcore.runtime.aggregates import Aggregate, count
-from streamcore.runtime.event_time import EventTime
+from streamcore.runtime.event_time import TimeOf
 from streamcore.runtime.operators.compiled import ReduceColumns, ScanColumns
 from streamcore.runtime.operators.keyed import CountColumns, CountRows, Reduce, Scan
 from streamcore.runtime.spec import Form
-from streamcore.runtime.windows import Windows
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -84,30 +82,18 @@ class KeyedStream(DataStream[T], Generic[K, T]):
             return self._then("reduce", partial(ReduceColumns, self._key, program), Form.COLUMNS, columns)
         return self._then("reduce", partial(Reduce, self._key, function, only_final=not each), Form.ROWS, columns)
 
-    def window(self, windows: Windows, *, time: str | None = None) -> WindowedStream[K, T]:
-        """Cuts the records of each key into windows of event time: `tumbling(seconds(5))`, `sliding(…)`.
+    def window(self, windows: AnyWindows, *, time: TimeOf | None = None) -> WindowedStream[K, T]:
+        """Cuts the records of each key into windows: `tumbling(seconds(5))`, `sliding(…)`, `session(minutes(30))`,
+        `count_windows(100)`, `global_windows()`, or a `WindowAssigner` of the user's own.
 
         Args:
-            time: the field with the event time, when it isn't the one that the stream's watermarks go by.
+            time: the field with the event time, when it isn't the one that the stream's watermarks go by; on a stream
+                without type a function of the record that returns milliseconds.
 
         Raises:
-            TopologyError: the stream has no event time.
+            TopologyError: the windows are of event time, and the stream has none.
         """
-        where = f"window ({user_line()})"
-        if not isinstance(windows, Windows):
-            raise TopologyError(f"{where}: {windows!r} is no windows", hint="window(tumbling(seconds(5)))")
-        known = self._node.time if self._tag is None else None
-        if known is None and time is None:
-            raise TopologyError(
-                f"{where}: the stream from {self._node} has no event time",
-                hint="give the source watermarks: env.source(source, watermarks=bounded_out_of_orderness("
-                "'time', seconds(5))), or the stream: stream.assign_watermarks(...); where a map has given the "
-                "field another name: window(..., time='name')",
-            )
-        event_time = EventTime(time) if time is not None else known
-        assert event_time is not None, "a window without event time"
-        event_time.check(self.schema, where)
-        return WindowedStream(self, windows, event_time)
+        return windowed(self, windows, time, f"window ({user_line()})")
 
     def aggregate(self, *aggregates: Aggregate, **named: Aggregate) -> DataStream[Any]:
         """One record per key at the end of input: the key's fields, and a field per aggregate.

@@ -21,6 +21,11 @@ def carried_time(time: EventTime | None, schema: Schema | None) -> EventTime | N
     return time if schema is not None and time.by in schema.by_name else None
 
 
+def kept_time(time: EventTime | None, schema: Schema | None) -> EventTime | None:
+    """Where event time is after an operator that hands on the records as they are."""
+    return time if time is not None and not isinstance(time.by, str) else carried_time(time, schema)
+
+
 def checked(what: str, make: Callable[..., T], *arguments: Any) -> T:
     """What `make` makes of expressions; its complaint names the user's line."""
     try:

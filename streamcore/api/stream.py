@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from streamcore.api.asynchronous import add_async_map
 from streamcore.api.callsite import user_line
 from streamcore.api.compiled import compiled_or_none, need
-from streamcore.api.schemas import annotated_result, carried_time, checked, common_schema
+from streamcore.api.schemas import annotated_result, carried_time, checked, common_schema, kept_time
 from streamcore.batch import Array, Columns, Schema, schema_of
 from streamcore.batch.expressions import Expression, as_expression, col
 from streamcore.batch.projection import Predicate, Projection
@@ -20,7 +20,7 @@ from streamcore.errors import TopologyError
 from streamcore.kernels.functions.build import compile_filter, compile_map
 from streamcore.plan.graph import Input, Node
 from streamcore.runtime.async_function import AsyncFunction, Retry
-from streamcore.runtime.event_time import WatermarkStrategy
+from streamcore.runtime.event_time import EventTime, TimeOf
 from streamcore.runtime.functions import BatchFunction, OutputTag, ProcessFunction
 from streamcore.runtime.keys import KeySelector
 from streamcore.runtime.operator import Operator
@@ -30,12 +30,15 @@ from streamcore.runtime.operators.sink import SinkOperator
 from streamcore.runtime.operators.source import BAD_RECORDS
 from streamcore.runtime.operators.stateless import Filter, FilterBatch, FlatMap, Forward, Map, MapBatch
 from streamcore.runtime.operators.watermarks import AssignWatermarks
+from streamcore.runtime.record_times import times_or_none
 from streamcore.runtime.spec import Form, Partitioning, Route
+from streamcore.runtime.watermark_strategy import WatermarkStrategy
 
 if TYPE_CHECKING:
     from streamcore.api.connected import ConnectedStreams
     from streamcore.api.environment import StreamEnvironment
     from streamcore.api.keyed import KeyedStream
+    from streamcore.api.windowed import AnyWindows, WindowedStream
 
 T = TypeVar("T")
 T2 = TypeVar("T2")
@@ -107,8 +110,8 @@ class DataStream(Generic[T]):
             "filter", predicate, compiled, columns, lambda: compile_filter(predicate, need(columns)), result=columns
         )
         if program is not None:
-            return self._then("filter", partial(FilterColumns, program), Form.COLUMNS, columns)
-        return self._then("filter", partial(Filter, predicate), Form.ROWS, columns)
+            return self._kept("filter", partial(FilterColumns, program), Form.COLUMNS)
+        return self._kept("filter", partial(Filter, predicate), Form.ROWS)
 
     def flat_map(
         self, function: Callable[[T], Iterable[U]], *, returns: type[U] | Schema | None = None
@@ -240,7 +243,8 @@ class DataStream(Generic[T]):
             self._need_schema(name)
             make, form = partial(_fresh, ProcessColumns, function, (selector,)), Form.COLUMNS
         else:
-            make, form = partial(_fresh, ProcessRows, function, (selector,)), Form.ROWS
+            times = (times_or_none(self._time, self.schema),)
+            make, form = partial(_fresh, ProcessRows, function, (selector,), times), Form.ROWS
         stream: DataStream[U] = self._then(name, make, form, returns)
         stream._node.sides = {tag.name: schema_of(tag.type) for tag in tags}
         return stream
@@ -253,9 +257,12 @@ class DataStream(Generic[T]):
         return DataStream(self._env, self._node, schema, tag.name)
 
     def bad_records(self) -> DataStream[Any]:
-        """The malformed records of a source that was made with `on_error="side_output"`, as `BadRecord`."""
-        if self._node.source is None:
-            raise TopologyError(f"{self._node} is no source; only sources have bad records ({user_line()})")
+        """The malformed records of a source that was made with `on_error="side_output"`, and the records with a bad
+        event time of a source or `assign_watermarks` with `with_bad_times("side_output")`, as `BadRecord`."""
+        if self._node.source is None and not self._node.assigns_time:
+            raise TopologyError(
+                f"{self._node} is no source; only sources and assign_watermarks have bad records ({user_line()})"
+            )
         return DataStream(self._env, self._node, None, BAD_RECORDS)
 
     # --- event time ----------------------------------------------------------------------------------------
@@ -264,13 +271,34 @@ class DataStream(Generic[T]):
         """Gives the stream event time; what it had before no longer counts.
 
         Raises:
-            TopologyError: the strategy's field isn't there or has no time in it.
+            TopologyError: the strategy's field isn't there or has no time in it; the strategy aligns splits.
         """
-        strategy.time.check(self.schema, f"assign_watermarks ({user_line()})")
+        where = f"assign_watermarks ({user_line()})"
+        strategy.time.check(self.schema, where)
+        if strategy.alignment is not None:
+            raise TopologyError(
+                f"{where}: only a source can wait for others",
+                hint="env.source(..., watermarks=strategy.with_alignment(...))",
+            )
         form = Form.COLUMNS if strategy.time.in_columns else Form.ANY
         stream: DataStream[T] = self._then("watermarks", partial(AssignWatermarks, strategy), form, self.schema)
-        stream._node.time = strategy.time
+        stream._node.time, stream._node.assigns_time = strategy.time, True
         return stream
+
+    def window_all(self, windows: AnyWindows, *, time: TimeOf | None = None) -> WindowedStream[None, T]:
+        """Cuts the whole stream into windows, as `KeyedStream.window` does that of each key; runs in one subtask.
+        Results have no fields of a key.
+
+        Args:
+            time: the field with the event time, or a function of the record, when it isn't what the watermarks go by.
+
+        Raises:
+            TopologyError: the windows are of event time, and the stream has none.
+        """
+        from streamcore.api.windowed import windowed
+
+        whole = DataStream[T](self._env, self._node, self.schema, self._tag)
+        return windowed(whole, windows, time, f"window_all ({user_line()})")
 
     # --- partitioning --------------------------------------------------------------------------------------
 
@@ -317,8 +345,8 @@ class DataStream(Generic[T]):
         node = self._env.graph.add("union", user_line(), make=Forward, forms=forms, output=schema)
         node.schemas = tuple(stream.schema for stream in streams)
         node.inputs = [stream._read(port) for port, stream in enumerate(streams)]
-        times = {stream._node.time if stream._tag is None else None for stream in streams}
-        node.time = carried_time(times.pop(), node.output) if len(times) == 1 else None
+        times = {stream._time for stream in streams}
+        node.time = kept_time(times.pop(), node.output) if len(times) == 1 else None
         return DataStream(self._env, node, node.output)
 
     def connect(self, other: DataStream[T2]) -> ConnectedStreams[T, T2]:
@@ -363,6 +391,11 @@ class DataStream(Generic[T]):
         """The operator's number of subtasks."""
         if parallelism < 1:
             raise TopologyError(f"parallelism {parallelism} of {self._node}: it must be at least 1")
+        if self._node.is_single and parallelism > 1:
+            raise TopologyError(
+                f"parallelism {parallelism} of {self._node}, which takes the stream as a whole",
+                hint="it runs in one subtask; with a key (key_by) it can run in several",
+            )
         self._node.parallelism = parallelism
         return self
 
@@ -376,6 +409,10 @@ class DataStream(Generic[T]):
     def _read(self, port: int) -> Input:
         return Input(self._node, self._tag, port, self._partitioning)
 
+    @property
+    def _time(self) -> EventTime | None:
+        return self._node.time if self._tag is None else None
+
     def _routed(self, partitioning: Partitioning) -> DataStream[T]:
         return DataStream(self._env, self._node, self.schema, self._tag, partitioning)
 
@@ -384,14 +421,20 @@ class DataStream(Generic[T]):
         node = self._env.graph.add(
             name, user_line(), make=make, forms=(form,), schemas=(self.schema,), output=schema, inputs=[self._read(0)]
         )
-        node.time = carried_time(self._node.time if self._tag is None else None, schema)
+        node.time = carried_time(self._time, schema)
         return DataStream(self._env, node, schema)
+
+    def _kept(self, name: str, make: Callable[[], Operator], form: Form) -> DataStream[T]:
+        """As `_then`, of an operator whose results are records of this stream, unchanged."""
+        stream: DataStream[T] = self._then(name, make, form, self.schema)
+        stream._node.time = kept_time(self._time, self.schema)
+        return stream
 
     def _filter_columns(self, what: str, mask: Callable[[Columns], Array] | Expression) -> DataStream[T]:
         schema = self._need_schema(what)
         if isinstance(mask, Expression):
             mask = checked(what, Predicate, mask, schema)
-        return self._then(what, partial(FilterBatch, mask), Form.COLUMNS, schema)
+        return self._kept(what, partial(FilterBatch, mask), Form.COLUMNS)
 
     def _project(self, what: str, made: dict[str, Any], *, keep: bool) -> DataStream[Any]:
         schema = self._need_schema(what)

@@ -24,9 +24,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from streamcore.batch.schema import is_record_type, record_type
 from streamcore.errors import StateCodecError
 
-_TUPLE, _SET, _FROZENSET, _BIG_INT, _ARRAY, _SCALAR, _TEXT, _ENUM, _RECORD, _PICKLE, _DICT = range(1, 12)
+_TUPLE, _SET, _FROZENSET, _BIG_INT, _ARRAY, _SCALAR, _TEXT, _ENUM, _RECORD, _PICKLE, _DICT, _ROW = range(1, 13)
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
 _ARRAY_KINDS = "biufcmMSU"  # all but objects and structs
 
@@ -101,6 +102,8 @@ def _wrap(value: Any, allow_pickle: bool) -> Any:
     if cls in _TEXT_TYPES:
         return _pack(_TEXT, [cls.__name__, _text(value)], allow_pickle)
     fields = _record_fields(value)
+    if fields is not None and is_record_type(cls):
+        return _pack(_ROW, [list(cls._fields), fields], allow_pickle)
     if fields is not None and _is_importable(cls):
         return _pack(_RECORD, [*_class_name(cls), fields], allow_pickle)
     if allow_pickle:
@@ -247,4 +250,6 @@ def _unwrap_body(code: int, body: Any) -> Any:
             return _build_record(body[0], body[1], body[2])
         case 11:
             return dict(body)
+        case 12:
+            return record_type(tuple(body[0]))._make(body[1])
     raise StateCodecError(f"unknown saved form {code}", hint="the snapshot was written by a newer version")

@@ -101,7 +101,7 @@ class Schema:
         """Builds one row from the values of its fields, in order."""
         cls = self.row_type
         if cls is None:
-            return typing.cast(Callable[[Iterable[Any]], Any], _record_type(self.names)._make)
+            return typing.cast(Callable[[Iterable[Any]], Any], record_type(self.names)._make)
         if hasattr(cls, "_make"):
             return typing.cast(Callable[[Iterable[Any]], Any], cls._make)
         if any(p.kind is p.KEYWORD_ONLY for p in inspect.signature(cls).parameters.values()):
@@ -125,8 +125,14 @@ class Schema:
 
 
 @functools.cache
-def _record_type(names: tuple[str, ...]) -> Any:
+def record_type(names: tuple[str, ...]) -> Any:
+    """The named tuple of rows whose schema has no row type of its own."""
     return namedtuple("Record", names)
+
+
+def is_record_type(cls: type) -> bool:
+    """Whether a class is one that `record_type` has made."""
+    return cls.__module__ == __name__ and cls is record_type(cls._fields)  # type: ignore[attr-defined]
 
 
 def schema_of(declared: Any) -> Schema | None:

@@ -6,8 +6,8 @@ In the plain codec (`streamcore.batch.plain`), so it can be read without the eng
      "operators": {UID: {"keyed": captured store or None, "own": plain data of the operator}},
      "feedback": {EDGE: [(form, bytes), ...]}}        # records in flight on back edges, in order
 
-A captured store (`streamcore.state.store`) is `{"states": {NAME: ...}, "timers": {group: bytes}}`; object state is
-`{"kind", "groups": {group: bytes of [[key, value], ...]}}`. Columnar state is in files of its own
+A captured store (`streamcore.state.store`) is `{"states": {NAME: ...}, "timers": {group: bytes}, "event_timers": ...}`;
+object state is `{"kind", "groups": {group: bytes of [[key, value], ...]}}`. Columnar state is in files of its own
 (`checkpoint.table_file`); in format 1 it was here, as `{"kind", "groups", "keys", "columns"}`.
 """
 

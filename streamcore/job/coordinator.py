@@ -27,6 +27,7 @@ from streamcore.errors import (
 )
 from streamcore.job.checkpoints import Checkpoints
 from streamcore.job.config import RunConfig, StopMode
+from streamcore.job.drift import DriftWatch
 from streamcore.job.links import WorkerLost, Workers
 from streamcore.job.loops import LoopWatch
 from streamcore.job.placement import place
@@ -51,6 +52,7 @@ from streamcore.runtime.messages import (
     OutsideEnded,
     Report,
     Restore,
+    SlowestSplit,
     Start,
     Subtask,
     ToCoordinator,
@@ -69,7 +71,7 @@ _FINAL_ERRORS = (FencedError, IncompatibleSnapshotError, DamagedCheckpointError,
 logger = logging.getLogger("streamcore.job")
 
 
-TickKind = Literal["checkpoint", "timeout", "heartbeat", "wave", "close"]
+TickKind = Literal["checkpoint", "timeout", "heartbeat", "wave", "align", "close"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ class Coordinator:
         self._open: set[Subtask] = set()
         self._unfinished: set[Subtask] = set()
         self._loops = LoopWatch(job, 0)
+        self._drift = DriftWatch(job, 0)
 
     def request_stop(self, mode: StopMode) -> None:
         """Asks for a graceful end: `snapshot` stops at a last checkpoint, `drain` ends the input."""
@@ -199,6 +202,7 @@ class Coordinator:
         self._open, self._unfinished = set(members), set(members)
         self._stopping_id = None
         self._loops = LoopWatch(self._job, self._epoch)
+        self._drift = DriftWatch(self._job, self._epoch)
         if self._checkpoints is not None:
             self._checkpoints.begin_attempt(self._epoch)
         await self._start_workers()
@@ -209,6 +213,7 @@ class Coordinator:
             self._started_s = self._clock.monotonic()
         if self._checkpoints is not None:
             self._tick_later("checkpoint", self._checkpoints.config.interval)
+        self._align_later()
         if self._stop is not None:
             await self._begin_stop()
         while self._open:
@@ -271,6 +276,8 @@ class Coordinator:
                     self._pool.broadcast(wave)
             case WaveReply():
                 self._on_wave_reply(event)
+            case SlowestSplit():
+                self._drift.report(event)
             case Closed():
                 self._open.discard(event.subtask)
                 self.status.counters[event.subtask] = event.counters
@@ -281,6 +288,10 @@ class Coordinator:
             await self._check_heartbeats()
         elif tick.kind == "wave":
             self._pool.broadcast(self._loops.wave(tick.number))
+        elif tick.kind == "align":
+            for message in self._drift.moved():
+                self._pool.broadcast(message)
+            self._align_later()
         elif tick.kind == "close":
             self._refuse_unclosed()
         elif tick.kind == "timeout" and checkpoints is not None and checkpoints.pending == tick.number:
@@ -332,6 +343,7 @@ class Coordinator:
 
     async def _on_finished(self, finished: Finished) -> None:
         self._unfinished.discard(finished.subtask)
+        self._drift.ended(finished.subtask)
         checkpoints = self._checkpoints
         if checkpoints is None:
             if not self._unfinished:
@@ -406,6 +418,10 @@ class Coordinator:
                 waiting.discard(event.worker)
             elif isinstance(event, _StopRequest):
                 self._stop = event.mode
+
+    def _align_later(self) -> None:
+        if self._drift.every_s is not None:
+            self._tick_later("align", self._drift.every_s)
 
     def _tick_later(self, kind: TickKind, delay_s: float, number: int = 0) -> None:
         tick = _Tick(kind, self._epoch, number)

@@ -27,18 +27,47 @@ def add_values(totals: Any, entries: Any, values: Any) -> None:
 def keep_lowest(lowest: Any, entries: Any, values: Any) -> None:
     """lowest[entries[i]] = min(lowest[entries[i]], values[i]); NaN stands for nothing yet."""
     for i in range(len(entries)):
-        before = lowest[entries[i]]
-        if values[i] < before or before != before:  # noqa: PLR0124 - true for NaN alone
-            lowest[entries[i]] = values[i]
+        before, value = lowest[entries[i]], values[i]
+        # without a branch, which could not be foretold
+        lowest[entries[i]] = value if (value < before) | (before != before) else before  # noqa: PLR0124 - true for NaN
 
 
 @kernel
 def keep_highest(highest: Any, entries: Any, values: Any) -> None:
     """highest[entries[i]] = max(highest[entries[i]], values[i]); NaN stands for nothing yet."""
     for i in range(len(entries)):
-        before = highest[entries[i]]
-        if values[i] > before or before != before:  # noqa: PLR0124
-            highest[entries[i]] = values[i]
+        before, value = highest[entries[i]], values[i]
+        highest[entries[i]] = value if (value > before) | (before != before) else before  # noqa: PLR0124
+
+
+@kernel
+def add_moments(counts: Any, means: Any, squares: Any, entries: Any, values: Any) -> None:
+    """Adds values[i] to the number, mean, and sum of squared distances from the mean of entries[i] (Welford 1962)."""
+    for i in range(len(entries)):
+        entry = entries[i]
+        counts[entry] += 1
+        before = values[i] - means[entry]
+        means[entry] += before / counts[entry]
+        squares[entry] += before * (values[i] - means[entry])
+
+
+@kernel
+def merge_moments(
+    counts: Any, means: Any, squares: Any, entries: Any, more: Any, more_means: Any, more_squares: Any
+) -> None:
+    """Adds the moments of other values to those of entries[i] (Chan, Golub and LeVeque 1979)."""
+    for i in range(len(entries)):
+        entry = entries[i]
+        if more[i] == 0:
+            continue
+        if counts[entry] == 0:
+            counts[entry], means[entry], squares[entry] = more[i], more_means[i], more_squares[i]
+            continue
+        total = counts[entry] + more[i]
+        apart = more_means[i] - means[entry]
+        means[entry] += apart * (more[i] / total)
+        squares[entry] += more_squares[i] + apart * apart * (counts[entry] * (more[i] / total))
+        counts[entry] = total
 
 
 @kernel
@@ -58,6 +87,31 @@ def floor_divide(values: Any, offset: Any, divisor: Any) -> Any:
 
 
 @kernel
+def number_rows(keys: Any, row_of: Any, distinct: Any, count: Any) -> Any:
+    """Numbers the distinct keys in order of first appearance, from `count` on.
+
+    Args:
+        keys: int64 (n,), each below len(row_of).
+        row_of: int64, the number of each key that has one, else -1; is added to.
+        distinct: int64, the keys by number; is added to, and has room for n more.
+        count: how many keys have a number.
+
+    Returns:
+        (rows, count): int64 (n,) the number of each key, and how many have one now.
+    """
+    rows = np.empty(len(keys), np.int64)
+    for i in range(len(keys)):
+        row = row_of[keys[i]]
+        if row < 0:
+            row = count
+            row_of[keys[i]] = row
+            distinct[count] = keys[i]
+            count += 1
+        rows[i] = row
+    return rows, count
+
+
+@kernel
 def rows_by_key(keys: Any, row_of: Any, distinct: Any) -> Any:
     """Numbers the distinct keys in order of first appearance.
 
@@ -69,16 +123,7 @@ def rows_by_key(keys: Any, row_of: Any, distinct: Any) -> Any:
     Returns:
         (rows, count): int64 (n,) the number of each key, and how many there are.
     """
-    rows = np.empty(len(keys), np.int64)
-    count = 0
-    for i in range(len(keys)):
-        row = row_of[keys[i]]
-        if row < 0:
-            row = count
-            row_of[keys[i]] = row
-            distinct[count] = keys[i]
-            count += 1
-        rows[i] = row
+    rows, count = number_rows(keys, row_of, distinct, 0)
     for i in range(count):
         row_of[distinct[i]] = -1
     return rows, count

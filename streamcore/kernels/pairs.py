@@ -27,6 +27,22 @@ class PairIndex:
         self._free_count = 0
         self._used = 0
 
+    @staticmethod
+    def of(entries: IntArray, first: IntArray, second: IntArray, free: IntArray, used: int) -> PairIndex:
+        """An index of entries that have numbers already.
+
+        Args:
+            entries: the numbers (n,).
+            first, second: `a` and `b` by entry number; their length is a power of two.
+            free: the numbers below `used` that are no entry's.
+        """
+        index = PairIndex(2 * len(first))
+        index._first[: len(first)], index._second[: len(first)] = first, second
+        index._free[: len(free)] = free
+        index._free_count, index._used = len(free), used
+        _insert_all(entries, index._table, index._first, index._second)
+        return index
+
     def __len__(self) -> int:
         return self._used - self._free_count
 
@@ -42,6 +58,11 @@ class PairIndex:
     def second(self, entries: IntArray) -> IntArray:
         """The `b` of each entry; int64 (n,)."""
         return self._second[entries]
+
+    def find(self, first: IntArray, second: IntArray) -> IntArray:
+        """The entry of each pair, -1 where there is none; int64 (n,)."""
+        found: IntArray = _find(first, second, self._table, self._first, self._second)
+        return found
 
     def find_or_add(self, first: IntArray, second: IntArray) -> tuple[IntArray, IntArray]:
         """The entry of each pair, and the entries that were added for it; int64 (n,) and (m,)."""
@@ -139,6 +160,21 @@ def _mark(numbers: Any, present: Any, added: Any) -> Any:
 @kernel
 def _place(a: Any, b: Any, mask: Any) -> Any:
     return (_mix_one(np.uint64(a) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(b)) >> np.uint64(17)) & mask
+
+
+@kernel
+def _find(first: Any, second: Any, table: Any, firsts: Any, seconds: Any) -> Any:
+    mask = np.uint64(len(table) - 1)
+    found = np.empty(len(first), np.int64)
+    for i in range(len(first)):
+        place = _place(first[i], second[i], mask)
+        while True:
+            entry = table[place]
+            if entry < 0 or (firsts[entry] == first[i] and seconds[entry] == second[i]):
+                break
+            place = (place + np.uint64(1)) & mask
+        found[i] = entry
+    return found
 
 
 @kernel

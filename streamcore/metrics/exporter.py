@@ -7,11 +7,17 @@ and `subtask`::
     streamcore_records_out_total             records that it sent on
     streamcore_bad_records_total             malformed records that were skipped or sent aside
     streamcore_late_records_total            records that came after their window had closed
+    streamcore_bad_times_total               records with an event time that can't be, skipped or sent aside
     streamcore_busy_seconds_total            time neither idle nor backpressured
     streamcore_idle_seconds_total            time without input
     streamcore_backpressured_seconds_total   time without room at a receiver
+    streamcore_held_seconds_total            time in which alignment kept a source from reading a split
     streamcore_queued_records                records that wait at its forward inputs
     streamcore_feedback_queued_records       records that wait at its back edges
+    streamcore_watermark_seconds             event time here, as seconds since 1970: this and the next once there is one
+    streamcore_watermark_lag_seconds         how far that is behind the clock
+    streamcore_time_idle                     1 while all inputs are idle, so that nobody waits for the event time here
+    streamcore_alignment_drift_seconds       of sources in an alignment group: how far the furthest split is ahead of it
     streamcore_latency_seconds               from a source to here; the label `quantile` is 0.5, 0.99 or 0.999
     streamcore_latency_seconds_count         how many latency markers that is of, and the sum of their latencies
     streamcore_latency_seconds_sum
@@ -62,13 +68,19 @@ _SUBTASK_COUNTERS = {
     "records_out": ("streamcore_records_out", "Records sent on"),
     "bad_records": ("streamcore_bad_records", "Malformed records skipped or sent aside"),
     "late_records": ("streamcore_late_records", "Records that came after their window had closed"),
+    "bad_times": ("streamcore_bad_times", "Records with an event time that can't be"),
     "busy_s": ("streamcore_busy_seconds", "Time neither idle nor backpressured"),
     "idle_s": ("streamcore_idle_seconds", "Time without input"),
     "backpressured_s": ("streamcore_backpressured_seconds", "Time without room at a receiver"),
+    "held_s": ("streamcore_held_seconds", "Time in which alignment kept a source from reading a split"),
 }
 _SUBTASK_GAUGES = {
     "queued": ("streamcore_queued_records", "Records that wait at forward inputs"),
     "feedback_queued": ("streamcore_feedback_queued_records", "Records that wait at back edges"),
+    "watermark_s": ("streamcore_watermark_seconds", "Event time, seconds since 1970"),
+    "watermark_lag_s": ("streamcore_watermark_lag_seconds", "How far event time is behind the clock"),
+    "time_idle": ("streamcore_time_idle", "1 while all inputs are idle"),
+    "drift_s": ("streamcore_alignment_drift_seconds", "How far the furthest split is ahead of its alignment group"),
 }
 _QUANTILES = (0.5, 0.99, 0.999)
 _JOB_COUNTERS = {
@@ -180,7 +192,9 @@ def _subtask_metrics(status: JobStatus) -> Iterator[Metric]:
     for attribute, (name, text) in _SUBTASK_GAUGES.items():
         gauge = GaugeMetricFamily(name, text, labels=_SUBTASK_LABELS)
         for labels, counters in rows:
-            gauge.add_metric(labels, getattr(counters, attribute))
+            value = getattr(counters, attribute)
+            if value is not None:  # what doesn't apply to a subtask, it doesn't have
+                gauge.add_metric(labels, float(value))
         yield gauge
     yield _latencies((labels, counters.latency) for labels, counters in rows)
 

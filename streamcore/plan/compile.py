@@ -156,7 +156,16 @@ def _vertex(
             )
         )
     title = " → ".join(node.name for node in chain.nodes)
-    return VertexSpec(number, title, tuple(specs), widths[chain.head], key_groups, splits=splits.get(chain.head))
+    strategy = chain.head.watermarks
+    return VertexSpec(
+        number,
+        title,
+        tuple(specs),
+        widths[chain.head],
+        key_groups,
+        alignment=strategy.alignment if strategy is not None else None,
+        splits=splits.get(chain.head),
+    )
 
 
 def _edges(links: list[Link], place: dict[Node, tuple[int, int]], widths: dict[Node, int]) -> list[EdgeSpec]:

@@ -9,9 +9,10 @@ from typing import Any
 from streamcore.batch import Schema
 from streamcore.connectors.base import Source
 from streamcore.errors import TopologyError
-from streamcore.runtime.event_time import EventTime, WatermarkStrategy
+from streamcore.runtime.event_time import EventTime
 from streamcore.runtime.operator import Operator
 from streamcore.runtime.spec import Form, Partitioning
+from streamcore.runtime.watermark_strategy import WatermarkStrategy
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,9 @@ class Node:
 
     `location` is the user's own line. `make` builds the operator of one subtask (a source's is built from
     `source`, once its splits are known). `schemas` are those of the inputs, `output` and `sides` those of the outputs.
-    `time` is where the main output's records have their event time, if watermarks come with them. A `stateless` node
-    has no part in snapshots.
+    `time` is where the main output's records have their event time, if watermarks come with them; a node that
+    `assigns_time` has given them. A `stateless` node has no part in snapshots. One that `is_single` needs all
+    records in one subtask.
     """
 
     id: int
@@ -47,9 +49,11 @@ class Node:
     parallelism: int | None = None
     prepare: Callable[[bool], None] | None = None
     time: EventTime | None = None
+    assigns_time: bool = False
     watermarks: WatermarkStrategy | None = None
     two_stage: TwoStage | None = None
     is_feedback: bool = False
+    is_single: bool = False
     stateless: bool = False
     chainable: bool = True
 

@@ -39,9 +39,9 @@ def split_aggregates(
 
 
 def _pays(link: Link, widths: dict[Node, int]) -> bool:
-    hashed = link.partitioning is not None and link.partitioning.route is Route.HASH
+    meet = link.target.is_single or (link.partitioning is not None and link.partitioning.route is Route.HASH)
     crosses = widths[link.source] > 1 or widths[link.target] > 1
-    return link.target.two_stage is not None and hashed and crosses and not link.feedback
+    return link.target.two_stage is not None and meet and crosses and not link.feedback
 
 
 def _stages(node: Node, uid: str) -> tuple[Node, Node]:
@@ -49,6 +49,13 @@ def _stages(node: Node, uid: str) -> tuple[Node, Node]:
     assert stages is not None, "an aggregate in one form only"
     name, between = f"partial {node.name}", stages.between
     first = replace(
-        node, name=name, uid=f"{uid}-partial", make=stages.first, output=between, chainable=True, stateless=True
+        node,
+        name=name,
+        uid=f"{uid}-partial",
+        make=stages.first,
+        output=between,
+        chainable=True,
+        stateless=True,
+        is_single=False,
     )
     return first, replace(node, uid=uid, make=stages.second, schemas=(between,))

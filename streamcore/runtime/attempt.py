@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from streamcore.runtime.attention import Attention
 from streamcore.runtime.chain import Chain
 from streamcore.runtime.channel import InputChannel, OutputChannel, connect_locally
 from streamcore.runtime.connection import ChannelKey
@@ -19,6 +20,7 @@ from streamcore.runtime.feedback import FeedbackQueue
 from streamcore.runtime.gate import Gate
 from streamcore.runtime.messages import (
     Abort,
+    Align,
     Closed,
     Complete,
     Deploy,
@@ -119,6 +121,11 @@ class Attempt:
         elif isinstance(message, Drain):
             for (vertex_id, _), subtask in self._subtasks.items():
                 if self._vertices[vertex_id].is_source:
+                    subtask.post(message)
+        elif isinstance(message, Align):
+            for (vertex_id, _), subtask in self._subtasks.items():
+                alignment = self._vertices[vertex_id].alignment
+                if alignment is not None and alignment.group == message.group:
                     subtask.post(message)
         elif isinstance(message, Trigger | Complete | Abort):
             for subtask in self._subtasks.values():
@@ -237,9 +244,17 @@ class Attempt:
 
     def _make_subtask(self, vertex: VertexSpec, index: int, outputs: list[tuple[EdgeSpec, EdgeOutput]]) -> SubtaskTask:
         subtask, settings = (vertex.id, index), self._job.settings
-        wakeup, counters = self._wakeups[subtask], Counters()
+        wakeup, counters, attention = self._wakeups[subtask], Counters(), Attention()
         chain = Chain(
-            vertex, index, self.epoch, outputs, self._services, wakeup, counters, allow_pickle=settings.allow_pickle
+            vertex,
+            index,
+            self.epoch,
+            outputs,
+            self._services,
+            wakeup,
+            counters,
+            attention,
+            allow_pickle=settings.allow_pickle,
         )
         wiring = SubtaskWiring(
             vertex=vertex,
@@ -250,6 +265,7 @@ class Attempt:
             outputs=Outputs([output for _, output in outputs], wakeup, self._services, settings.buffer_timeout_s),
             wakeup=wakeup,
             counters=counters,
+            attention=attention,
             services=self._services,
             storage=self._storage,
             send=self._send,

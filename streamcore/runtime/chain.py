@@ -9,9 +9,10 @@ from typing import TypeVar
 
 from streamcore.batch import Batch, to_columns, to_rows
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot
+from streamcore.runtime.attention import Attention
 from streamcore.runtime.counters import Counters
 from streamcore.runtime.failures import describe_failure
-from streamcore.runtime.operator import Advance, Operator, OperatorContext, Output, Receiver, SavedOperator
+from streamcore.runtime.operator import Advance, Operator, OperatorContext, Output, Receiver, SavedOperator, SetIdle
 from streamcore.runtime.operators.async_map import AsyncMap
 from streamcore.runtime.output import EdgeOutput
 from streamcore.runtime.services import Services
@@ -43,6 +44,7 @@ class Chain:
         services: Services,
         wakeup: Wakeup,
         counters: Counters,
+        attention: Attention,
         *,
         allow_pickle: bool,
     ) -> None:
@@ -52,10 +54,16 @@ class Chain:
         self._services = services
         self._wakeup = wakeup
         self._counters = counters
+        self._attention = attention
         self._allow_pickle = allow_pickle
         self._outputs = [Output() for _ in vertex.operators]
         self.operators: list[Operator] = [spec.make() for spec in vertex.operators]
         self._stores: list[KeyedStore] = []
+        self._watching = [
+            (spec, operator)
+            for spec, operator in zip(vertex.operators, self.operators, strict=True)
+            if operator.watches_idleness
+        ]
         self._link(outputs)
         head = vertex.operators[0]
         self._head = [self._receiver(0, port) for port in range(len(head.forms))]
@@ -99,6 +107,7 @@ class Chain:
                 clock=self._services.clock,
                 wakeup=self._wakeup,
                 counters=self._counters,
+                attention=self._attention,
             )
             operator.setup(context, output)
         for spec, operator in reversed(list(zip(self.vertex.operators, self.operators, strict=True))):
@@ -120,6 +129,20 @@ class Chain:
     def advance(self, time_ms: int) -> None:
         """Event time has come to `time_ms` on all inputs."""
         guard(self.vertex.operators[0], partial(self.head.advance, time_ms))
+
+    def set_idle(self, idle: bool) -> None:
+        """All inputs have become idle, or one has become active again."""
+        guard(self.vertex.operators[0], partial(self.head.set_idle, idle))
+
+    @property
+    def watches_idleness(self) -> bool:
+        """Whether an operator goes by the subtask's attention."""
+        return bool(self._watching)
+
+    def check_idle(self) -> float | None:
+        """Looks whether records have failed to come for too long; seconds of attention until the next look, if any."""
+        left = [guard(spec, operator.check_idle) for spec, operator in self._watching]
+        return min((seconds for seconds in left if seconds is not None), default=None)
 
     def before_barrier(self) -> None:
         """Lets the operators emit what is to be downstream's state instead of theirs, parents first."""
@@ -168,9 +191,11 @@ class Chain:
             if spec.parent >= 0:
                 self._attach(spec.parent, spec.tag, self._receiver(index, 0))
                 self._outputs[spec.parent].watermarks.append(self._advancer(index))
+                self._outputs[spec.parent].idles.append(self._idler(index))
         for edge, output in outputs:
             self._attach(edge.operator, edge.tag, self._edge_writer(edge.partitioning, output))
             self._outputs[edge.operator].watermarks.append(output.write_watermark)
+            self._outputs[edge.operator].idles.append(output.write_idle)
 
     def _edge_writer(self, partitioning: Partitioning, output: EdgeOutput) -> Receiver:
         counters, write = self._counters, output.write
@@ -197,6 +222,10 @@ class Chain:
     def _advancer(self, index: int) -> Advance:
         spec, operator = self.vertex.operators[index], self.operators[index]
         return lambda time_ms: guard(spec, partial(operator.advance, time_ms))
+
+    def _idler(self, index: int) -> SetIdle:
+        spec, operator = self.vertex.operators[index], self.operators[index]
+        return lambda idle: guard(spec, partial(operator.set_idle, idle))
 
     def _receiver(self, index: int, port: int) -> Receiver:
         spec, operator = self.vertex.operators[index], self.operators[index]

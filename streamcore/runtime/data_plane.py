@@ -15,7 +15,7 @@ from streamcore.runtime.elements import END_OF_INPUT, Barrier, Element, LatencyM
 from streamcore.runtime.wakeup import Wakeup
 
 _CHECKPOINT = struct.Struct("<Q")
-_TIME = struct.Struct("<q")
+_TIME = struct.Struct("<q?")
 _SENT = struct.Struct("<d")
 
 
@@ -131,7 +131,7 @@ def _transmitter(connection: Connection, key: ChannelKey, encoder: WireEncoder) 
             form, body = encoder.encode(element)
             connection.send(FrameKind.BATCH, body, detail=form, channel=key)
         elif isinstance(element, Watermark):
-            connection.send(FrameKind.WATERMARK, _TIME.pack(element.time_ms), channel=key)
+            connection.send(FrameKind.WATERMARK, _TIME.pack(element.time_ms, element.idle), channel=key)
         elif isinstance(element, LatencyMarker):
             connection.send(FrameKind.MARKER, _SENT.pack(element.sent_s), channel=key)
         elif isinstance(element, Barrier):

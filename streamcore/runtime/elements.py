@@ -9,9 +9,11 @@ from streamcore.batch import Batch
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """Event time has come to `time_ms`: no record with that time or an earlier one follows, but for late ones."""
+    """Event time has come to `time_ms`: no record with that time or an earlier one follows, but for late ones. `idle`:
+    until the next of these, the sender doesn't hold back its readers' time."""
 
     time_ms: int
+    idle: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class Fold:
     add_step: Step
     merge_step: Step | None
 
-    @property
+    @functools.cached_property
     def parts(self) -> tuple[Part, ...]:
         """An array per value of the state."""
         values = zip(self.state.numbers, self.first, strict=True)

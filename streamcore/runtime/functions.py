@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
@@ -52,6 +53,13 @@ class Context(Generic[Out]):
         self.max_parallelism = operator.max_parallelism
         self._rows: list[Out] = []
         self._side_rows: dict[str, list[Any]] = {}
+        self._moment: int | Callable[[], int | None] | None = None
+
+    @property
+    def timestamp(self) -> int | None:
+        """The event time of the record at hand, milliseconds; in `on_event_timer` the timer's. None where the stream
+        has no event time, and for functions of batches."""
+        return self._moment() if callable(self._moment) else self._moment
 
     @property
     def key(self) -> Any:
@@ -107,6 +115,10 @@ class Context(Generic[Out]):
         """Processing time, milliseconds since the epoch."""
         return self._operator.clock.now_ms()
 
+    def count_late(self, records: int = 1) -> None:
+        """Counts records that came too late and were dropped or sent elsewhere: the metric `late_records`."""
+        self._operator.counters.late_records += records
+
     def register_timer(self, time_ms: int) -> None:
         """Calls `on_timer` for the current key at a processing time."""
         self._need_key("a timer")
@@ -115,6 +127,22 @@ class Context(Generic[Out]):
     def cancel_timer(self, time_ms: int) -> None:
         """Removes a timer of the current key."""
         self._operator.store.timers.cancel(time_ms, self._current.key)
+
+    def register_event_timer(self, time_ms: int) -> None:
+        """Calls `on_event_timer` for the current key when the watermark has come to an event time; with the next
+        watermark, if it has already.
+
+        At the end of input all timers that wait are called, in order, with those that they set meanwhile: `watermark`
+        is `MAX_TIME` then, and a timer that always sets its successor has to stop. In a loop they don't keep the loop
+        going: they wait for event time, which comes from outside alone, so they fire when the loop is over, and what
+        they emit then must lead out of it.
+        """
+        self._need_key("a timer")
+        self._operator.store.event_timers.register(time_ms, self._current.key)
+
+    def cancel_event_timer(self, time_ms: int) -> None:
+        """Removes an event timer of the current key."""
+        self._operator.store.event_timers.cancel(time_ms, self._current.key)
 
     def flush(self) -> None:
         """Hands gathered rows on; the runtime calls it after each batch."""
@@ -139,6 +167,9 @@ class _Function(Generic[Out]):
 
     def on_timer(self, time_ms: int, ctx: Context[Out]) -> None:
         """A timer of `ctx.key` is due."""
+
+    def on_event_timer(self, time_ms: int, ctx: Context[Out]) -> None:
+        """An event timer of `ctx.key` is due: called in order of time, before the watermark goes on."""
 
     def on_watermark(self, time_ms: int, ctx: Context[Out]) -> None:
         """Event time has come to `time_ms` on all inputs; at the end of input to `MAX_TIME`. Not about one key."""

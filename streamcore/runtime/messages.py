@@ -106,6 +106,16 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
+class Align:
+    """An alignment group has come to `group_ms` of event time: splits that are too far ahead of it wait. None: nobody
+    in the group has to be waited for."""
+
+    epoch: int
+    group: str
+    group_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """Stop all subtasks of the attempt at once."""
 
@@ -199,6 +209,15 @@ class WaveReply:
 
 
 @dataclass(frozen=True, slots=True)
+class SlowestSplit:
+    """The event time of the split that an alignment group has to wait for in this subtask; None: none."""
+
+    epoch: int
+    subtask: Subtask
+    slowest_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """A subtask has committed everything and is closed; `counters` are its last."""
 
@@ -233,7 +252,7 @@ class Report:
     counters: dict[Subtask, Counters] = field(default_factory=dict)
 
 
-ToWorker = Deploy | Connect | Start | Trigger | Complete | Abort | Wave | LoopOver | Drain | Cancel | Shutdown
+ToWorker = Deploy | Connect | Start | Trigger | Complete | Abort | Wave | LoopOver | Drain | Align | Cancel | Shutdown
 ToCoordinator = (
     Hello
     | Deployed
@@ -243,6 +262,7 @@ ToCoordinator = (
     | Finished
     | OutsideEnded
     | WaveReply
+    | SlowestSplit
     | Closed
     | Failed
     | Cancelled

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamcore.batch import Batch
+from streamcore.runtime.attention import Attention
 from streamcore.runtime.counters import Counters
 from streamcore.runtime.wakeup import Wakeup
 from streamcore.state.store import KeyedStore
@@ -17,6 +18,9 @@ Receiver = Callable[[Batch], None]
 
 Advance = Callable[[int], None]
 """Takes a watermark, milliseconds of event time."""
+
+SetIdle = Callable[[bool], None]
+"""Takes whether the stream is idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class OperatorContext:
     clock: Clock
     wakeup: Wakeup
     counters: Counters
+    attention: Attention = field(default_factory=Attention)
 
     def own_share(self) -> list[Any]:
         """The states of the old subtasks that this one takes over; every old subtask is somebody's."""
@@ -56,6 +61,8 @@ class Output:
     side: dict[str, list[Receiver]] = field(default_factory=dict)
     watermarks: list[Advance] = field(default_factory=list)
     """All readers of any of the outputs, main or side."""
+    idles: list[SetIdle] = field(default_factory=list)
+    """The same readers."""
 
     def emit(self, batch: Batch) -> None:
         """Sends a batch down the chain; an empty one goes nowhere."""
@@ -74,6 +81,11 @@ class Output:
         for advance in self.watermarks:
             advance(time_ms)
 
+    def emit_idle(self, idle: bool) -> None:
+        """Tells every reader that this stream doesn't hold back time until further notice, or that it does again."""
+        for set_idle in self.idles:
+            set_idle(idle)
+
 
 class Operator(ABC):
     """A synchronous, stateful function of batches. Runs in the one task of its subtask: no locks, no awaits.
@@ -85,6 +97,8 @@ class Operator(ABC):
 
     context: OperatorContext
     output: Output
+    watches_idleness: bool = False
+    """Whether the subtask must keep count of its `Attention`, and call `check_idle`."""
 
     def setup(self, context: OperatorContext, output: Output) -> None:
         """Hands over the surroundings; called before `open`."""
@@ -101,6 +115,16 @@ class Operator(ABC):
     def advance(self, time_ms: int) -> None:
         """Event time has come to `time_ms` on all inputs: emits what that completes, then hands the watermark on."""
         self.output.emit_watermark(time_ms)
+
+    def set_idle(self, idle: bool) -> None:
+        """All inputs have become idle, after the watermark that came with it, or one has become active, ahead of its
+        records: hands it on. An operator that keeps records back keeps this behind them, like a watermark."""
+        self.output.emit_idle(idle)
+
+    def check_idle(self) -> float | None:
+        """Looks whether records have failed to come for too long; returns in how many seconds of `Attention` it should
+        look again, None: not before the next record. Called between two batches."""
+        return None
 
     def before_barrier(self) -> None:  # noqa: B027 - optional
         """Emits what would otherwise have to be state: a barrier is about to go out, `capture` follows."""

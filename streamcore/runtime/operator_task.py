@@ -23,6 +23,7 @@ from streamcore.runtime.operators.async_map import AsyncMap
 from streamcore.runtime.spec import EdgeSpec, JobSpec
 from streamcore.runtime.subtask import FeedbackLog, Mail, RestoredSubtask, SubtaskTask, SubtaskWiring
 from streamcore.runtime.watermarks import WatermarkMerge
+from streamcore.time import MIN_TIME
 
 
 class OperatorTask(SubtaskTask):
@@ -32,7 +33,9 @@ class OperatorTask(SubtaskTask):
         super().__init__(wiring)
         self._gate = gate
         self._alignment = gate.alignment
-        self._event_time = WatermarkMerge(channel.number for channel in gate.channels if not channel.feedback)
+        forward = [channel.number for channel in gate.channels if not channel.feedback]
+        self._event_time = WatermarkMerge(dict.fromkeys(forward, MIN_TIME))
+        self._told_idle = False
         self._edge_names = {number: edge_name(wiring.job, edge) for number, edge in feedback_edges.items()}
         self._loop = wiring.vertex.loop
         self._asking = wiring.chain.asynchronous
@@ -53,22 +56,23 @@ class OperatorTask(SubtaskTask):
             if self._closed or self._is_done:
                 return
             self._fire_timers()
+            check_at = self._idle_check_at()
             if self._asking is not None and self._asking.is_waiting:
                 await self._collect(self._asking)
                 if self._is_done:
                     return
                 if self._asking.is_full:
-                    await self._rest(reading=False)
+                    await self._rest(check_at, reading=False)
                     continue
             polled = self._gate.poll()
             if not polled:
-                await self._rest()
+                await self._rest(check_at)
                 continue
             channel, element = polled[0]
             if isinstance(element, list | Columns):
                 await self._process(self._join(polled), channel.port)
             elif isinstance(element, Watermark):
-                await self._advance(self._event_time.advance(channel.number, element.time_ms))
+                await self._advance(self._event_time.advance(channel.number, element.time_ms, idle=element.idle))
             elif isinstance(element, LatencyMarker):
                 self.counters.latency.add(self._clock.wall_s() - element.sent_s)
                 self.outputs.write_marker(element)
@@ -106,16 +110,31 @@ class OperatorTask(SubtaskTask):
         self._tell_outside_ended()
 
     async def _process(self, batch: Batch, port: int) -> None:
-        self.chain.receive(batch, port)
+        if self._is_attentive:
+            started = self._clock.monotonic()
+            self.chain.receive(batch, port)
+            self._attention.worked(self._clock.monotonic() - started)
+        else:
+            self.chain.receive(batch, port)
         self.outputs.settle()
         await self.outputs.drain()
         await self._take_turns(len(batch))
 
     async def _advance(self, time_ms: int | None) -> None:
+        """An input has come to a time, become idle or active, or ended; `time_ms`: the minimum, if that has moved."""
+        idle, was_idle = self._event_time.idle, self._told_idle
+        if time_ms is None and idle == was_idle:
+            return
+        self._told_idle = self.counters.time_idle = idle
+        if was_idle and not idle:
+            self.chain.set_idle(False)
         if time_ms is not None:
+            self.counters.watermark_ms = time_ms
             self.chain.advance(time_ms)
-            self.outputs.settle()
-            await self.outputs.drain()
+        if idle and not was_idle:
+            self.chain.set_idle(True)
+        self.outputs.settle()
+        await self.outputs.drain()
 
     async def _control(self, channel: InputChannel, element: Barrier | EndOfInput) -> None:
         if self._alignment.has_ended(channel.number):
@@ -198,7 +217,7 @@ class OperatorTask(SubtaskTask):
                 self.chain.fire_timers(now_ms)
                 self.outputs.settle()
 
-    async def _rest(self, *, reading: bool = True) -> None:
+    async def _rest(self, check_at: float | None, *, reading: bool = True) -> None:
         if reading and not self.outputs.loop_edges_empty:
             await asyncio.sleep(0)  # what is about to arrive joins the turn: fuller batches go round the loop
             if self._gate.has_input:
@@ -213,11 +232,13 @@ class OperatorTask(SubtaskTask):
             deadline = None
         if self._mail or (reading and self._gate.has_input):
             return  # it came while the outputs were drained, and its wake-up has been used up
+        if check_at is not None:
+            deadline = check_at if deadline is None else min(deadline, check_at)
         timer_ms = self.chain.next_timer_ms
         if timer_ms is not None:
             at = self._clock.monotonic() + max(0, timer_ms - self._clock.now_ms()) / 1000
             deadline = at if deadline is None else min(deadline, at)
-        await self._idle(deadline)
+        await self._idle(deadline, attentive=reading and self._alignment.current is None)
 
     def measure(self) -> Counters:
         """The counters, with times and queue depths as of now."""

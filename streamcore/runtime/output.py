@@ -12,6 +12,7 @@ from streamcore.runtime.elements import Element, LatencyMarker, Watermark
 from streamcore.runtime.partition import Partitioner
 from streamcore.runtime.services import Services
 from streamcore.runtime.wakeup import Wakeup
+from streamcore.time import MIN_TIME
 
 
 class _Target:
@@ -67,6 +68,7 @@ class EdgeOutput:
         self._partition = partition
         # a batch that was cut for several targets is sent on as it is, not gathered up to full size again
         self._limit = max(1, batch_size // (2 * len(channels)))
+        self._watermark = Watermark(MIN_TIME)
         self.gathering = False
 
     def write(self, batch: Batch) -> None:
@@ -87,9 +89,19 @@ class EdgeOutput:
     def write_watermark(self, time_ms: int) -> None:
         """Takes a watermark from the chain. It goes out with the records gathered before it: a later one replaces
         it until then, since a watermark may be late but never early."""
+        self._write_time(Watermark(time_ms, self._watermark.idle))
+
+    def write_idle(self, idle: bool) -> None:
+        """Takes from the chain that it doesn't hold back time, or that it does again: that goes ahead of the records
+        which follow, since other inputs must not move the readers' time past them any more."""
+        self._write_time(Watermark(self._watermark.time_ms, idle))
+        if not idle:
+            self.flush()
+
+    def _write_time(self, watermark: Watermark) -> None:
         if self.is_feedback:
             return  # a head's event time is that of its forward inputs
-        watermark = Watermark(time_ms)
+        self._watermark = watermark
         for target in self.targets:
             target.watermark = watermark
         self.gathering = True

@@ -14,6 +14,7 @@ from streamcore.connectors.base import Split
 if TYPE_CHECKING:
     from streamcore.runtime.keys import KeySelector
     from streamcore.runtime.operator import Operator
+    from streamcore.runtime.watermark_strategy import Alignment
 
 
 class Form(enum.Enum):
@@ -69,7 +70,8 @@ class OperatorSpec:
 
 @dataclass(frozen=True)
 class VertexSpec:
-    """A chain that runs as `parallelism` subtasks; `loop` is the cycle it lies on, if any."""
+    """A chain that runs as `parallelism` subtasks; `loop` is the cycle it lies on, if any, `alignment` the group
+    that a source's splits are in."""
 
     id: int
     name: str
@@ -77,6 +79,7 @@ class VertexSpec:
     parallelism: int
     max_parallelism: int
     loop: int | None = None
+    alignment: Alignment | None = None
     splits: tuple[Split, ...] | None = None
 
     @property

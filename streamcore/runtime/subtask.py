@@ -19,12 +19,14 @@ from streamcore.checkpoint.parts import Increments, write_part
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
 from streamcore.checkpoint.storage import FileRef, Storage
 from streamcore.errors import CheckpointError
+from streamcore.runtime.attention import Attention
 from streamcore.runtime.chain import Chain, RestoredOperator
 from streamcore.runtime.counters import Counters
 from streamcore.runtime.elements import END_OF_INPUT, Barrier
 from streamcore.runtime.messages import (
     Abort,
     Acknowledge,
+    Align,
     Complete,
     Decline,
     Drain,
@@ -45,7 +47,7 @@ T = TypeVar("T")
 FeedbackLog = dict[str, list[tuple[int, bytes]]]
 """Name of a back edge → its logged batches, encoded."""
 
-Mail = Trigger | Complete | Abort | Wave | LoopOver | Drain
+Mail = Trigger | Complete | Abort | Wave | LoopOver | Drain | Align
 
 
 @dataclass(slots=True)
@@ -70,6 +72,7 @@ class SubtaskWiring:
     outputs: Outputs
     wakeup: Wakeup
     counters: Counters
+    attention: Attention
     services: Services
     storage: Storage | None
     send: Callable[[ToCoordinator], None]
@@ -85,6 +88,8 @@ class SubtaskTask(ABC):
         self.chain = wiring.chain
         self.outputs = wiring.outputs
         self.counters = wiring.counters
+        self._attention = wiring.attention
+        self._is_attentive = wiring.chain.watches_idleness
         self._wakeup = wiring.wakeup
         self._services = wiring.services
         self._clock = wiring.services.clock
@@ -143,13 +148,14 @@ class SubtaskTask(ABC):
 
     def measure(self) -> Counters:
         """A copy of the counters, with times up to now: a wait that still lasts counts as far as it has gone."""
-        now = self._clock.monotonic()
+        now, watermark_ms = self._clock.monotonic(), self.counters.watermark_ms
         return replace(
             self.counters,
             running_s=now - self._started if self._started else 0.0,
             idle_s=self.counters.idle_s + (now - self._idle_since if self._idle_since is not None else 0.0),
             backpressured_s=self.outputs.waited_until(now),
             latency=self.counters.latency.copy(),
+            watermark_lag_s=None if watermark_ms is None else (self._clock.now_ms() - watermark_ms) / 1000,
         )
 
     @abstractmethod
@@ -186,11 +192,23 @@ class SubtaskTask(ABC):
     def _check_after_end(self) -> None:  # noqa: B027 - only a subtask with inputs has something to look at
         """Looks, each time that something has come after the end, whether it may come."""
 
-    async def _idle(self, deadline: float | None) -> None:
+    async def _idle(self, deadline: float | None, *, attentive: bool = False) -> None:
+        """Sleeps until something has come, or `deadline`; `attentive`: a record would be seen if it came."""
         self._idle_since = started = self._clock.monotonic()
         await self._wakeup.wait(deadline)
         self._idle_since = None
-        self.counters.idle_s += self._clock.monotonic() - started
+        rested_s = self._clock.monotonic() - started
+        self.counters.idle_s += rested_s
+        if attentive:
+            self._attention.rested(rested_s)
+
+    def _idle_check_at(self) -> float | None:
+        """Looks for idle inputs; when to look again, in seconds of the monotonic clock."""
+        if not self._is_attentive:
+            return None
+        left_s = self.chain.check_idle()
+        self.outputs.settle()
+        return None if left_s is None else self._clock.monotonic() + left_s
 
     async def _take_turns(self, work: int) -> None:
         """Lets the other subtasks run after a fair share of work."""

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from streamcore.errors import TopologyError
 from streamcore.time import Duration
 
+LONGEST_MS = 1 << 60
+"""The longest gap: what is added to event times must fit 64 bits."""
+
 
 @dataclass(frozen=True)
 class SessionWindows:
@@ -51,9 +54,14 @@ def session(gap: Duration, *, processing_time: bool = False) -> SessionWindows:
         processing_time: by the clock, when records come, instead of by event time.
 
     Raises:
-        TopologyError: the gap is below a millisecond, or infinite.
+        TopologyError: the gap is below a millisecond, or beyond all event times.
+
+    Example:
+        >>> from streamcore import seconds, session
+        >>> str(session(seconds(5)))
+        'session of 5000 ms'
     """
-    if not math.isfinite(gap) or round(gap * 1000) < 1:
+    if not math.isfinite(gap) or not 1 <= round(gap * 1000) <= LONGEST_MS:
         raise TopologyError(f"a session gap of {gap} s", hint="the shortest is a millisecond")
     return SessionWindows(round(gap * 1000), processing_time)
 
@@ -68,6 +76,11 @@ def count_windows(size: int, *, every: int | None = None) -> CountWindows:
 
     Raises:
         TopologyError: a number is below 1.
+
+    Example:
+        >>> from streamcore import count_windows
+        >>> str(count_windows(10)), str(count_windows(100, every=10))
+        ('10 records', '100 records every 10')
     """
     every = size if every is None else every
     if size < 1 or every < 1:

@@ -69,7 +69,7 @@ class TableState:
     """Keyed state in a form of the operator's own (a compiled pool, a sketch), saved as a table of rows.
 
     Attributes:
-        key: the column that holds each row's key, or the columns of a key of several fields.
+        key: the column that holds each row's key, or the columns of a key of several fields; none: all rows have one.
         capture: gives the rows at the moment of a snapshot; the arrays must not change afterwards.
         restore: takes the rows of this subtask's keys, in captured order within each key.
     """

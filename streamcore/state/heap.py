@@ -29,6 +29,10 @@ class _Handle:
         self._current = current
         self._table = table
 
+    def all_keys(self) -> list[Any]:
+        """All keys that there is something for, whatever the current one is."""
+        return list(self._table)
+
     def clear(self) -> None:
         """Forgets the current key."""
         self._table.pop(self._current.key, None)

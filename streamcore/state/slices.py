@@ -6,8 +6,9 @@ so a record is added once, however many windows it belongs to. Each (key, slice)
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +17,10 @@ from streamcore.batch import Columns, Field, Schema
 from streamcore.kernels.accumulate import rows_by_key
 from streamcore.kernels.key_columns import KeyColumns, as_list
 from streamcore.kernels.key_index import KeyIndex
+from streamcore.kernels.pair_grid import PairGrid
 from streamcore.kernels.pairs import PairIndex, SingleSlice
-from streamcore.state.accumulators import COUNT, Accumulating, Numbers
+from streamcore.kernels.partition import group_rows
+from streamcore.state.accumulators import COUNT, Accumulating, Numbers, Part
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -27,8 +30,18 @@ SLICE = "slice"
 _SPARE_KEYS = 1 << 18
 
 
+class Groups(NamedTuple):
+    """Accumulated values of some keys."""
+
+    slots: IntArray
+    """The number of each key in its table; int64 (n,)."""
+    values: list[list[Numbers]]
+    """The arrays of each accumulator, one per part; (n,) each. Read-only."""
+
+
 class SliceTable:
-    """Entries for the keys of `key_schema`'s fields. Without windows all records belong to slice 0.
+    """Entries for the keys of `key_schema`'s fields; without fields all records have one key. Without windows all
+    records belong to slice 0.
 
     `accumulators`, each once, with `COUNT` among them.
     """
@@ -37,43 +50,71 @@ class SliceTable:
         self.key_schema = key_schema
         self.accumulators = tuple(accumulators)
         parts = [part for accumulator in self.accumulators for part in accumulator.parts]
+        self._part_names = [part.name for part in parts]
+        self._has_objects = any(part.dtype == object for part in parts)
         self._slice_name, *names = _free_names((SLICE, *(part.name for part in parts)), key_schema.names)
-        values = (Field(name, pa.from_numpy_dtype(part.dtype)) for name, part in zip(names, parts, strict=True))
+        values = (part.field(name) for name, part in zip(names, parts, strict=True))
         self.partial_schema = Schema((*key_schema.fields, Field(self._slice_name, pa.int64()), *values))
         free = iter(names)
         self._columns = [[next(free) for _ in accumulator.parts] for accumulator in self.accumulators]
         self._keys = KeyIndex()
-        self._pairs: PairIndex | SingleSlice = PairIndex() if has_windows else SingleSlice()
+        self._pairs: PairGrid | PairIndex | SingleSlice = PairGrid() if has_windows else SingleSlice()
         self._totals = [fresh(accumulator, self._pairs.capacity) for accumulator in self.accumulators]
         self._buckets: dict[int, list[IntArray]] = {}
+        self._numbers: list[int] = []
         self._scratch = np.empty(0, np.int64)
+        self.numbering = 0
+        """Changes when keys get other slots."""
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     @property
     def slices(self) -> list[int]:
-        """The slices that have entries, in order."""
-        return sorted(self._buckets)
+        """The slices that have entries, in order; not to be changed."""
+        return self._numbers
+
+    @property
+    def keys_size(self) -> int:
+        """Slots are below it."""
+        return self._keys.size if self.key_schema.fields else 1
+
+    @property
+    def slice_name(self) -> str:
+        """The column of partial results with the number of the slice."""
+        return self._slice_name
+
+    def present(self, slices: range) -> list[int]:
+        """Those of some neighbouring slices that have entries, in order."""
+        return self._numbers[bisect_left(self._numbers, slices.start) : bisect_left(self._numbers, slices.stop)]
+
+    def slots_of(self, batch: Columns) -> IntArray:
+        """The slot of each record's key, new keys getting new ones; int64 (n,)."""
+        names = self.key_schema.names
+        if not names:
+            return np.zeros(len(batch), np.int64)
+        keys = batch.encoded(names[0]) if len(names) == 1 else KeyColumns([batch.encoded(name) for name in names])
+        return self._keys.slots(keys)
 
     def add(self, batch: Columns, slices: IntArray) -> None:
         """Adds records to their slices."""
-        entries = self._entries(self._keys_of(batch), slices)
+        entries = self._entries(self.slots_of(batch), slices)
         for accumulator, totals in zip(self.accumulators, self._totals, strict=True):
             accumulator.add(totals, entries, batch)
 
     def add_partials(self, partials: Columns) -> None:
         """Adds partial results, columns of `partial_schema`."""
-        entries = self._entries(self._keys_of(partials), self.slices_of(partials))
+        entries = self._entries(self.slots_of(partials), self.slices_of(partials))
         for names, accumulator, totals in zip(self._columns, self.accumulators, self._totals, strict=True):
-            accumulator.merge(totals, entries, [partials[name] for name in names])
+            columns = (partials[name] for name in names)
+            accumulator.merge(totals, entries, list(map(Part.decode, accumulator.parts, columns)))
 
     def restore(self, partials: Columns) -> None:
         """Takes up what `partials` gave: each key and slice once, none of them here yet."""
-        entries = self._entries(self._keys_of(partials), self.slices_of(partials))
-        for names, totals in zip(self._columns, self._totals, strict=True):
-            for name, total in zip(names, totals, strict=True):
-                total[entries] = partials[name]
+        entries = self._entries(self.slots_of(partials), self.slices_of(partials))
+        for names, accumulator, totals in zip(self._columns, self.accumulators, self._totals, strict=True):
+            for name, part, total in zip(names, accumulator.parts, totals, strict=True):
+                total[entries] = part.decode(partials[name])
 
     def slices_of(self, partials: Columns) -> IntArray:
         """The slice of each partial result; int64 (n,)."""
@@ -92,50 +133,107 @@ class SliceTable:
         for names, accumulator in zip(self._columns, self.accumulators, strict=True):
             values = fresh(accumulator, len(batch))
             accumulator.add(values, rows, batch)
-            columns.update(zip(names, values, strict=True))
+            columns.update(zip(names, map(Part.encode, accumulator.parts, values), strict=True))
         return Columns(self.partial_schema, columns)
 
     def partials(self, slices: Iterable[int]) -> Columns:
         """The entries of some slices as partial results."""
         entries = self._entries_of(slices)
-        values = {
-            name: total[entries]
-            for names, totals in zip(self._columns, self._totals, strict=True)
-            for name, total in zip(names, totals, strict=True)
-        }
-        keys = self._key_columns(self._pairs.first(entries))
-        return Columns(self.partial_schema, {**keys, self._slice_name: self._pairs.second(entries), **values})
+        columns = self.key_columns(self._pairs.first(entries))
+        columns[self._slice_name] = self._pairs.second(entries)
+        for names, accumulator, values in zip(self._columns, self.accumulators, self._values(entries), strict=True):
+            columns.update(zip(names, map(Part.encode, accumulator.parts, values), strict=True))
+        return Columns(self.partial_schema, columns)
 
-    def window(self, slices: Iterable[int]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The entries of a window's slices, merged by key: the key's columns and the accumulated values, by name."""
-        present = [number for number in slices if number in self._buckets]
-        entries = self._entries_of(present)
-        slots = self._pairs.first(entries)
+    def entries(self, slices: Iterable[int]) -> Groups:
+        """The entries of slices that have some, slice after slice; in each slice a key comes once."""
+        entries = self._entries_of(slices)
+        return Groups(self._pairs.first(entries), self._values(entries))
+
+    def count(self, slices: Iterable[int]) -> int:
+        """How many entries some slices have."""
+        return sum(len(part) for number in slices for part in self._buckets[number])
+
+    def merged(self, slices: range) -> Groups:
+        """The entries of neighbouring slices, merged by key, those of earlier slices first."""
+        present = self.present(slices)
+        entries = self.entries(present)
         if len(present) == 1:
-            values = [[total[entries] for total in totals] for totals in self._totals]
-            return self._key_columns(slots), self._by_name(values)
-        if len(self._scratch) < self._keys.size:
-            self._scratch = np.full(2 * self._keys.size, -1, np.int64)
+            return entries
+        distinct, rows = self.rows_of(entries.slots)
+        return Groups(distinct, self.merge(len(distinct), [(rows, entries.values)]))
+
+    def merged_at(self, slots: IntArray, starts: IntArray, length: int) -> tuple[np.ndarray[Any, Any], Groups]:
+        """The entries of `length` slices from `starts[i]` on of the key `slots[i]`, merged, for each i (n,).
+
+        Returns:
+            Which i have entries, bool (n,), and the values of these.
+        """
+        assert not isinstance(self._pairs, SingleSlice), "windows of a table without windows"
+        numbers = (starts[:, None] + np.arange(length)).ravel()
+        entries = self._pairs.find(np.repeat(slots, length), numbers)
+        known = entries >= 0
+        rows, entries = np.flatnonzero(known) // length, entries[known]
+        found = np.zeros(len(slots), np.bool_)
+        found[rows] = True
+        if length == 1:
+            return found, Groups(slots[found], self._values(entries))
+        places = np.cumsum(found) - 1
+        merged = self.merge(int(found.sum()), [(places[rows], self._values(entries))])
+        return found, Groups(slots[found], merged)
+
+    def merge(self, count: int, parts: Iterable[tuple[IntArray, list[list[Numbers]]]]) -> list[list[Numbers]]:
+        """The values of `count` groups into which parts are merged in order: (the group of each value, the values)."""
+        merged = [fresh(accumulator, count) for accumulator in self.accumulators]
+        for rows, values in parts:
+            self.merge_into(merged, rows, values)
+        return merged
+
+    def merge_into(self, merged: list[list[Numbers]], rows: IntArray, values: list[list[Numbers]]) -> None:
+        """Merges the i-th value into the group rows[i] of `merged`."""
+        for accumulator, totals, partial in zip(self.accumulators, merged, values, strict=True):
+            accumulator.merge(totals, rows, partial)
+
+    def extended(self, values: list[list[Numbers]], count: int) -> list[list[Numbers]]:
+        """A copy of the values of some groups, with places behind them up to `count` to which nothing was added."""
+        size = len(values[0][0])
+        if self._has_objects:  # a copy would share them
+            return self.merge(count, [(np.arange(size), values)])
+        if size == count:
+            return [[array.copy() for array in arrays] for arrays in values]
+        behind = [fresh(accumulator, count - size) for accumulator in self.accumulators]
+        pairs = zip(values, behind, strict=True)
+        return [[np.concatenate(pair) for pair in zip(old, new, strict=True)] for old, new in pairs]
+
+    def rows_of(self, slots: IntArray) -> tuple[IntArray, IntArray]:
+        """The distinct slots in order of first appearance, and the place of each slot among them; int64."""
+        if len(self._scratch) < self.keys_size:
+            self._scratch = np.full(2 * self.keys_size, -1, np.int64)
         distinct = np.empty(len(slots), np.int64)
         rows, count = rows_by_key(slots, self._scratch, distinct)
-        values = []
-        for accumulator, totals in zip(self.accumulators, self._totals, strict=True):
-            values.append(fresh(accumulator, count))
-            accumulator.merge(values[-1], rows, [total[entries] for total in totals])
-        return self._key_columns(distinct[:count]), self._by_name(values)
+        return distinct[:count], rows
 
     def remove(self, slices: Iterable[int]) -> None:
         """Forgets the entries of some slices."""
         gone = [number for number in slices if number in self._buckets]
         if gone:
-            self._pairs.remove(self._entries_of(gone))
+            self._let_go(self._entries_of(gone))
             for number in gone:
                 del self._buckets[number]
+            self._numbers = [number for number in self._numbers if number in self._buckets]
+            if isinstance(self._pairs, PairIndex) and not len(self._pairs):
+                self._pairs = PairGrid()
             if self._keys.size > 4 * len(self._pairs) + _SPARE_KEYS:
                 self._forget_keys()
 
-    def _entries(self, keys: Any, slices: IntArray) -> IntArray:
-        entries, added = self._pairs.find_or_add(self._keys.slots(keys), slices)
+    def _entries(self, slots: IntArray, slices: IntArray) -> IntArray:
+        if isinstance(self._pairs, PairGrid) and len(slices):
+            lowest, highest = int(slices.min()), int(slices.max())
+            if self._numbers:
+                lowest, highest = min(lowest, self._numbers[0]), max(highest, self._numbers[-1])
+            if not self._pairs.reserve(self.keys_size, lowest, highest):
+                self._pairs = self._pairs.hashed()
+        entries, added = self._pairs.find_or_add(slots, slices)
         if len(added):
             self._begin(added.copy())  # a view would keep the whole batch in memory
         return entries
@@ -149,39 +247,66 @@ class SliceTable:
                     totals[place] = bigger
                 totals[place][added] = part.initial
         numbers = self._pairs.second(added)
-        if numbers[0] == numbers[-1] and (numbers == numbers[0]).all():
-            self._buckets.setdefault(int(numbers[0]), []).append(added)
+        distinct, ranks = self._ranked(numbers)
+        if len(distinct) == 1:
+            self._put(distinct[0], added)
             return
-        order = np.argsort(numbers, kind="stable")
-        ends = np.flatnonzero(np.diff(numbers[order])) + 1
-        for bucket in np.split(added[order], ends):
-            self._buckets.setdefault(int(self._pairs.second(bucket[:1])[0]), []).append(bucket)
+        order, starts = group_rows(ranks, len(distinct))
+        grouped = added[order]
+        for number, start, stop in zip(distinct, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+            if start < stop:
+                self._put(number, grouped[start:stop])
 
-    def _by_name(self, values: list[list[Numbers]]) -> dict[str, Numbers]:
-        parts = zip(self.accumulators, values, strict=True)
-        return {part.name: array for a, arrays in parts for part, array in zip(a.parts, arrays, strict=True)}
+    @staticmethod
+    def _ranked(numbers: IntArray) -> tuple[Sequence[int], IntArray]:
+        """Numbers of slices among which those given are, and the place of each given one among them."""
+        lowest, highest = int(numbers.min()), int(numbers.max())
+        if highest - lowest <= len(numbers):
+            return range(lowest, highest + 1), numbers - lowest
+        distinct, ranks = np.unique(numbers, return_inverse=True)
+        return distinct.tolist(), ranks
 
-    def _entries_of(self, slices: Iterable[int]) -> IntArray:
-        parts = [part for number in slices for part in self._buckets[number]]
-        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+    def _let_go(self, entries: IntArray) -> None:
+        self._pairs.remove(entries)
+        for accumulator, totals in zip(self.accumulators, self._totals, strict=True):
+            for part, total in zip(accumulator.parts, totals, strict=True):
+                if part.codec is not None:
+                    total[entries] = part.initial  # what a place held may be large, and may not be needed for long
 
-    def _keys_of(self, batch: Columns) -> Any:
-        names = self.key_schema.names
-        return batch.encoded(names[0]) if len(names) == 1 else KeyColumns([batch.encoded(name) for name in names])
+    def _put(self, number: int, entries: IntArray) -> None:
+        if number not in self._buckets:
+            self._buckets[number] = []
+            insort(self._numbers, number)
+        self._buckets[number].append(entries)
 
-    def _key_columns(self, slots: IntArray) -> dict[str, Any]:
-        taken = self._keys.take(slots)
+    def by_name(self, values: list[list[Numbers]]) -> dict[str, Numbers]:
+        """Values by the names of the accumulators' parts."""
+        return dict(zip(self._part_names, (array for arrays in values for array in arrays), strict=True))
+
+    def key_columns(self, slots: IntArray) -> dict[str, Any]:
+        """The keys of some slots, by field."""
         fields = self.key_schema.fields
+        if not fields:
+            return {}
+        taken = self._keys.take(slots)
         parts: Sequence[Any] = [taken]
         if len(fields) > 1:
             parts = taken.fields if isinstance(taken, KeyColumns) else list(zip(*taken, strict=True))
         return {field.name: _column(part, field) for field, part in zip(fields, parts, strict=True)}
+
+    def _values(self, entries: IntArray) -> list[list[Numbers]]:
+        return [[total[entries] for total in totals] for totals in self._totals]
+
+    def _entries_of(self, slices: Iterable[int]) -> IntArray:
+        parts = [part for number in slices for part in self._buckets[number]]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
     def _forget_keys(self) -> None:
         """Starts a new index with the keys that still have entries: keys come and go, and memory must not grow."""
         entries = self._entries_of(self._buckets)
         old, numbers = np.unique(self._pairs.first(entries), return_inverse=True)
         keys, self._keys = self._keys.take(old), KeyIndex()
+        self.numbering += 1
         if len(entries):
             self._pairs.replace_first(entries, self._keys.slots(keys)[numbers])
 

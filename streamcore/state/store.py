@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeVar, overload
 
+import numpy as np
+
 from streamcore.batch import Columns, concat_columns
 from streamcore.batch.codec import decode_saved, encode_saved
 from streamcore.errors import IncompatibleSnapshotError, TopologyError
@@ -41,6 +43,7 @@ class KeyedStore:
     def __init__(self, max_parallelism: int, groups: range, saved: list[Saved], *, allow_pickle: bool) -> None:
         self.current = CurrentKey()
         self.timers = TimerQueue()
+        self.event_timers = TimerQueue()
         self._max_parallelism = max_parallelism
         self._groups = groups
         self._saved = saved
@@ -50,6 +53,7 @@ class KeyedStore:
         self._tables: dict[str, TableState] = {}
         for store in saved:
             self.timers.restore(store["timers"], groups, allow_pickle=allow_pickle)
+            self.event_timers.restore(store.get("event_timers", {}), groups, allow_pickle=allow_pickle)
 
     @overload
     def declare(self, descriptor: ValueState[T]) -> ValueHandle[T]: ...
@@ -135,9 +139,12 @@ class KeyedStore:
         for name, descriptor in self._tables.items():
             form, rows = encode_saved(descriptor.capture(), allow_pickle=False)
             states[name] = {"kind": "table", "key": descriptor.key, "form": int(form), "rows": rows}
-        timers = self.timers.capture(self._max_parallelism, allow_pickle=self.allow_pickle)
+        timers, event_timers = (
+            queue.capture(self._max_parallelism, allow_pickle=self.allow_pickle)
+            for queue in (self.timers, self.event_timers)
+        )
         captures = {name: table.capture(checkpoint_id, since) for name, table in self._columnar.items()}
-        return {"states": states, "timers": timers}, captures
+        return {"states": states, "timers": timers, "event_timers": event_timers}, captures
 
     def _refuse_taken(self, name: str) -> None:
         if name in self._heap or name in self._columnar or name in self._tables:
@@ -181,4 +188,6 @@ def entries(saved: Saved, *, allow_pickle: bool = False) -> dict[str, dict[Any, 
 
 
 def _keys_of(rows: Columns, key: str | tuple[str, ...]) -> Any:
+    if not key:
+        return np.zeros(len(rows), np.int64)
     return rows[key] if isinstance(key, str) else KeyColumns([rows[name] for name in key])

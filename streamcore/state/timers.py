@@ -1,73 +1,204 @@
-"""Timers: per key, at a time, each (time, key) once; part of the snapshot."""
+"""Timers: per key, at a time, each (time, key) once; part of the snapshot.
+
+Timers of one time share an entry of the heap, so a million keys that wait for the end of one window cost one.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import heapq
-import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from streamcore.batch import plain
+from streamcore.errors import TopologyError
 from streamcore.state.key_groups import groups_of
+
+_SPARE_TIMES = 1024
+_CHAIN = 1000
 
 
 class TimerQueue:
-    """The processing-time timers of one operator subtask, in milliseconds of wall-clock time."""
+    """Timers of one operator subtask, in milliseconds: of wall-clock time, or of event time.
+
+    A timer belongs to a key. In a queue `with_windows` its key is a pair: the key whose group it moves with, and what
+    it is for.
+    """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, Any]] = []
-        self._known: set[tuple[int, Any]] = set()
-        self._order = itertools.count()  # keys need not be comparable
+        self.with_windows = False
+        self._heap: list[int] = []  # each time with timers, and some whose timers were cancelled
+        self._times: dict[int, Any] = {}  # time → its only key, or a dict of keys in order, which no key can be
+        self._taken: dict[int, dict[Any, None]] = {}  # those that are about to fire, which may still be cancelled
+        self._count = 0
         self._is_closed = False
 
     def __len__(self) -> int:
-        return len(self._known)
+        return self._count
 
     @property
     def next_ms(self) -> int | None:
         """When the earliest timer is due."""
-        while self._heap and (self._heap[0][0], self._heap[0][2]) not in self._known:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
+        heap, times = self._heap, self._times
+        while heap:
+            if heap[0] in times:
+                return heap[0]
+            heapq.heappop(heap)
+        return None
 
     def register(self, time_ms: int, key: Any) -> None:
-        """Sets a timer; setting it twice is setting it once. After the end of input it is not set any more."""
-        if not self._is_closed and (time_ms, key) not in self._known:
-            self._known.add((time_ms, key))
-            heapq.heappush(self._heap, (time_ms, next(self._order), key))
+        """Sets a timer; setting it twice is setting it once. After `close` it is not set any more."""
+        if self._is_closed or (self._taken and key in self._taken.get(time_ms, ())):
+            return
+        times = self._times
+        if time_ms not in times:
+            times[time_ms] = key
+            heapq.heappush(self._heap, time_ms)
+            if len(self._heap) > 2 * len(times) + _SPARE_TIMES:
+                self._heap = list(times)
+                heapq.heapify(self._heap)
+        else:
+            keys = times[time_ms]
+            if type(keys) is dict:
+                if key in keys:
+                    return
+                keys[key] = None
+            elif keys is key or keys == key:
+                return
+            else:
+                times[time_ms] = {keys: None, key: None}
+        self._count += 1
 
     def cancel(self, time_ms: int, key: Any) -> None:
         """Removes a timer, if it is set."""
-        self._known.discard((time_ms, key))
+        keys = self._times.get(time_ms, self)
+        if type(keys) is dict:
+            if key in keys:
+                del keys[key]
+                self._count -= 1
+                if not keys:
+                    del self._times[time_ms]
+        elif keys is not self and (keys is key or keys == key):
+            del self._times[time_ms]
+            self._count -= 1
+        if self._taken and key in (taken := self._taken.get(time_ms, {})):
+            del taken[key]
+            self._count -= 1
 
     def close(self) -> int | None:
         """Lets no timer be set any more; returns the time of the last one that is."""
         self._is_closed = True
-        return max((time_ms for time_ms, _ in self._known), default=None)
+        return max(self._times, default=None)
 
     def take_due(self, now_ms: int) -> Iterator[tuple[int, Any]]:
         """Takes the timers that are due now, earliest first, as (time, key): not those that are set meanwhile, nor
         those that are cancelled meanwhile."""
-        due: list[tuple[int, Any]] = []
+        due: list[int] = []
         while (next_ms := self.next_ms) is not None and next_ms <= now_ms:
-            time_ms, _, key = heapq.heappop(self._heap)
-            due.append((time_ms, key))
-        for timer in due:
-            if timer in self._known:
-                self._known.discard(timer)
-                yield timer
+            self._take(next_ms)
+            due.append(next_ms)
+        for time_ms in due:
+            for key in self._rest_of(time_ms):
+                yield time_ms, key
+            del self._taken[time_ms]
+
+    def take_until(self, time_ms: float) -> Iterator[tuple[int, Any]]:
+        """Takes the timers up to a time in order, as (time, key), with those that are set meanwhile: one that is set
+        for an earlier time comes before what is left of a later one."""
+        going: list[tuple[int, Iterator[Any]]] = []  # the later a time, the further down
+        while True:
+            first = self.next_ms
+            if first is not None and first <= time_ms and (not going or first < going[-1][0]):
+                if type(self._times[first]) is not dict:
+                    heapq.heappop(self._heap)
+                    self._count -= 1
+                    yield first, self._times.pop(first)
+                    continue
+                self._take(first)
+                going.append((first, self._rest_of(first)))
+            if not going:
+                return
+            now, rest = going[-1]
+            key = next(rest, going)
+            if key is going:
+                del self._taken[now]
+                going.pop()
+            else:
+                yield now, key
+
+    def take_rest(self) -> Iterator[tuple[int, Any]]:
+        """Takes all timers in order, with those that are set meanwhile: time has come to its end.
+
+        Raises:
+            TopologyError: timers set further timers without end.
+        """
+        allowed = _CHAIN * (1 + self._count)
+        for timer in self.take_until(math.inf):
+            yield timer
+            allowed -= 1
+            if allowed < 0:
+                raise TopologyError(
+                    f"at the end of input event timers go on setting timers, now for {timer[0]}",
+                    hint="set none when ctx.watermark is MAX_TIME",
+                )
+
+    def _take(self, time_ms: int) -> None:
+        heapq.heappop(self._heap)
+        keys = self._times.pop(time_ms)
+        self._taken[time_ms] = keys if type(keys) is dict else {keys: None}
+
+    def _rest_of(self, time_ms: int) -> Iterator[Any]:
+        taken = self._taken[time_ms]
+        for key in list(taken):
+            if key in taken:
+                del taken[key]
+                self._count -= 1
+                yield key
 
     def capture(self, max_parallelism: int, *, allow_pickle: bool) -> dict[int, bytes]:
-        """All timers, encoded by key group."""
-        timers = sorted(self._known, key=lambda timer: timer[0])
-        by_group: dict[int, list[tuple[int, Any]]] = {}
-        for timer, group in zip(timers, groups_of([key for _, key in timers], max_parallelism).tolist(), strict=True):
-            by_group.setdefault(group, []).append(timer)
-        return {group: plain.encode(entries, allow_pickle=allow_pickle) for group, entries in by_group.items()}
+        """All timers, encoded by key group, in order of time."""
+        times: list[int] = []
+        keys: list[Any] = []
+        for time_ms in sorted(self._times):
+            found = self._times[time_ms]
+            if type(found) is dict:
+                keys.extend(found)
+                times.extend([time_ms] * len(found))
+            else:
+                keys.append(found)
+                times.append(time_ms)
+        groups = groups_of([key[0] for key in keys] if self.with_windows else keys, max_parallelism)
+        order = np.argsort(groups, kind="stable")
+        parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if keys else []
+        saved: dict[int, bytes] = {}
+        for part in parts:
+            places = part.tolist()
+            timers = {"times": _packed([times[i] for i in places]), "keys": _packed([keys[i] for i in places])}
+            saved[int(groups[places[0]])] = plain.encode(timers, allow_pickle=allow_pickle)
+        return saved
 
     def restore(self, saved: dict[int, bytes], groups: range, *, allow_pickle: bool) -> None:
         """Adds the timers that belong to this subtask's key groups."""
         for group, body in saved.items():
             if group in groups:
-                for time_ms, key in plain.decode(body, allow_pickle=allow_pickle):
+                timers = plain.decode(body, allow_pickle=allow_pickle)
+                if isinstance(timers, dict):  # before there were event timers, they were saved as pairs
+                    timers = zip(*(_unpacked(timers[name]) for name in ("times", "keys")), strict=True)
+                for time_ms, key in timers:
                     self.register(time_ms, key)
+
+
+def _packed(values: list[Any]) -> Any:
+    """Whole numbers as an array, which is saved as it is."""
+    if set(map(type, values)) == {int}:
+        with contextlib.suppress(OverflowError):
+            return np.array(values, np.int64)
+    return values
+
+
+def _unpacked(values: Any) -> list[Any]:
+    items: list[Any] = values.tolist() if isinstance(values, np.ndarray) else values
+    return items

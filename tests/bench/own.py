@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bench import card_rate, exchange, latency, snapshot_cost, workloads
+from tests.bench import card_rate, exchange, latency, sessions, sliding, snapshot_cost, workloads
 from tests.bench.data import FOLDER
 from tests.bench.environments import NotInstallableError, python_of
 from tests.bench.nexmark.run import rows as nexmark_rows
@@ -24,7 +24,11 @@ SOURCES: Sequence[Callable[[], Iterator[tuple[str, int, Callable[[], Measured]]]
     workloads.all_workloads,
     exchange.all_workloads,
     snapshot_cost.all_workloads,
+    sessions.all_workloads,
+    sliding.all_workloads,
 )
+QUICK = (sliding.all_workloads,)
+"""Those of `make bench-quick`: each takes seconds."""
 SUITES: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "latency": lambda _: latency.measure(),
     "fraud": lambda _: card_rate.measure(),
@@ -34,9 +38,11 @@ RIVER_WORKLOAD = "online MF loop"
 RIVER_RATINGS = 100_000
 
 
-def run_own(only: str, runs: int) -> Iterator[dict[str, Any]]:
+def run_own(only: str, runs: int, *, quick: bool = False) -> Iterator[dict[str, Any]]:
     """The rows of bench.json, workloads in turn, `runs` times after one turn that compiles and warms up."""
-    chosen = [entry for source in SOURCES for entry in source() if only.lower() in entry[0].lower()]
+    chosen = [
+        entry for source in (QUICK if quick else SOURCES) for entry in source() if only.lower() in entry[0].lower()
+    ]
     measured: dict[str, list[Measured]] = {name: [] for name, _, _ in chosen}
     for turn in range(runs + 1):
         for name, _, run in chosen:
@@ -48,7 +54,7 @@ def run_own(only: str, runs: int) -> Iterator[dict[str, Any]]:
         yield row(name, workers, measured[name])
     if cost := checkpoint_cost(measured):
         print(cost)
-    for name, suite in SUITES.items():
+    for name, suite in SUITES.items() if not quick else ():
         if only.lower() in name.lower():
             print(f"  {name}", flush=True)
             yield from suite(runs)

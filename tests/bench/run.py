@@ -161,9 +161,9 @@ def main() -> None:
         if options.only.lower() in f"{workload.id} {workload.title}".lower():
             rows.extend(compare(workload, engines, options.rows, options.runs))
             save(rows)
-    if not options.quick and STREAMCORE in (engine.name for engine in engines):
-        rows.extend(run_own(options.only, options.runs))
-        if options.only.lower() in RIVER_WORKLOAD.lower() and not options.engines:
+    if STREAMCORE in (engine.name for engine in engines):
+        rows.extend(run_own(options.only, options.runs, quick=options.quick))
+        if options.only.lower() in RIVER_WORKLOAD.lower() and not (options.engines or options.quick):
             rows.append(run_river(options.runs, SCRATCH))
         save(rows)
     print("\n" + report.table(rows))

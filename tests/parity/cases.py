@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from streamcore.operators.interval_join import interval_join
-
 from streamcore import (
+    MAX_TIME,
     Context,
     DataStream,
     OutputTag,
@@ -34,6 +33,7 @@ from streamcore import (
     time_evictor,
     tumbling,
 )
+from streamcore.operators.interval_join import interval_join
 from streamcore.operators.top_k import top_k
 from streamcore.operators.window_join import window_join
 from tests.parity.streams import BOUND_MS, Event
@@ -63,7 +63,7 @@ class Summarise(WindowFunction[Any, Any, str]):
 
     def process(self, key: Any, window: Any, records: list[Any], ctx: Context[str]) -> None:
         values = [record.value for record in records]
-        bounds = (window.start_ms, window.end_ms) if hasattr(window, "start_ms") else ()
+        bounds = (window.start_ms, window.end_ms) if window.end_ms < MAX_TIME else ()
         extremes = (min(values), max(values)) if values else (None, None)
         ctx.emit(line((key, *bounds, len(values), sum(values), *extremes)))
 
@@ -188,5 +188,5 @@ CASES: dict[str, dict[str, Case]] = {
 """Name of a case → the ways in which streamcore can compute it."""
 
 IN_TIME = ("window_all", "interval", "window_join", "sql")
-"""Cases that begin like this get no late records: with two inputs, or Flink's own watermarks in SQL, which of them Flink
-takes depends on its threads and its clock."""
+"""Cases that begin like this get no late records: with two inputs, or Flink's own watermarks in SQL, which of them
+Flink takes depends on its threads and its clock."""

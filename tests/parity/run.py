@@ -2,7 +2,7 @@
 
     python -m tests.parity.run [--seeds 3] [--only NAME]
 
-Flink is the one of the Python package `apache-flink`, whose jars hold all of it; `Parity.java` has its side of each case.
+Flink is the one of the Python package `apache-flink`, whose jars hold all of it; `Parity.java` has its side of a case.
 """
 
 from __future__ import annotations
@@ -32,13 +32,9 @@ def class_path() -> str:
     libraries = sorted(python_of("flink").parents[1].glob("lib/python3*/site-packages/pyflink/lib"))
     CLASSES.mkdir(parents=True, exist_ok=True)
     jars = f"{libraries[0]}/*"
+    command = ["javac", "-nowarn", "-cp", jars, "-d", str(CLASSES), str(PROGRAM)]
     try:
-        made = subprocess.run(
-            ["javac", "-nowarn", "-cp", jars, "-d", str(CLASSES), str(PROGRAM)],
-            check=False,
-            capture_output=True,
-            text=True,
-        )
+        made = subprocess.run(command, check=False, capture_output=True, text=True)
     except FileNotFoundError as error:
         raise NotInstallableError("javac isn't there: install a JDK, 17 or newer") from error
     if made.returncode:

@@ -20,6 +20,7 @@ from streamcore import (
     mean,
     milliseconds,
     sliding,
+    tumbling,
 )
 from streamcore.connectors.base import Split, SplitReader
 from streamcore.connectors.file_sink import FileSink
@@ -291,3 +292,38 @@ def windows(env: StreamEnvironment, *, output: str, rate: float) -> None:
     sliding_windows = sliding(milliseconds(100), every=milliseconds(40))
     results = stream.key_by("sensor").window(sliding_windows).aggregate(max_of("time"), mean("value")).uid("windows")
     results.map(lambda r: r._asdict(), compiled=False).sink(sink(output, "windows")).uid("windows-sink")
+
+
+class Halting(GeneratorSource):
+    """Readings in two splits, of which the second falls silent after a hundred, until a file is there."""
+
+    def __init__(self, rate, release):
+        super().__init__(readings, count=6000, rate=rate, splits=2, schema=READING)
+        self.release = release
+
+    def reader(self, split, offset, context):
+        reader = super().reader(split, offset, context)
+        return HaltingReader(reader, self.release, context) if split.id == "1" else reader
+
+
+class HaltingReader(SplitReader):
+    def __init__(self, reader, release, context):
+        self._reader, self._release, self._now, self.offset = reader, release, context.now, reader.offset
+
+    def poll(self, limit):
+        if self.offset >= 3100 and not Path(self._release).exists():
+            self.wake_at = self._now() + 0.01
+            return None
+        batch = self._reader.poll(limit)
+        self.wake_at, self.offset, self.exhausted = self._reader.wake_at, self._reader.offset, self._reader.exhausted
+        return batch
+
+
+def silent_split(env: StreamEnvironment, *, output: str, rate: float, release: str) -> None:
+    """`windows`, tumbling, of a source of which one split is silent for long."""
+    bounded = bounded_out_of_orderness("time", milliseconds(LATENESS_MS)).with_idleness(milliseconds(300))
+    strategy = bounded.with_alignment("readings", max_drift=milliseconds(5000), every=milliseconds(50))
+    stream = env.source(Halting(rate, release), watermarks=strategy).uid("source")
+    results = stream.key_by("sensor").window(tumbling(milliseconds(100))).aggregate(max_of("time")).uid("windows")
+    results.map(lambda r: r._asdict(), compiled=False).sink(sink(output, "windows")).uid("windows-sink")
+    stream.map(lambda r: r._asdict(), compiled=False).sink(sink(output, "rows")).uid("rows")

@@ -121,7 +121,7 @@ def _keeps_over_barriers(monkeypatch):
 
 def _forgets_time(monkeypatch):
     def capture(self, checkpoint_id, capture=SourceOperator.capture):
-        return {**capture(self, checkpoint_id), "latest": {}}
+        return {**capture(self, checkpoint_id), "times": {}}
 
     monkeypatch.setattr(SourceOperator, "capture", capture)
     monkeypatch.setattr(WindowAggregate, "capture", lambda self, checkpoint_id: {"watermark": -(1 << 63)})

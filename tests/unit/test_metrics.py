@@ -42,7 +42,18 @@ def status():
     status.checkpoints, status.checkpoint_failures = 5, 1
     status.counters = {
         (0, 0): Counters(records_in=10, records_out=9, bad_records=1, running_s=5.0, idle_s=2.0, backpressured_s=0.5),
-        (1, 0): Counters(records_in=4, queued=3, feedback_queued=8, late_records=6),
+        (1, 0): Counters(
+            records_in=4,
+            queued=3,
+            feedback_queued=8,
+            late_records=6,
+            bad_times=2,
+            watermark_ms=-1500,
+            watermark_lag_s=3.5,
+            time_idle=True,
+            drift_s=0.25,
+            held_s=7.0,
+        ),
         (1, 1): Counters(records_in=5),
     }
     for _ in range(989):
@@ -87,6 +98,12 @@ def test_every_number_of_the_status_is_rendered(status):
     assert named(samples, "streamcore_late_records_total")[first] == 6
     assert named(samples, "streamcore_queued_records")[first] == 3
     assert named(samples, "streamcore_feedback_queued_records")[first] == 8
+    assert named(samples, "streamcore_bad_times_total") == {source: 0, first: 2, second: 0}
+    assert named(samples, "streamcore_watermark_seconds") == {first: -1.5}  # the others have no event time
+    assert named(samples, "streamcore_watermark_lag_seconds") == {first: 3.5}
+    assert named(samples, "streamcore_alignment_drift_seconds") == {first: 0.25}
+    assert named(samples, "streamcore_time_idle") == {source: 0, first: 1, second: 0}
+    assert named(samples, "streamcore_held_seconds_total")[first] == 7
     of_job = {name: value for (name, *labels), value in samples.items() if labels == [("job", "rates")]}
     assert of_job == {
         "streamcore_up": 0,

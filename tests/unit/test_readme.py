@@ -78,7 +78,26 @@ def test_the_process_function_runs():
     assert names["result"].execute_and_collect() == [(1, 20.0), (1, 35.0), (2, 21.0)]
 
 
+CLICKS = """
+from streamcore import Schema, bounded_out_of_orderness, count, count_distinct, minutes, quantile, seconds, session
+from streamcore.connectors.iterable_source import IterableSource
+
+CLICK = Schema.of(user=str, time=int, page=str, ms=float)
+rows = [("ann", 0, "a", 5.0), ("ann", 60_000, "b", 7.0), ("bob", 120_000, "a", 1.0), ("ann", 9_000_000, "c", 3.0)]
+source = IterableSource([*rows, ("ann", 1, "late", 0.0)], CLICK)
+env = StreamEnvironment(batch_size=1, buffer_timeout=0)
+"""
+
+
+def test_the_sessions_run():
+    names: dict = {}
+    exec(PRELUDE + CLICKS + blocks()[3], names)
+    found = sorted((v.user, v.window_start, v.count, v.pages, v.p99) for v in names["visits"].execute_and_collect())
+    assert found == [("ann", 0, 2, 2, 6.98), ("ann", 9_000_000, 1, 1, 3.0), ("bob", 120_000, 1, 1, 1.0)]
+    assert [record.page for record in names["too_late"].execute_and_collect()] == ["late"]
+
+
 def test_the_loop_runs():
     names: dict = {}
-    exec(PRELUDE + blocks()[3], names)
+    exec(PRELUDE + blocks()[4], names)
     assert sorted(names["steps"].execute_and_collect()) == [0, 1, 2, 3]

@@ -40,6 +40,7 @@ class AsyncMap(Operator):
         self._waiting: deque[Request] = deque()  # not yet called
         self._calls: dict[Request, asyncio.Task[None]] = {}
         self._opening: asyncio.Task[None] | None = None
+        self._idle = self._told_idle = False
 
     def open(self) -> None:
         for kind, body in self.context.own_share():
@@ -64,6 +65,10 @@ class AsyncMap(Operator):
         self._results.add_watermark(time_ms)
         self.collect()
 
+    def set_idle(self, idle: bool) -> None:
+        self._idle = idle
+        self._tell_idle()
+
     def collect(self) -> None:
         """Emits the results that may leave now.
 
@@ -83,6 +88,7 @@ class AsyncMap(Operator):
                 raise leaving.error
             rows.append(leaving.result)
         self.output.emit(rows)
+        self._tell_idle()
 
     def capture(self, checkpoint_id: int) -> Any:
         records: Batch = self._results.records
@@ -100,6 +106,13 @@ class AsyncMap(Operator):
             task.cancel()
         await asyncio.wait(unfinished)
         await self._function.close()
+
+    def _tell_idle(self) -> None:
+        """The stream isn't idle as long as a result may come."""
+        idle = self._idle and not self.is_waiting
+        if idle != self._told_idle:
+            self._told_idle = idle
+            self.output.emit_idle(idle)
 
     def _call_next(self) -> None:
         while self._waiting and len(self._calls) < self._options.capacity:

@@ -8,12 +8,14 @@ from typing import Any
 from streamcore.batch import Batch, to_columns
 from streamcore.connectors.base import BadRecord, ReaderContext, Source, Split, SplitReader
 from streamcore.errors import IncompatibleSnapshotError
-from streamcore.runtime.event_time import WatermarkStrategy
+from streamcore.runtime.bad_times import Checked
 from streamcore.runtime.operator import Operator
+from streamcore.runtime.split_times import SplitTimes
+from streamcore.runtime.watermark_strategy import WatermarkStrategy
 from streamcore.time import MIN_TIME
 
 BAD_RECORDS = "bad-records"
-"""The tag of a source's side output for malformed records."""
+"""The tag of the side output for malformed records of a source, and for records with a bad event time."""
 
 
 class SourceOperator(Operator):
@@ -29,8 +31,10 @@ class SourceOperator(Operator):
         self._source = source
         self._splits = splits
         self._strategy = watermarks
-        self._latest: dict[str, int] = {}  # the latest event time of each split that hasn't ended
-        self._watermark = MIN_TIME
+        self._times = SplitTimes(watermarks) if watermarks is not None else None
+        self.watches_idleness = watermarks is not None and watermarks.idle_after_s is not None
+        self._told_ms, self._told_idle = MIN_TIME, False
+        self._held_since: float | None = None
         self._readers: dict[str, SplitReader] = {}
         self._turn: list[str] = []
         self._done: dict[str, Any] = {}
@@ -39,10 +43,10 @@ class SourceOperator(Operator):
     def open(self) -> None:
         context = self.context
         offsets: dict[str, Any] = {}
-        latest: dict[str, int] = {}
+        times: dict[str, Any] = {}
         for saved in context.saved:
             offsets.update(saved.state["offsets"])
-            latest.update(saved.state.get("latest", {}))
+            times.update(saved.state.get("times", {}))
         self._refuse_lost(offsets)
         reader_context = ReaderContext(context.wakeup.notify, context.clock.monotonic, self._report_bad)
         for split in sorted(self._splits, key=lambda split: split.id)[context.subtask :: context.parallelism]:
@@ -51,8 +55,10 @@ class SourceOperator(Operator):
                 self._done[split.id] = offset
             else:
                 self._readers[split.id] = self._source.reader(split, offset, reader_context)
-                self._latest[split.id] = latest.get(split.id, MIN_TIME)
         self._turn = list(self._readers)
+        self._where = {split_id: f"split {split_id!r}" for split_id in self._turn}
+        if self._times is not None:
+            self._times.begin({split_id: times.get(split_id) for split_id in self._turn})
 
     @property
     def exhausted(self) -> bool:
@@ -61,33 +67,40 @@ class SourceOperator(Operator):
 
     @property
     def wake_at(self) -> float | None:
-        """When to poll again after nothing came, if a reader knows."""
-        times = [reader.wake_at for reader in self._readers.values() if reader.wake_at is not None]
-        return min(times, default=None)
+        """When to poll again after nothing came, if a reader knows, or a split could then be idle."""
+        wakes = [
+            reader.wake_at
+            for split_id, reader in self._readers.items()
+            if reader.wake_at is not None and not self._holds(split_id)
+        ]
+        idle_in_s = self._times.idle_in_s(self.context.attention.seconds) if self._times is not None else None
+        if idle_in_s is not None:
+            wakes.append(self.context.clock.monotonic() + idle_in_s)
+        return min(wakes, default=None)
 
     def poll(self, limit: int) -> bool:
-        """Emits the next batch of up to `limit` records; false when no reader has any now."""
+        """Emits the next batch of up to `limit` records; false when no reader has any now that may be read."""
         for _ in range(len(self._turn)):
             split_id = self._turn.pop(0)
+            if self._holds(split_id):
+                self._turn.append(split_id)
+                continue
             reader = self._readers[split_id]
             batch = reader.poll(limit)
             if reader.exhausted:
                 self._done[split_id] = reader.offset
                 del self._readers[split_id]
-                del self._latest[split_id]
                 reader.close()
             else:
                 self._turn.append(split_id)
             self._emit_bad()
             found = batch is not None and len(batch) > 0
             if batch is not None and found:
-                batch = self._timed(batch)
                 self.context.counters.records_in += len(batch)
+            if self._times is not None and self._strategy is not None:
+                self._emit_timed(self._strategy, self._times, split_id, batch if found else None)
+            elif batch is not None and found:
                 self.output.emit(batch)
-                if self._strategy is not None and split_id in self._latest:
-                    latest = int(self._strategy.time.times(batch).max())
-                    self._latest[split_id] = max(self._latest[split_id], latest)
-            self._advance_time()
             if found:
                 return True
         return False
@@ -98,27 +111,81 @@ class SourceOperator(Operator):
     def capture(self, checkpoint_id: int) -> Any:
         offsets = {split_id: (offset, True) for split_id, offset in self._done.items()}
         offsets.update({split_id: (reader.offset, False) for split_id, reader in self._readers.items()})
-        return {"offsets": copy.deepcopy(offsets), "latest": dict(self._latest)}  # a reader changes its offset in place
+        state = {"offsets": copy.deepcopy(offsets)}  # a reader changes its offset in place
+        return state if self._times is None else {**state, "times": self._times.capture()}
 
     def close(self) -> None:
         for reader in self._readers.values():
             reader.close()
 
-    def _timed(self, batch: Batch) -> Batch:
-        """The batch in the form in which its event times can be read."""
-        if self._strategy is None or not self._strategy.time.in_columns:
-            return batch
-        assert self._source.schema is not None, "event time in a field of a source without type"
-        return to_columns(batch, self._source.schema)
+    # --- event time ----------------------------------------------------------------------------------------
 
-    def _advance_time(self) -> None:
-        """The subtask's event time is that of the split that is furthest behind."""
-        if self._strategy is None:
+    @property
+    def slowest_ms(self) -> int | None:
+        """The event time that the alignment group has to wait for here; None: none."""
+        return self._times.slowest_ms if self._times is not None else None
+
+    def align(self, group_ms: int | None) -> None:
+        """The alignment group has come to `group_ms`; None: nobody in it has to be waited for."""
+        assert self._times is not None, "a group's time for a source without event time"
+        self._times.align(group_ms)
+        self.show_time()
+
+    def show_time(self) -> None:
+        """Puts what is known of event time into the counters."""
+        if self._times is None:
             return
-        watermark = self._strategy.after(min(self._latest.values(), default=MIN_TIME))
-        if watermark > self._watermark:
-            self._watermark = watermark
-            self.output.emit_watermark(watermark)
+        counters, now, drift_ms = self.context.counters, self.context.clock.monotonic(), self._times.drift_ms
+        counters.watermark_ms = self._told_ms if self._told_ms != MIN_TIME else None
+        counters.time_idle = self._told_idle
+        counters.drift_s = None if drift_ms is None else drift_ms / 1000
+        if self._held_since is not None:
+            counters.held_s += now - self._held_since
+        self._held_since = now if self._times.any_held else None
+
+    def _holds(self, split_id: str) -> bool:
+        return self._times is not None and self._times.holds(split_id)
+
+    def _emit_timed(self, strategy: WatermarkStrategy, times: SplitTimes, split_id: str, batch: Batch | None) -> None:
+        """Emits what was read of a split, and what that says about time; bad times are no sign of life."""
+        checked = self._checked(strategy, times[split_id].latest_ms, split_id, batch) if batch is not None else None
+        good = checked if checked is not None and len(checked.times) else None
+        if good is not None:
+            if times[split_id].idle:
+                times.wake(split_id)
+                self._tell_time(times)
+            self.output.emit(good.batch)
+        if good is not None:
+            times.observe(split_id, good.batch, good.times, good.latest_ms)
+        else:
+            times.nothing(split_id, self.context.attention.seconds)
+        if split_id not in self._readers:
+            self._tell_time(times)
+            times.end(split_id)
+        self._tell_time(times)
+
+    def _checked(self, strategy: WatermarkStrategy, latest_ms: int, split_id: str, batch: Batch) -> Checked:
+        if strategy.time.in_columns:
+            assert self._source.schema is not None, "event time in a field of a source without type"
+            batch = to_columns(batch, self._source.schema)
+        now_ms = self.context.clock.now_ms()
+        checked = strategy.bad_times.check(strategy.time, batch, latest_ms, now_ms, self._where[split_id])
+        if checked.bad_count:
+            self.context.counters.bad_times += checked.bad_count
+            self.output.emit_side(BAD_RECORDS, [BadRecord(text, why, split_id, "") for text, why in checked.bad])
+        return checked
+
+    def _tell_time(self, times: SplitTimes) -> None:
+        """The subtask's event time is that of the split that is furthest behind."""
+        if self._told_idle and not times.idle:
+            self._told_idle = False
+            self.output.emit_idle(False)
+        if times.watermark_ms > self._told_ms:
+            self._told_ms = times.watermark_ms
+            self.output.emit_watermark(times.watermark_ms)
+        if times.idle and not self._told_idle:
+            self._told_idle = True
+            self.output.emit_idle(True)
 
     def _report_bad(self, bad: BadRecord) -> None:
         self.context.counters.bad_records += 1

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamcore.batch import plain
+from streamcore.batch import Schema, plain
 from streamcore.errors import StateCodecError
 
 
@@ -258,3 +258,10 @@ def test_a_pickle_hidden_deep_inside_is_not_opened():
     for hidden in ([trap], {"k": {"j": [1, trap]}}, msgspec.msgpack.Ext(1, msgspec.msgpack.encode([trap]))):
         with pytest.raises(StateCodecError, match="pickled values"):
             plain.decode(msgspec.msgpack.encode(hidden))
+
+
+def test_rows_of_a_schema_without_a_row_type():
+    row = Schema.of(key=str, n=int).make_row(("a", 1))
+    again = plain.decode(plain.encode([row, {"k": row}]))
+    assert again == [row, {"k": row}]
+    assert type(again[0]) is type(row)

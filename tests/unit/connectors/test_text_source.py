@@ -37,6 +37,21 @@ def test_lines(tmp_path):
     assert read(TextSource(write(tmp_path, "é\n".encode("latin-1")), "latin-1")) == ["é"]
 
 
+@pytest.mark.parametrize("content", [b"a\n\n b \r\nc\rd", b"", b"\n", "é\n字\n".encode(), b"one\ntwo\nthree"])
+@pytest.mark.parametrize("block_bytes", [5, 1 << 20])
+def test_lines_as_columns_are_the_lines_as_rows(tmp_path, content, block_bytes):
+    path = write(tmp_path, content)
+    rows = read(TextSource(path, block_bytes=block_bytes))
+    assert read(TextSource(path, column="line", block_bytes=block_bytes)) == [(row,) for row in rows]
+
+
+def test_lines_as_columns_in_another_encoding_and_with_bad_ones(tmp_path):
+    assert read(TextSource(write(tmp_path, "é\nb".encode("latin-1")), "latin-1", column="line")) == [("é",), ("b",)]
+    bad = []
+    source = TextSource(write(tmp_path, b"a\nb\xff\nc\n"), column="line", on_error="side_output")
+    assert (read(source, bad=bad), len(bad)) == ([("a",), ("c",)], 1)
+
+
 def test_lines_that_are_not_in_the_encoding(tmp_path):
     path = write(tmp_path, b"a\nb\xff\nc\n")
     with pytest.raises(BadRecordError, match=r"x\.txt, line 2: not utf-8: 'b\\\\xff'"):

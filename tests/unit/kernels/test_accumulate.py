@@ -6,7 +6,15 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamcore.kernels.accumulate import add_ones, add_values, floor_divide, keep_highest, keep_lowest, rows_by_key
+from streamcore.kernels.accumulate import (
+    add_ones,
+    add_values,
+    floor_divide,
+    keep_highest,
+    keep_lowest,
+    number_rows,
+    rows_by_key,
+)
 
 NAN = float("nan")
 ENTRIES = np.array([0, 1, 0, 2, 1])
@@ -60,3 +68,13 @@ def test_rows_are_numbered_by_first_appearance(keys):
     assert distinct[:count].tolist() == expected
     assert rows.tolist() == [expected.index(key) for key in keys]
     assert (row_of == -1).all()
+
+
+def test_rows_are_numbered_on():
+    row_of, distinct = np.full(10, -1), np.empty(6, np.int64)
+    rows, count = number_rows(np.array([7, 2, 7]), row_of, distinct, 0)
+    assert (rows.tolist(), count) == ([0, 1, 0], 2)
+    rows, count = number_rows(np.array([3, 2, 9]), row_of, distinct, count)
+    assert (rows.tolist(), count) == ([2, 1, 3], 4)
+    assert distinct[:count].tolist() == [7, 2, 3, 9]
+    assert np.flatnonzero(row_of >= 0).tolist() == [2, 3, 7, 9]

@@ -13,7 +13,7 @@ from streamcore.batch.wire import COMPRESSIONS, WireDecoder, WireEncoder
 from streamcore.runtime.channel import InputChannel
 from streamcore.runtime.connection import Connection, FrameKind, connect, listen
 from streamcore.runtime.data_plane import DataPlane
-from streamcore.runtime.elements import END_OF_INPUT, Barrier
+from streamcore.runtime.elements import END_OF_INPUT, Barrier, Watermark
 from streamcore.runtime.wakeup import Wakeup
 
 SECRET = b"s" * 32
@@ -57,7 +57,16 @@ async def through(directory, elements, schema, compression):
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_batches_rows_and_control_elements_arrive_in_order(tmp_path, compression):
-    typed = [readings(1), readings(8192), Barrier(7), readings(50_000), readings(0), END_OF_INPUT]
+    typed = [
+        readings(1),
+        Watermark(-3),
+        readings(8192),
+        Watermark(1 << 60, idle=True),
+        Barrier(7),
+        readings(50_000),
+        readings(0),
+        END_OF_INPUT,
+    ]
     got = asyncio.run(through(tmp_path, typed, READINGS, compression))
     assert got == typed
     rows = [[(1, "a")], [(n, "some text") for n in range(50_000)], Barrier(1), [{"k": None}], END_OF_INPUT]

@@ -97,6 +97,28 @@ def test_the_watermark_is_just_behind_what_may_still_come():
     assert monotonous("t").after(MIN_TIME) == MIN_TIME
 
 
+def test_an_optional_field_where_records_without_are_taken_out_before():
+    time = EventTime("maybe", may_miss=True)
+    time.check(TYPES, "here")
+    assert time.times(Columns.of(maybe=pa.array([3, 4], pa.int64()))).tolist() == [3, 4]
+    with pytest.raises(BadRecordError, match="its field 'maybe' is empty"):
+        time.times(Columns.of(maybe=pa.array([3, None], pa.int64())))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        np.array([5, (1 << 64) - 1], np.uint64),
+        np.array([5, (1 << 62) + 1]),
+        pa.array([0, 1 << 55], pa.timestamp("s")),
+        pa.array([0, -(1 << 55)], pa.timestamp("s")),
+    ],
+)
+def test_times_that_do_not_fit_do_not_come_round_as_others(column):
+    with pytest.raises(BadRecordError, match="the event time of a record is"):
+        EventTime("t").times(Columns.of(t=column))
+
+
 @pytest.mark.parametrize("bound", [-1, float("nan"), float("inf")])
 def test_a_bound_that_is_none(bound):
     with pytest.raises(TopologyError, match="out of order"):

@@ -6,10 +6,20 @@ import asyncio
 
 import pytest
 
-from streamcore import Checkpointing, Columns, Schema, StreamEnvironment, bounded_out_of_orderness, monotonous
+from streamcore import (
+    Checkpointing,
+    Columns,
+    Schema,
+    StreamEnvironment,
+    WatermarkGenerator,
+    bounded_out_of_orderness,
+    custom_watermarks,
+    monotonous,
+)
 from streamcore.connectors.base import Source, Split, SplitReader
 from streamcore.connectors.generator_source import GeneratorSource
 from streamcore.job.config import RunConfig
+from streamcore.runtime.attention import Attention
 from streamcore.runtime.counters import Counters
 from streamcore.runtime.operator import Operator, OperatorContext, Output, SavedOperator
 from streamcore.runtime.operators.source import SourceOperator
@@ -54,12 +64,14 @@ class Rig:
     def __init__(self, source, strategy, saved=(), subtask=0, parallelism=1):
         self.operator, self.out = SourceOperator(source, tuple(source.splits()), strategy), []
         own = [SavedOperator(i, len(saved), state) for i, state in enumerate(saved)]
+        self.attention = Attention()
         context = OperatorContext(
             name="source", subtask=subtask, parallelism=parallelism, max_parallelism=16, epoch=1,
             store=KeyedStore(16, range(16), [], allow_pickle=False), saved=own,
-            clock=Clock(), wakeup=Wakeup(), counters=Counters(),
+            clock=Clock(), wakeup=Wakeup(), counters=Counters(), attention=self.attention,
         )  # fmt: skip
-        self.operator.setup(context, Output(main=[self._take], watermarks=[self.out.append]))
+        output = Output(main=[self._take], watermarks=[self.out.append], idles=[self._tell])
+        self.operator.setup(context, output)
         asyncio.run(self._open())
 
     async def _open(self):
@@ -68,6 +80,9 @@ class Rig:
     def _take(self, batch):
         assert isinstance(batch, Columns)  # rows of a typed source, whose time is a field
         self.out.append(batch["t"].tolist())
+
+    def _tell(self, idle):
+        self.out.append("idle" if idle else "active")
 
     def poll(self, times=1):
         for _ in range(times):
@@ -129,6 +144,147 @@ def test_a_split_that_had_ended_is_not_waited_for_after_a_restore():
     assert second.poll() == [[201], 200]
 
 
+# --- idle splits ------------------------------------------------------------------------------------------------
+
+
+def test_a_silent_split_is_left_behind_until_its_next_record():
+    rig = Rig(Script(a=[[100], [200], [300], [400]], b=[[1], None, None, [150]]), monotonous("t").with_idleness(10))
+    assert rig.poll(2) == [[100], [1], 0]
+    assert rig.poll(2) == [[200], [300]]
+    rig.attention.rested(10)
+    assert rig.poll() == [299, [400], 399]
+    assert rig.poll() == [[150]]  # it holds time from here on, and 399 stays
+
+
+def test_all_splits_silent_is_told_behind_the_watermark_and_the_end_of_it_ahead_of_the_records():
+    rig = Rig(Script(a=[[100], None, None, None, [90]]), monotonous("t").with_idleness(10))
+    assert rig.poll(2) == [[100], 99]
+    rig.attention.rested(10)
+    assert rig.poll() == ["idle"]
+    rig.attention.rested(10)
+    assert rig.poll() == []
+    assert rig.poll() == ["active", [90]]
+
+
+def test_when_all_fall_silent_time_goes_on_to_the_furthest():
+    rig = Rig(Script(a=[[100], None, None, None], b=[[1], None, None, None]), monotonous("t").with_idleness(10))
+    assert rig.poll(3) == [[100], [1], 0]
+    rig.attention.rested(10)
+    assert rig.poll() == [99, "idle"]
+
+
+def test_the_time_of_a_split_that_has_ended_counts_when_the_others_fall_silent():
+    rig = Rig(Script(a=[[100]], b=[[1], None, None, None]), monotonous("t").with_idleness(10))
+    assert rig.poll(4) == [[100], [1], 0]
+    rig.attention.rested(10)
+    assert rig.poll() == [99, "idle"]
+
+
+def test_a_restored_split_is_active_until_it_has_been_silent_again():
+    strategy, script = monotonous("t").with_idleness(10), Script(a=[[100], None, None, None, None, None])
+    first = Rig(script, strategy)
+    first.poll(2)
+    first.attention.rested(10)
+    assert first.poll() == ["idle"]
+    second = Rig(script, strategy, [first.operator.capture(1)])
+    assert second.poll() == [99]
+    second.attention.rested(10)
+    assert second.poll() == ["idle"]
+
+
+def test_records_with_bad_times_are_no_sign_of_life():
+    strategy = monotonous("t").with_idleness(10).with_bad_times("skip")
+    rig = Rig(Script(a=[[100], [-1], [-1], [-1, 101]]), strategy)
+    assert rig.poll(2) == [[100], 99]
+    rig.attention.rested(10)
+    assert rig.poll() == ["idle"]
+    assert rig.poll() == ["active", [101], 100]
+    assert rig.operator.context.counters.bad_times == 3
+
+
+# --- alignment --------------------------------------------------------------------------------------------------
+
+
+def test_a_split_that_is_ahead_of_the_group_is_not_polled():
+    strategy = monotonous("t").with_alignment("g", max_drift=1)
+    rig = Rig(Script(a=[[5000], [6000]], b=[[100], [200], [4500]]), strategy)
+    rig.poll(2)
+    rig.operator._times.align(rig.operator.slowest_ms)
+    assert rig.poll(2) == [[200], 199, [4500], 4499]
+    assert rig.operator.slowest_ms == 4499
+    rig.operator._times.align(4499)
+    assert [6000] in rig.poll(2)
+
+
+def test_what_the_counters_say_of_event_time():
+    strategy = monotonous("t").with_idleness(10).with_alignment("g", max_drift=1)
+    rig = Rig(Script(a=[[5000], [6000]], b=[[100], None, None]), strategy)
+    counters = rig.operator.context.counters
+    rig.poll(2)
+
+    async def look(group_ms):
+        rig.operator.align(group_ms)
+
+    async def later():
+        await asyncio.sleep(0)
+        rig.operator.show_time()
+
+    asyncio.run(look(99))
+    assert (counters.watermark_ms, counters.drift_s, counters.time_idle) == (99, 4.9, False)
+    asyncio.run(later())
+    assert counters.held_s > 0
+    asyncio.run(look(None))
+    held_s = counters.held_s
+    asyncio.run(later())
+    assert (counters.drift_s, counters.held_s) == (None, held_s)
+
+
+# --- generators -------------------------------------------------------------------------------------------------
+
+
+class EveryThird(WatermarkGenerator):
+    """A watermark with every third record."""
+
+    def __init__(self):
+        self.count = 0
+
+    def on_record(self, record, time_ms):
+        self.count += 1
+        return time_ms if self.count % 3 == 0 else None
+
+    def capture(self):
+        return self.count
+
+    def restore(self, state):
+        self.count = state
+
+
+def test_a_generator_of_each_split_whose_state_is_restored():
+    script = Script(a=[[1], [2, 3, 4], [5], [6], [7]])
+    strategy = custom_watermarks("t", EveryThird)
+    first = Rig(script, strategy)
+    assert first.poll(3) == [[1], [2, 3, 4], 3, [5]]
+    second = Rig(script, strategy, [first.operator.capture(1)])
+    assert second.poll(2) == [[6], 6, [7]]
+    assert Rig(Script(a=[[1, 2], [3]], b=[[9, 9], [9]]), strategy).poll(4) == [[1, 2], [9, 9], [3], [9], 3]
+
+
+class Falling(WatermarkGenerator):
+    """Whole batches; its watermarks go back."""
+
+    def on_batch(self, batch, times):
+        return 100 - int(times.max())
+
+
+def test_watermarks_that_go_back_are_ignored():
+    assert Rig(Script(a=[[1], [2], [0]]), custom_watermarks("t", Falling)).poll(3) == [[1], 99, [2], [0], 100]
+
+
+def test_a_generator_without_a_method():
+    with pytest.raises(NotImplementedError, match="WatermarkGenerator needs on_record or on_batch"):
+        Rig(Script(a=[[1]]), custom_watermarks("t", WatermarkGenerator)).poll()
+
+
 class Times(Operator):
     """Writes down the watermarks that come to it, and when."""
 
@@ -162,6 +318,6 @@ def test_a_poll_without_records_moves_time_at_once(buffer_timeout):
     stream._then("times", Times, Form.ANY, RECORD).sink(sink)
     world.run(env.compile(), RunConfig(checkpointing=Checkpointing("simulated://", interval=100.0)))
     times = dict(Times.seen)
-    assert list(times)[-2:] == [99, 100]
+    assert list(times)[-3:] == [99, 100, 101]
     assert times[99] < 0.5  # not with the record of the second after
     assert sorted(sink.committed) == [(0,), (100,), (101,), (102,)]

@@ -20,6 +20,7 @@ from streamcore.runtime.services import Services
 from streamcore.runtime.spec import Form, Partitioning, Route
 from streamcore.runtime.wakeup import Wakeup
 from streamcore.testing import MemorySink, SimulatedWorld
+from streamcore.time import MIN_TIME
 
 
 class Rig:
@@ -122,6 +123,35 @@ def test_feedback_carries_no_watermark_and_a_loop_no_marker(in_loop, is_feedback
         await rig.send()
         expected = [] if is_feedback else [Watermark(10)]
         assert rig.arrived() == [*expected, *([] if in_loop else [LatencyMarker(1.5)])]
+
+    run(scenario)
+
+
+def test_idleness_comes_behind_the_records_and_activity_ahead_of_them():
+    async def scenario():
+        rig = Rig(in_loop=False)
+        rig.edge.write([1])
+        rig.edge.write_watermark(10)
+        rig.edge.write_idle(True)
+        await rig.send()
+        assert rig.arrived() == [[1], Watermark(10, idle=True)]
+        rig.edge.write_idle(False)
+        rig.edge.write([2])
+        rig.edge.write_watermark(20)
+        await rig.send()
+        assert rig.arrived()[2:] == [Watermark(10), [2], Watermark(20)]
+
+    run(scenario)
+
+
+def test_what_was_idle_for_a_moment_only_is_not_told():
+    async def scenario():
+        rig = Rig(in_loop=False)
+        rig.edge.write_idle(True)
+        rig.edge.write_idle(False)
+        rig.edge.write([1])
+        await rig.send()
+        assert rig.arrived() == [Watermark(MIN_TIME), [1]]
 
     run(scenario)
 

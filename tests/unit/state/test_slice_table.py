@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from streamcore import Columns, Schema
 from streamcore.batch import to_columns
+from streamcore.kernels.pair_grid import PairGrid
+from streamcore.kernels.pairs import PairIndex
 from streamcore.state import slices as module
 from streamcore.state.accumulators import COUNT, Accumulator
 from streamcore.state.slices import SliceTable
@@ -28,6 +30,11 @@ def table(accumulators=ACCUMULATORS, **options):
 
 def add(target, records, slices):
     target.add(to_columns(records, RECORD), np.array(slices, np.int64))
+
+
+def columns_of(held, groups):
+    """The key's columns and the values by name."""
+    return held.key_columns(groups.slots), held.by_name(groups.values)
 
 
 def in_words(partials):
@@ -82,12 +89,12 @@ def test_a_window_merges_its_slices_by_key():
     add(held, [("a", 1, 5.0), ("b", 2, 6.0)], [0, 0])
     add(held, [("a", 3, 4.0), ("c", 9, 9.0)], [1, 1])
     add(held, [("a", 100, 0.0)], [2])
-    keys, values = held.window(range(-1, 2))
+    keys, values = columns_of(held, held.merged(range(-1, 2)))
     found = dict(
         zip(keys["k"].to_pylist(), zip(*(values[a.name].tolist() for a in ACCUMULATORS), strict=True), strict=True)
     )
     assert found == {"a": (4, 4.0, 3, 2), "b": (2, 6.0, 2, 1), "c": (9, 9.0, 9, 1)}
-    keys, values = held.window([2])
+    keys, values = columns_of(held, held.merged(range(2, 3)))
     assert keys["k"].to_pylist() == ["a"]
     assert values["sum_n"].tolist() == [100]
 
@@ -97,14 +104,14 @@ def test_a_window_leaves_the_table_as_it_is():
     add(held, [("a", 1, 5.0), ("a", 2, 6.0)], [0, 1])
     before = held.partials(held.slices)
     for _ in range(2):
-        assert held.window([0, 1])[1]["sum_n"].tolist() == [3]
+        assert columns_of(held, held.merged(range(2)))[1]["sum_n"].tolist() == [3]
     assert held.partials(held.slices) == before
 
 
 def test_what_was_given_out_does_not_change_afterwards():
     held = table()
     add(held, [("a", 1, 5.0)], [0])
-    given_out, window = held.partials([0]), held.window([0])[1]
+    given_out, window = held.partials([0]), columns_of(held, held.merged(range(1)))[1]
     add(held, [("a", 10, 1.0)], [0])
     assert in_words(given_out) == {("a", 0): (1, 5.0, 1, 1)}
     assert window["sum_n"].tolist() == [1]
@@ -189,6 +196,50 @@ def test_columns_of_partials_keep_out_of_the_key_s_way():
     assert [tuple(row) for row in partials.to_rows()] == [(1, 2, 3, 4, 5, 60, 4)]
     assert held.slices_of(partials).tolist() == [5]
     assert held.counts_of(partials).tolist() == [4]
+
+
+def test_some_keys_merged_from_a_slice_on():
+    held = table()
+    add(held, [("a", 1, 5.0), ("b", 2, 6.0), ("a", 4, 9.0), ("c", 8, 0.0)], [0, 0, 2, 3])
+    slots = held.slots_of(to_columns([(k, 0, 0.0) for k in "abac"], RECORD))
+    found, groups = held.merged_at(slots, np.array([0, 1, 1, 1]), 3)
+    assert found.tolist() == [True, False, True, True]
+    keys, values = columns_of(held, groups)
+    assert (keys["k"].to_pylist(), values["sum_n"].tolist()) == (["a", "a", "c"], [5, 4, 8])
+    found, groups = held.merged_at(slots, np.array([0, 0, 5, 3]), 1)
+    assert found.tolist() == [True, True, False, True]
+    assert columns_of(held, groups)[1]["sum_n"].tolist() == [1, 2, 8]
+
+
+def test_without_key_all_records_are_one_group():
+    held = SliceTable(RECORD.select([]), ACCUMULATORS)
+    for slices in ([0, 0, 1], [1, 0, 7]):
+        add(held, [("a", 1, 5.0), ("b", 2, 6.0), ("c", 3, 7.0)], slices)
+    assert held.merged(range(3)).slots.tolist() == [0]
+    partials = held.partials(held.slices)
+    assert [(row[0], row[1]) for row in partials.to_rows()] == [(0, 5), (1, 4), (7, 3)]
+    again = SliceTable(RECORD.select([]), ACCUMULATORS)
+    again.restore(partials)
+    assert again.partials(again.slices) == partials
+    again.remove([0, 1, 7])
+    assert len(again) == 0
+
+
+def test_slices_far_apart_and_close_together():
+    """Entries keep their numbers where the grid would be too sparse, and a hash table takes over."""
+    rng, held, all_of_it = np.random.default_rng(1), table(accumulators=(COUNT,)), {}
+    for spread in (3, 3, 1 << 50, 3, 1 << 20):
+        slices = rng.integers(-spread, spread, 4000)
+        keys = [f"k{n}" for n in rng.integers(0, 1000, 4000)]
+        add(held, [(key, 0, 0.0) for key in keys], slices)
+        for place in zip(keys, slices.tolist(), strict=True):
+            all_of_it[place] = all_of_it.get(place, 0) + 1
+        assert in_words(held.partials(held.slices)) == {place: (n,) for place, n in all_of_it.items()}
+    assert isinstance(held._pairs, PairIndex)
+    held.remove(list(held.slices))
+    assert isinstance(held._pairs, PairGrid)
+    add(held, [("a", 0, 0.0)], [7])
+    assert in_words(held.partials(held.slices)) == {("a", 7): (1,)}
 
 
 def test_without_windows_there_is_one_slice():

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamcore.batch import plain
+from streamcore.errors import TopologyError
+from streamcore.state.key_groups import groups_of
 from streamcore.state.timers import TimerQueue
 
 OPERATION = st.tuples(
@@ -54,6 +60,111 @@ def test_what_is_set_or_cancelled_while_timers_fire():
         queue.cancel(5, "c")
     assert fired == ["a", "b"]
     assert sorted(queue.take_due(5)) == [(4, "aa"), (4, "bb")]
+
+
+@given(st.lists(OPERATION, max_size=60), st.sampled_from([1, 2, 5]))
+@settings(max_examples=150, deadline=None)
+def test_event_timers_against_a_set(operations, step):
+    """What is set while timers fire, fires in its turn if it is due; what is cancelled doesn't."""
+    queue, model = TimerQueue(), set()
+    for operation, time_ms, key in operations:
+        if operation == "register":
+            queue.register(time_ms, key)
+            model.add((time_ms, key))
+        elif operation == "cancel":
+            queue.cancel(time_ms, key)
+            model.discard((time_ms, key))
+        else:
+            for at_ms, found in queue.take_until(time_ms):
+                assert (at_ms, found) in model
+                assert at_ms == min(t for t, _ in model)
+                model.discard((at_ms, found))
+                if isinstance(found, str) and len(found) < 4:  # sets others, before and after, and cancels one
+                    for change in (-step, step, 0):
+                        queue.register(at_ms + change, found + "x")
+                        model.add((at_ms + change, found + "x"))
+                    queue.cancel(at_ms, 3)
+                    model.discard((at_ms, 3))
+                assert len(queue) == len(model)
+            assert all(t > time_ms for t, _ in model)
+        assert len(queue) == len(model)
+        assert queue.next_ms == min((t for t, _ in model), default=None)
+
+
+def test_timers_of_one_time_fire_in_the_order_in_which_they_were_set():
+    queue = TimerQueue()
+    for key in (3, "a", 1, None, (2, 2)):
+        queue.register(7, key)
+    assert [key for _, key in queue.take_until(7)] == [3, "a", 1, None, (2, 2)]
+
+
+def test_timers_of_one_time_share_an_entry_and_cancelled_ones_leave_nothing():
+    queue = TimerQueue()
+    for key in range(1000):
+        queue.register(5, key)
+    assert len(queue._heap) == 1
+    for time_ms in range(10_000):  # as a session does that goes on and on
+        queue.register(100 + time_ms, "s")
+        queue.cancel(99 + time_ms, "s")
+    assert len(queue) == 1001
+    assert len(queue._heap) < 3000
+
+
+def test_at_the_end_timers_fire_with_those_that_they_set():
+    queue = TimerQueue()
+    queue.register(5, 3)
+    fired = []
+    for time_ms, left in queue.take_rest():
+        fired.append(time_ms)
+        if left:
+            queue.register(time_ms + 100, left - 1)
+    assert fired == [5, 105, 205, 305]
+
+
+def test_timers_that_set_each_other_for_ever_are_an_error():
+    queue = TimerQueue()
+    queue.register(5, "k")
+
+    def go_on():
+        for time_ms, key in queue.take_rest():
+            queue.register(time_ms + 1, key)
+
+    with pytest.raises(TopologyError, match="go on setting timers"):
+        go_on()
+
+
+@pytest.mark.parametrize("keys", [[1, 2, 3], ["a", "b", 4], [(1, "x"), (2, "y")], [None], [1 << 70, 5], [True, 1.5]])
+def test_a_snapshot_gives_every_key_back_as_it_was(keys):
+    queue, times = TimerQueue(), [5, 1 << 70, 5]
+    for time_ms, key in zip(times, keys, strict=False):
+        queue.register(time_ms, key)
+    saved = queue.capture(8, allow_pickle=False)
+    again = TimerQueue()
+    again.restore(saved, range(8), allow_pickle=False)
+    restored = list(again.take_until(math.inf))
+    assert sorted(map(repr, restored)) == sorted(map(repr, zip(times, keys, strict=False)))
+
+
+def test_a_snapshot_of_pairs_is_still_read():
+    queue, pairs = TimerQueue(), [(5, "ab"), (6, "c")]
+    queue.restore(
+        {1: plain.encode(pairs, allow_pickle=False), 2: plain.encode([(7, "d")], allow_pickle=False)},
+        range(2),
+        allow_pickle=False,
+    )
+    assert list(queue.take_until(9)) == pairs
+
+
+def test_timers_of_windows_move_with_the_keys_of_the_windows():
+    queue = TimerQueue()
+    queue.with_windows = True
+    for key in range(50):
+        queue.register(key % 3, (key, "window"))
+    groups = groups_of(list(range(50)), 4).tolist()
+    for group, body in queue.capture(4, allow_pickle=False).items():
+        part = TimerQueue()
+        part.restore({group: body}, range(4), allow_pickle=False)
+        assert {key for _, (key, _) in part.take_until(9)} == {key for key in range(50) if groups[key] == group}
 
 
 def test_after_the_end_no_timer_is_set():

@@ -1,0 +1,1 @@
+"""Key figures: active users, unique users per key, funnels, an A/B test, click-through."""

@@ -1,0 +1,1 @@
+"""Sensors of two kinds: conversion, filter, moving averages, windows, alerts."""

@@ -1,0 +1,155 @@
+"""Files of readings as streams of one form, whatever their columns are called and whatever unit they are in."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from streamcore import (
+    Columns,
+    DataStream,
+    Schema,
+    StreamcoreError,
+    StreamEnvironment,
+    bounded_out_of_orderness,
+    seconds,
+)
+from streamcore.connectors.csv_source import CsvSource
+
+TIMES = ("time", "timestamp", "date_time", "time_hour")
+VALUES = ("value", "temp")
+SENSORS = ("sensor", "origin")
+
+READING = Schema.of(sensor=str, time=np.int64, fahrenheit=float)
+"""One reading; `time` in milliseconds since 1970."""
+
+Numbers = TypeVar("Numbers", float, "np.ndarray[Any, Any]")
+"""A float, or an array of them."""
+
+_HEAD_BYTES = 1 << 16
+
+
+class ReadingsError(StreamcoreError):
+    """The file isn't of the documented form, or the unit is unknown."""
+
+    exit_code = 3
+
+
+def celsius_to_fahrenheit(celsius: Numbers) -> Numbers:
+    """CtoF."""
+    return celsius * 9 / 5 + 32
+
+
+def kelvin_to_fahrenheit(kelvin: Numbers) -> Numbers:
+    """KtoF."""
+    return celsius_to_fahrenheit(kelvin - 273.15)
+
+
+def to_celsius(fahrenheit: Numbers) -> Numbers:
+    """FtoC."""
+    return (fahrenheit - 32) * 5 / 9
+
+
+def _as_it_is(fahrenheit: Numbers) -> Numbers:
+    return fahrenheit
+
+
+CONVERSIONS: dict[str, Callable[[Any], Any]] = {
+    "celsius": celsius_to_fahrenheit,
+    "kelvin": kelvin_to_fahrenheit,
+    "fahrenheit": _as_it_is,
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a file has what. Without a column of sensors, the file is of one sensor that has its name."""
+
+    time: str
+    value: str
+    sensor: str | None
+    has_zone: bool
+
+
+def layout_of(path: str) -> Layout:
+    """Reads the header and the first record of a CSV file, gzip or plain.
+
+    Raises:
+        ReadingsError: there is no column of times, or none of values.
+    """
+    try:
+        head = _head(Path(path))
+    except OSError:
+        return Layout(TIMES[0], VALUES[0], None, has_zone=False)  # the source says better what is wrong
+    rows = list(csv.reader(io.StringIO(head)))
+    names, first = (rows[0] if rows else []), (rows[1] if len(rows) > 1 else [])
+    found = {}
+    for what, known in (("times", TIMES), ("values", VALUES), ("sensors", SENSORS)):
+        found[what] = next((name for name in known if name in names), None)
+        if found[what] is None and what != "sensors":
+            raise ReadingsError(
+                f"{path} has no column of {what}",
+                hint=f"it is named {' or '.join(known)}; the file's columns are: {', '.join(names)}",
+            )
+    time = str(found["times"])
+    text = first[names.index(time)] if len(first) > names.index(time) else ""
+    return Layout(time, str(found["values"]), found["sensors"], has_zone=text.endswith("Z"))
+
+
+def readings(
+    env: StreamEnvironment, path: str, unit: str, out_of_order_s: float, name: str
+) -> tuple[DataStream[Any], DataStream[Any]]:
+    """The readings of a file in degrees Fahrenheit (`READING`), and what of it could not be read.
+
+    Args:
+        unit: celsius, kelvin or fahrenheit.
+        out_of_order_s: how many seconds of event time a reading may come after later ones.
+        name: of the source, in snapshots too.
+
+    Raises:
+        ReadingsError: the file isn't of the documented form, or the unit is unknown.
+    """
+    if unit not in CONVERSIONS:
+        raise ReadingsError(f"the unit {unit!r} is unknown", hint=f"use one of: {', '.join(CONVERSIONS)}")
+    layout = layout_of(path)
+    moment = pa.timestamp("ms", "UTC" if layout.has_zone else None)
+    fields: dict[str, Any] = {
+        "time": pa.field("time", moment, nullable=False),
+        "value": pa.field("value", pa.float64()),
+    }
+    rename = {layout.time: "time", layout.value: "value"}
+    if layout.sensor is not None:
+        fields["sensor"] = pa.field("sensor", pa.string(), nullable=False)
+        rename[layout.sensor] = "sensor"
+    source = CsvSource(path, pa.schema(list(fields.values())), rename=rename, on_error="side_output")
+    raw = env.source(source, name=name, watermarks=bounded_out_of_orderness("time", seconds(out_of_order_s)))
+    sensor = None if layout.sensor else Path(path).name.partition(".")[0]
+    converted: DataStream[Any] = raw.map_batch(partial(_convert, CONVERSIONS[unit], sensor), returns=READING)
+    # one subtask, beside the source: dealt out over several, a sensor's readings would lose their order
+    return converted.name(f"{unit} to fahrenheit").uid(f"{name}-convert").parallelism(1), raw.bad_records()
+
+
+def _convert(to_fahrenheit: Callable[[Any], Any], sensor: str | None, columns: Columns) -> Columns:
+    """Readings of a file as `READING`; `sensor` if the file doesn't name it."""
+    arrays = {
+        "sensor": pa.repeat(pa.scalar(sensor), len(columns)) if sensor else columns.encoded("sensor"),
+        "time": columns["time"].cast(pa.int64()).to_numpy(),
+        "fahrenheit": to_fahrenheit(columns["value"]),
+    }
+    return Columns(READING, arrays)
+
+
+def _head(path: Path) -> str:
+    with path.open("rb") as file:
+        is_gzip = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if is_gzip else path.open("rb") as file:
+        return file.read(_HEAD_BYTES).decode("utf-8-sig", "replace")

@@ -1,0 +1,145 @@
+"""Two kinds of sensors, as a chain and as a dataflow.
+
+    chain:   Celsius ── CtoF ── Filter ── Avg of 10 ── storage
+
+    dag:     Celsius ── CtoF ─┬─ Filter ─┬─ Avg (partial sum and count, combined) ── storage
+             Kelvin  ── KtoF ─┘          └─ repeats dropped ─┬─ Avg of 10, per window, per sliding window ── storage
+                                                             └─ EWMA and band ─┬─ storage
+                                                                               └─ alerts
+
+Output, as JSON lines; temperatures in degrees Fahrenheit, times in milliseconds since 1970:
+
+- `alerts/`: `{"sensor", "time", "fahrenheit", "expected", "spread"}`: readings further from what was expected than
+  `deviations` times the spread of the readings before
+- `readings/`: `{"sensor", "time", "fahrenheit", "ewma", "expected", "spread"}`
+- `means/`: `{"sensor", "mean", "count"}` over all good readings, repeats too
+- `by_count/`: `{"sensor", "mean"}` of ten readings each
+- `tumbling/`, `sliding/`: `{"sensor", "window_start", "window_end", "mean", "count"}`
+- `rejected/`: `{"sensor", "time", "fahrenheit"}`, what the filter took out; `malformed/`: what could not be read
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from streamcore import (
+    App,
+    DataStream,
+    Expression,
+    JobResult,
+    StreamcoreError,
+    StreamEnvironment,
+    col,
+    count,
+    mean,
+    milliseconds,
+    seconds,
+    sliding,
+    tumbling,
+)
+from streamcore.apps.sensors.by_count import mean_of_each
+from streamcore.apps.sensors.readings import readings
+from streamcore.apps.sensors.report import report
+from streamcore.connectors.file_sink import FileSink
+from streamcore.operators.deduplicate import deduplicate
+from streamcore.operators.ewma import ewma
+from streamcore.operators.partial_aggregate import combined, partial_aggregate
+
+DATA = Path(__file__).parent / "data"
+SHIPPED = DATA / "celsius.csv.gz"
+SHIPPED_KELVIN = DATA / "kelvin.csv.gz"
+SHIPPED_LABELS = DATA / "labels.csv.gz"
+
+_PARTS = {"total": ("fahrenheit", "sum"), "count": ("fahrenheit", "count")}
+_DECIMALS = 6
+
+
+class SettingError(StreamcoreError):
+    """A setting has no meaning."""
+
+    exit_code = 2
+
+
+def build(
+    env: StreamEnvironment,
+    *,
+    input: str = str(SHIPPED),  # noqa: A002 - the name of the setting in every app
+    kelvin: str | None = None,
+    output: str = "out/sensors",
+    form: str = "dag",
+    unit: str = "celsius",
+    lowest: float = -130.0,
+    highest: float = 300.0,
+    per: int = 10,
+    window_s: float = 86_400.0,
+    every_s: float = 21_600.0,
+    half_life_s: float = 7 * 86_400.0,
+    deviations: float = 3.0,
+    out_of_order_s: float = 3600.0,
+    labels: str = str(SHIPPED_LABELS),
+) -> None:
+    """Builds the topology; `kelvin` is the shipped readings if `input` is."""
+    if form not in ("chain", "dag"):
+        raise SettingError(f"sensors: there is no form {form!r}", hint="form is chain or dag")
+    is_good = (col("fahrenheit") >= lowest) & (col("fahrenheit") <= highest)  # false of what is no number
+    first, malformed = readings(env, input, unit, out_of_order_s, "readings")
+    if form == "chain":
+        kept = first.filter(is_good).uid("filter").parallelism(1)
+        _store(mean_of_each(kept, per), output, "by_count")
+        return
+    kelvin = str(SHIPPED_KELVIN) if kelvin is None and input == str(SHIPPED) else kelvin
+    if kelvin:
+        second, malformed_too = readings(env, kelvin, "kelvin", out_of_order_s, "kelvin-readings")
+        first = first.union(second).uid("union").parallelism(1)
+        malformed = malformed.union(malformed_too).uid("malformed")
+    good = first.filter(is_good).uid("filter").parallelism(1)
+    _store(malformed, output, "malformed")
+    _store(first.filter(~is_good).uid("rejected"), output, "rejected")
+    _store(_overall_means(good), output, "means")
+    # one reading at a time; by sensor alone, so that its readings stay in order
+    once = deduplicate(good, "sensor", within=milliseconds(1)).uid("deduplicate")
+    _averages(once, output, per, window_s, every_s)
+    _watch(once, output, half_life_s, deviations)
+
+
+def _overall_means(good: DataStream[Any]) -> DataStream[Any]:
+    """The mean of each sensor, as sums and counts of parts of the stream that are then combined."""
+    parts = partial_aggregate(good, "sensor", **_PARTS).uid("partial")
+    sums = parts.key_by("sensor").aggregate(**combined(_PARTS)).uid("combine")
+    return sums.select("sensor", "count", mean=(col("total") / col("count")).round(_DECIMALS)).uid("mean")
+
+
+def _averages(once: DataStream[Any], output: str, per: int, window_s: float, every_s: float) -> None:
+    """Means per so many readings, per window, and per window that slides."""
+    _store(mean_of_each(once, per), output, "by_count")
+    for name, windows in (
+        ("tumbling", tumbling(seconds(window_s))),
+        ("sliding", sliding(seconds(window_s), every=seconds(every_s))),
+    ):
+        means = once.key_by("sensor").window(windows).aggregate(mean("fahrenheit"), count()).uid(name)
+        rounded = {"mean": col("mean_fahrenheit").round(_DECIMALS)}
+        _store(means.select("sensor", "window_start", "window_end", "count", **rounded), output, name)
+
+
+def _watch(once: DataStream[Any], output: str, half_life_s: float, deviations: float) -> None:
+    """The moving average and its band; what lies outside is an alert."""
+    watched = ewma(once, "sensor", "fahrenheit", half_life=half_life_s).uid("ewma")
+    _store(watched, output, "readings")
+    distance: Expression = (col("fahrenheit") - col("expected")).abs()
+    outside = watched.filter(distance > deviations * col("spread"))  # false as long as the spread isn't known
+    _store(outside.select("sensor", "time", "fahrenheit", "expected", "spread").uid("alerts"), output, "alerts")
+
+
+def _store(stream: DataStream[Any], output: str, name: str) -> None:
+    stream.sink(FileSink(f"{output}/{name}", if_exists="replace")).uid(f"{name}-sink")
+
+
+def _report(result: JobResult, **settings: Any) -> str:
+    labels = (
+        settings["labels"] if settings["input"] == str(SHIPPED) or settings["labels"] != str(SHIPPED_LABELS) else ""
+    )
+    return report(settings["output"], settings["form"], labels, settings["deviations"])
+
+
+APP = App("sensors", build, "temperatures of two kinds: averages, windows, alerts, and a picture", report=_report)

@@ -1,0 +1,1 @@
+"""Trending keywords and pages."""

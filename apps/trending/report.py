@@ -1,0 +1,45 @@
+"""What has been trending, for a person to read."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from streamcore.connectors.file_sink import read_jsonl
+
+_WINDOWS_SHOWN = 24
+_TOP_SHOWN = 3
+_OWN = {"window_start", "window_end", "count", "score", "rank"}
+
+
+def report(output: str) -> str:
+    """The first few of each window (of the last ones, if there are many), and what trended at the end."""
+    totals = {(line["window_start"], line["window_end"]): line["count"] for line in read_jsonl(f"{output}/totals")}
+    if not totals:
+        return f"no keywords were found; results are in {output}"
+    top: dict[tuple[int, int], list[dict[str, Any]]] = {window: [] for window in totals}
+    for line in sorted(read_jsonl(f"{output}/windows"), key=lambda line: line["rank"]):
+        top[line["window_start"], line["window_end"]].append(line)
+    lines = [f"{len(totals)} windows with {sum(totals.values()):,} counted keywords"]
+    if len(totals) > _WINDOWS_SHOWN:
+        lines.append(f"  the last {_WINDOWS_SHOWN}:")
+    for window in sorted(totals)[-_WINDOWS_SHOWN:]:
+        best = "; ".join(f"{_keyword(line)} {line['count']}" for line in top[window][:_TOP_SHOWN])
+        lines.append(f"  {_time(window[0])}-{_time(window[1])} {totals[window]:>7,}  {best}")
+    decayed = read_jsonl(f"{output}/decayed")
+    end = max(line["window_end"] for line in decayed)
+    latest = sorted((line for line in decayed if line["window_end"] == end), key=lambda line: line["rank"])
+    lines.append(f"trending at {_time(end)}: " + "; ".join(f"{_keyword(line)} {line['score']:.2f}" for line in latest))
+    lines.append(f"results: {output}/windows, {output}/totals, {output}/decayed (JSON lines)")
+    return "\n".join(lines)
+
+
+def _keyword(line: dict[str, Any]) -> str:
+    return " ".join(str(value) for name, value in line.items() if name not in _OWN)
+
+
+def _time(time_ms: int) -> str:
+    """Event times as a clock shows them: UTC, or of a text that began at 0 the line."""
+    if time_ms < 1_000_000_000_000:
+        return f"line {time_ms // 1000:,}"
+    return datetime.datetime.fromtimestamp(time_ms / 1000, datetime.UTC).strftime("%m-%d %H:%M")

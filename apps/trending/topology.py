@@ -1,0 +1,70 @@
+"""What trends: the keywords with the highest counts per window, and with the highest counts that halve with time.
+
+Keywords are hash-partitioned, counted before and after the exchange, ranked where they are counted, and the ranks
+merged. Output, as JSON lines: `windows/`, `totals/` and `decayed/`; README.md has their fields.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from streamcore import (
+    App,
+    DataStream,
+    JobResult,
+    StreamEnvironment,
+    Windows,
+    count,
+    lit,
+    seconds,
+    sliding,
+    tumbling,
+)
+from streamcore.apps.trending.keywords import keywords
+from streamcore.apps.trending.report import report
+from streamcore.connectors.file_sink import FileSink
+from streamcore.operators.decayed_counts import decayed_counts
+from streamcore.operators.top_k import top_k
+
+SHIPPED = Path(__file__).parent / "data" / "wikipedia_edits_2015-09-12.jsonl.gz"
+
+
+def build(
+    env: StreamEnvironment,
+    *,
+    input: str = str(SHIPPED),  # noqa: A002 - the name of the setting in every app
+    output: str = "out/trending",
+    k: int = 10,
+    window: float = 3600.0,
+    every: float = 0.0,
+    half_life: float = 3600.0,
+    period: float = 600.0,
+    namespace: str = "",
+    out_of_order: float = 0.0,
+) -> None:
+    """Builds the topology; durations are seconds of event time."""
+    stream, key = keywords(env, input, namespace, out_of_order)
+    windows = sliding(seconds(window), every=seconds(every)) if every else tumbling(seconds(window))
+    counts = stream.key_by(key).window(windows, time="time").aggregate(count()).uid("counts")
+    _write(top_k(counts, k, "count").uid("top"), output, "windows")
+    _write(_totals(stream, windows), output, "totals")
+    decayed = decayed_counts(stream, key, half_life=half_life, every=period, k=k)
+    _write(decayed.uid("decayed"), output, "decayed")
+
+
+def _totals(stream: DataStream[Any], windows: Windows) -> DataStream[Any]:
+    """How many records each window has in all."""
+    everything = stream.select("time", all=lit(0)).key_by("all").window(windows, time="time")
+    return everything.aggregate(count()).uid("totals").select("window_start", "window_end", "count")
+
+
+def _write(stream: DataStream[Any], output: str, name: str) -> None:
+    stream.sink(FileSink(f"{output}/{name}", if_exists="replace")).uid(f"{name}-sink")
+
+
+def _report(result: JobResult, **settings: object) -> str:
+    return report(str(settings["output"]))
+
+
+APP = App("trending", build, "top keywords per window, and by counts that halve with time", report=_report)

@@ -1,0 +1,1 @@
+"""Word count: map, combine, partition, reduce."""
