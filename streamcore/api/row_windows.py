@@ -162,7 +162,7 @@ def add_windows(
         inputs=[Input(stream._node, stream._tag, 0, stream._partitioning)],
     )
     if spec.key is None:
-        node.parallelism = 1
+        node.parallelism, node.is_single = 1, True
     node.time = _result_time(spec, schema, is_own=name == type(function).__name__)
     node.sides = {tag.name: schema_of(tag.type) for tag in tags}
     if spec.late_tag is not None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from streamcore.api.asynchronous import add_async_map
 from streamcore.api.callsite import user_line
 from streamcore.api.compiled import compiled_or_none, need
 from streamcore.api.schemas import annotated_result, carried_time, checked, common_schema, kept_time
+from streamcore.api.stream_base import StreamBase
 from streamcore.batch import Array, Columns, Schema, schema_of
 from streamcore.batch.expressions import Expression, as_expression, col
 from streamcore.batch.projection import Predicate, Projection
@@ -18,11 +19,9 @@ from streamcore.connectors.base import Sink
 from streamcore.connectors.print_sink import PrintSink
 from streamcore.errors import TopologyError
 from streamcore.kernels.functions.build import compile_filter, compile_map
-from streamcore.plan.graph import Input, Node
 from streamcore.runtime.async_function import AsyncFunction, Retry
-from streamcore.runtime.event_time import EventTime, TimeOf
+from streamcore.runtime.event_time import TimeOf
 from streamcore.runtime.functions import BatchFunction, OutputTag, ProcessFunction
-from streamcore.runtime.keys import KeySelector
 from streamcore.runtime.operator import Operator
 from streamcore.runtime.operators.compiled import FilterColumns, MapColumns
 from streamcore.runtime.operators.process import ProcessColumns, ProcessRows
@@ -36,7 +35,6 @@ from streamcore.runtime.watermark_strategy import WatermarkStrategy
 
 if TYPE_CHECKING:
     from streamcore.api.connected import ConnectedStreams
-    from streamcore.api.environment import StreamEnvironment
     from streamcore.api.keyed import KeyedStream
     from streamcore.api.windowed import AnyWindows, WindowedStream
 
@@ -48,26 +46,12 @@ K = TypeVar("K")
 FORMS = {"rows": Form.ROWS, "columns": Form.COLUMNS, "any": Form.ANY}
 
 
-class DataStream(Generic[T]):
+class DataStream(StreamBase[T]):
     """A stream of records of type `T`. Immutable: every method gives a new stream.
 
     A stream whose type has a schema (a dataclass, NamedTuple, Struct or `Schema`) can be used by columnar
     operators and travels between processes as columns.
     """
-
-    def __init__(
-        self,
-        env: StreamEnvironment,
-        node: Node,
-        schema: Schema | None,
-        tag: str | None = None,
-        partitioning: Partitioning | None = None,
-    ) -> None:
-        self._env = env
-        self._node = node
-        self._tag = tag
-        self._partitioning = partitioning
-        self.schema = schema
 
     # --- one record at a time ------------------------------------------------------------------------------
 
@@ -375,43 +359,7 @@ class DataStream(Generic[T]):
         """Runs the topology and returns this stream's records, each exactly once, in no promised order."""
         return self._env.execute_and_collect(self)
 
-    # --- the operator's attributes -------------------------------------------------------------------------
-
-    def uid(self, uid: str) -> DataStream[T]:
-        """Names the operator in snapshots, so that its state is found again when the topology has changed."""
-        self._node.uid = uid
-        return self
-
-    def name(self, name: str) -> DataStream[T]:
-        """Names the operator in messages, metrics and `describe()`."""
-        self._node.name = name
-        return self
-
-    def parallelism(self, parallelism: int) -> DataStream[T]:
-        """The operator's number of subtasks."""
-        if parallelism < 1:
-            raise TopologyError(f"parallelism {parallelism} of {self._node}: it must be at least 1")
-        if self._node.is_single and parallelism > 1:
-            raise TopologyError(
-                f"parallelism {parallelism} of {self._node}, which takes the stream as a whole",
-                hint="it runs in one subtask; with a key (key_by) it can run in several",
-            )
-        self._node.parallelism = parallelism
-        return self
-
-    def start_new_chain(self) -> DataStream[T]:
-        """Runs the operator in a subtask of its own instead of its producer's."""
-        self._node.chainable = False
-        return self
-
     # --- inside --------------------------------------------------------------------------------------------
-
-    def _read(self, port: int) -> Input:
-        return Input(self._node, self._tag, port, self._partitioning)
-
-    @property
-    def _time(self) -> EventTime | None:
-        return self._node.time if self._tag is None else None
 
     def _routed(self, partitioning: Partitioning) -> DataStream[T]:
         return DataStream(self._env, self._node, self.schema, self._tag, partitioning)
@@ -443,25 +391,6 @@ class DataStream(Generic[T]):
         expressions = checked(what, lambda: {name: as_expression(value) for name, value in made.items()})
         projection = checked(what, partial(Projection, keep=keep), expressions, schema)
         return self._then(what, partial(MapBatch, projection, projection.schema), Form.COLUMNS, projection.schema)
-
-    def _need_schema(self, what: str) -> Schema:
-        if self.schema is None:
-            raise TopologyError(
-                f"{what} ({user_line()}) works on columns, but the stream from {self._node} has no type",
-                hint="give the source or the map before it a type: map(function, returns=MyDataclass)",
-            )
-        return self.schema
-
-    def _selector(self, key: Any) -> KeySelector:
-        selector = KeySelector(key, self.schema.names if self.schema is not None else ())
-        if self.schema is not None:
-            for name in selector.fields:
-                if name not in self.schema.by_name:
-                    raise TopologyError(
-                        f"key_by({selector}) ({user_line()}): the stream from {self._node} has no field {name!r}",
-                        hint=f"its fields are {self.schema}",
-                    )
-        return selector
 
 
 def _fresh(cls: Callable[..., Operator], function: Any, *arguments: Any) -> Operator:

@@ -38,8 +38,9 @@ class WindowedStream(Generic[K, T]):
     """The windows of each key, or (`window_all`) of the whole stream. Immutable: every method gives a new one.
 
     A window's results come when it is over - the watermark has passed its end, or the clock, or it has its number of
-    records - unless a trigger says otherwise. On a typed stream, keyed by fields, aggregates over windows of event
-    time are computed on columns; everything else, and whatever has a trigger or an evictor, record by record.
+    records - unless a trigger says otherwise. On a typed stream, keyed by fields or as a whole, aggregates and folds
+    over windows of event time and by count are computed on columns; everything else, and whatever has a trigger or an
+    evictor, record by record.
     """
 
     _stream: DataStream[T]
