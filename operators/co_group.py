@@ -31,7 +31,7 @@ def co_group(
     late_to: LateTags | None = None,
 ) -> DataStream[Out]:
     """What `function(key, window, lefts, rights)` makes of the records of each key and window, when the watermark has
-    passed the window's end (as in Apache Flink): a join of one's own. What comes later is counted and dropped, or sent
+    passed the window's end (as in Apache Flink): a join of one's own. What comes later is counted, and dropped or sent
     to a side output.
 
     Args:

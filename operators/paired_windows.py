@@ -30,7 +30,7 @@ class PairedWindows(CoBatchFunction[Any]):
     """Keeps both streams' records by slice of event time, and hands over a window's records of both when the watermark
     has passed its end. Keyed by the fields to meet on.
 
-    A record whose windows are all over is late: it is counted and dropped, or sent to a side output. One that lies
+    A record whose windows are all over is late: it is counted, and dropped or sent to a side output. One that lies
     between windows that stand apart belongs to none, and is dropped without a word.
     """
 
@@ -107,7 +107,10 @@ def check_windows(where: str, windows: Any) -> None:
         JoinError: they are of another kind.
     """
     if not isinstance(windows, Windows) or windows.processing_time:
-        raise JoinError(f"{where} over {windows}", hint="tumbling(seconds(10)), or sliding(...)")
+        raise JoinError(
+            f"{where} takes tumbling or sliding windows of event time, not {windows!r}",
+            hint="tumbling(seconds(10)), or sliding(...)",
+        )
 
 
 def rows_without(rows: Rows, count: int) -> Rows:

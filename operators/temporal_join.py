@@ -49,7 +49,7 @@ def temporal_join(
     A left record waits until the watermark has passed its time on both streams. So do versions; then a key's last one
     is kept, however old it is, and the others are forgotten.
 
-    A left record that the watermark has passed already is late: it is counted and dropped, or sent to a side output.
+    A left record that the watermark has passed already is late: it is counted, and dropped or sent to a side output.
     A late version is counted, and holds for the left records that come after it, if it is its key's latest.
 
     The results have the left's fields, and those of the right that aren't its key.

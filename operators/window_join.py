@@ -29,7 +29,7 @@ def window_join(
     late_to: LateTags | None = None,
 ) -> DataStream[Any]:
     """Every pair of a left and a right record with equal keys and the same window, when the watermark has passed the
-    window's end; of overlapping windows, once for each that has both. What comes later is counted and dropped, or
+    window's end; of overlapping windows, once for each that has both. What comes later is counted, and dropped or
     sent to a side output.
 
     The results have the left's fields, and those of the right that aren't its key; of semi and anti joins the left's.

@@ -191,7 +191,8 @@ class WindowedStream(Generic[K, T]):
         `window_start`, `window_end` and the other fields, else `WindowResult(key, window_start, window_end, value)`.
 
         Args:
-            function: associative where windows merge (sessions).
+            function: `function(value, record)`, in the order in which records come; associative where windows merge
+                (sessions) or overlap (they share what has been reduced).
         """
         return reduce_rows(self._spec(), function)
 

@@ -42,7 +42,7 @@ class Split:
 
 @dataclasses.dataclass(slots=True)
 class BadRecord:
-    """A malformed record that was sent to the source's side output instead of failing the job."""
+    """A malformed record, or one with a bad event time, that was sent to a side output instead of failing the job."""
 
     text: str
     reason: str

@@ -120,7 +120,10 @@ class Context(Generic[Out]):
         self._operator.counters.late_records += records
 
     def register_timer(self, time_ms: int) -> None:
-        """Calls `on_timer` for the current key at a processing time."""
+        """Calls `on_timer` for the current key at a processing time, milliseconds since the epoch.
+
+        At the end of input the timers that wait are called at once; those that they set are not called.
+        """
         self._need_key("a timer")
         self._operator.store.timers.register(time_ms, self._current.key)
 

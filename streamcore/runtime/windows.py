@@ -157,7 +157,8 @@ def tumbling(size: float, *, offset: float = 0.0, processing_time: bool = False)
 
 
 def sliding(size: float, *, every: float, offset: float = 0.0, processing_time: bool = False) -> Windows:
-    """Windows of `size` seconds that begin `every` so many seconds.
+    """Windows of `size` seconds, one of which begins every `every` seconds. They overlap if `every` is below the size;
+    above it, there are records that belong to none.
 
     Args:
         processing_time: by the clock, when records come, instead of by event time.

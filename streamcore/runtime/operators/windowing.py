@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamcore.batch import Batch, Schema, to_rows
-from streamcore.errors import TopologyError
 from streamcore.kernels.key_columns import as_list
 from streamcore.runtime.functions import OutputTag
 from streamcore.runtime.keys import KeySelector
@@ -48,11 +47,6 @@ class WindowOperator(Operator):
 
     def open(self) -> None:
         context = self.context
-        if self._source.key is None and context.parallelism > 1:
-            raise TopologyError(
-                f"windows of all records in {context.parallelism} subtasks would be of some records each",
-                hint="leave the parallelism of window_all at 1, or key the stream",
-            )
         context.store.timers.with_windows = context.store.event_timers.with_windows = True
         self._ctx: WindowContext[Any] = WindowContext(context, self.output, keyed=True)
         self._watermark = MIN_TIME

@@ -254,6 +254,13 @@ class Gapped(WindowAssigner):
         raise NotImplementedError
 
 
+def test_windows_of_all_records_have_one_subtask(env):
+    whole = typed(env).window_all(TEN).process(WindowFunction())
+    assert whole.parallelism(1) is whole
+    with pytest.raises(TopologyError, match=r"parallelism 2 .* takes the stream as a whole"):
+        whole.parallelism(2)
+
+
 def test_what_is_no_windows_no_trigger_and_no_evictor(env):
     keyed = typed(env).key_by("key")
     refused(lambda: keyed.window(5), "window", "5 is no windows")

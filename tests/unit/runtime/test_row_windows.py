@@ -339,12 +339,6 @@ def test_large_results_go_out_in_parts(monkeypatch):
     assert sizes == [10, 10, 5]
 
 
-def test_windows_of_all_records_in_several_subtasks_are_refused():
-    stream = StreamEnvironment().from_values([1]).window_all(count_windows(2)).reduce(max)
-    with pytest.raises(TopologyError, match="window_all"):
-        Rig(stream, parallelism=2)
-
-
 def test_a_window_function_sets_no_timers():
     class Sets(WindowFunction):
         def process(self, key, window, records, ctx):
