@@ -62,7 +62,7 @@ from streamcore.runtime.window_kinds import (
 from streamcore.runtime.windows import Windows, sliding, tumbling
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
-from streamcore.time import MAX_TIME, milliseconds, minutes, seconds
+from streamcore.time import MAX_TIME, days, hours, milliseconds, minutes, seconds
 
 __all__ = [
     "Aggregate",
@@ -133,9 +133,11 @@ __all__ = [
     "count_trigger",
     "count_windows",
     "custom_watermarks",
+    "days",
     "event_time_trigger",
     "first_of",
     "global_windows",
+    "hours",
     "kernel",
     "last_of",
     "lit",

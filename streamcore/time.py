@@ -42,6 +42,16 @@ def minutes(value: float) -> Duration:
     return Duration(value * 60.0)
 
 
+def hours(value: float) -> Duration:
+    """`value` hours."""
+    return Duration(value * 3600.0)
+
+
+def days(value: float) -> Duration:
+    """`value` days of 24 hours."""
+    return Duration(value * 86_400.0)
+
+
 def parse_duration(text: str) -> Duration:
     """Reads `5ms`, `1s`, `1.5 min`; `0` needs no unit.
 
