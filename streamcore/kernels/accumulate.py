@@ -17,6 +17,13 @@ def add_ones(totals: Any, entries: Any) -> None:
 
 
 @kernel
+def set_all(totals: Any, entries: Any, value: Any) -> None:
+    """totals[entries[i]] = value."""
+    for i in range(len(entries)):
+        totals[entries[i]] = value
+
+
+@kernel
 def add_values(totals: Any, entries: Any, values: Any) -> None:
     """totals[entries[i]] += values[i], in order."""
     for i in range(len(entries)):

@@ -90,9 +90,7 @@ class PairGrid:
 
     def remove(self, entries: IntArray) -> None:
         """Forgets entries; each must be there."""
-        _set(self._first[entries], self._second[entries], np.full(len(entries), -1), self._cells)
-        self._free[self._free_count : self._free_count + len(entries)] = entries
-        self._free_count += len(entries)
+        self._free_count = _remove(entries, self._first, self._second, self._cells, self._free, self._free_count)
 
     def replace_first(self, entries: IntArray, first: IntArray) -> None:
         """Gives all entries there are (`entries`, in any order) another `a`."""
@@ -110,6 +108,17 @@ def _set(first: Any, second: Any, values: Any, cells: Any) -> None:
     mask = len(cells) - 1
     for i in range(len(first)):
         cells[second[i] & mask, first[i]] = values[i]
+
+
+@kernel
+def _remove(entries: Any, firsts: Any, seconds: Any, cells: Any, free: Any, free_count: Any) -> Any:
+    mask = len(cells) - 1
+    for i in range(len(entries)):
+        entry = entries[i]
+        cells[seconds[entry] & mask, firsts[entry]] = -1
+        free[free_count] = entry
+        free_count += 1
+    return free_count
 
 
 @kernel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,49 @@ def group_rows(targets: np.ndarray[Any, Any], n_targets: int) -> tuple[IntArray,
     """
     result: tuple[IntArray, IntArray] = _counting_sort(targets, n_targets)
     return result
+
+
+def split_by_number(values: IntArray, numbers: IntArray) -> list[tuple[int, IntArray]]:
+    """The values of each number, in the order in which they came.
+
+    Args:
+        values, numbers: int64 (n,), n > 0; numbers that lie close together cost less.
+
+    Returns:
+        (number, its values, int64) for each number there is, ascending.
+    """
+    lowest, grouped, starts = _grouped(values, numbers)
+    if len(starts):
+        bounds = starts.tolist()
+        pairs = enumerate(itertools.pairwise(bounds), lowest)
+        return [(number, grouped[start:stop]) for number, (start, stop) in pairs if start < stop]
+    distinct, ranks = np.unique(numbers, return_inverse=True)
+    order, starts = group_rows(ranks, len(distinct))
+    return list(zip(distinct.tolist(), np.split(values[order], starts[1:-1]), strict=True))
+
+
+@kernel
+def _grouped(values: Any, numbers: Any) -> Any:
+    """(the lowest number, the values grouped by number, where the group of each number from there on begins), the last
+    empty where the numbers lie so far apart that there would be more groups than values."""
+    lowest, highest = numbers[0], numbers[0]
+    for i in range(len(numbers)):
+        lowest, highest = min(lowest, numbers[i]), max(highest, numbers[i])
+    if lowest == highest:
+        return lowest, values.copy(), np.array([0, len(values)])
+    if not 0 < highest - lowest <= len(numbers):  # it may be beyond int64
+        return lowest, values, np.empty(0, np.int64)
+    starts = np.zeros(highest - lowest + 2, np.int64)
+    for i in range(len(numbers)):
+        starts[numbers[i] - lowest + 1] += 1
+    for k in range(1, len(starts)):
+        starts[k] += starts[k - 1]
+    place, grouped = starts.copy(), np.empty(len(values), np.int64)
+    for i in range(len(numbers)):
+        k = numbers[i] - lowest
+        grouped[place[k]] = values[i]
+        place[k] += 1
+    return lowest, grouped, starts
 
 
 @kernel

@@ -217,7 +217,7 @@ def mean(field: str) -> Aggregate:
         found = over.number(field)
         number = Accumulator("count", field) if found.nullable else COUNT
         kept = (Accumulator("sum", field, pa.types.is_floating(found.type)), number)
-        return Made(kept, partial(_ratio, nullable=found.nullable), pa.float64(), found.nullable)
+        return Made(kept, _ratio if found.nullable else _quotient, pa.float64(), found.nullable)
 
     return Aggregate(f"mean_{field}", (field,), make)
 
@@ -294,7 +294,8 @@ def _number(kind: Kind, field: str, over: Over) -> Made:
     kept: tuple[Accumulating, ...] = (Accumulator(kind, field, is_float),)
     if found.nullable:
         kept = (*kept, Accumulator("count", field))
-    return Made(kept, partial(_of_type, type_), type_, found.nullable)
+    as_kept = not found.nullable and not is_time(type_)
+    return Made(kept, _only if as_kept else partial(_of_type, type_), type_, found.nullable)
 
 
 def _spread(field: str, ddof: int, over: Over, *, is_root: bool) -> Made:
@@ -323,6 +324,11 @@ def _of_type(type_: pa.DataType, kept: list[Numbers]) -> Any:
     return result_column(kept[0], type_, kept[1] == 0 if len(kept) > 1 else None)
 
 
-def _ratio(kept: list[Numbers], *, nullable: bool) -> Any:
+def _quotient(kept: list[Numbers]) -> Numbers:
+    quotient: Numbers = kept[0] / kept[1]
+    return quotient
+
+
+def _ratio(kept: list[Numbers]) -> Any:
     number = np.maximum(kept[1], 1)  # a group has records, but they may all lack the field
-    return result_column(kept[0] / number, pa.float64(), kept[1] == 0 if nullable else None)
+    return result_column(kept[0] / number, pa.float64(), kept[1] == 0)

@@ -12,6 +12,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -56,7 +57,7 @@ class Windows:
         first = window * self._slices_per_start
         return range(first, first + self.slices_per_window)
 
-    @property
+    @cached_property
     def slices_per_window(self) -> int:
         """How many slices each window has."""
         return self.size_ms // self.every_ms * self._slices_per_start + (self._rest_ms > 0)
@@ -125,12 +126,12 @@ class Windows:
                 window = max(self.windows_of(slices[place]).start, window + 1)
         return found
 
-    @property
+    @cached_property
     def _rest_ms(self) -> int:
         """How far behind the beginning of a window another one ends; 0 where that is where one begins."""
         return self.size_ms % self.every_ms
 
-    @property
+    @cached_property
     def _slices_per_start(self) -> int:
         return 2 if self._rest_ms else 1
 

@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 
 from streamcore.batch import Columns, Field, Schema
-from streamcore.kernels.accumulate import rows_by_key
+from streamcore.kernels.accumulate import rows_by_key, set_all
 from streamcore.kernels.key_columns import KeyColumns, as_list
 from streamcore.kernels.key_index import KeyIndex
 from streamcore.kernels.pair_grid import PairGrid
 from streamcore.kernels.pairs import PairIndex, SingleSlice
-from streamcore.kernels.partition import group_rows
+from streamcore.kernels.partition import split_by_number
 from streamcore.state.accumulators import COUNT, Accumulating, Numbers, Part
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -235,7 +235,7 @@ class SliceTable:
                 self._pairs = self._pairs.hashed()
         entries, added = self._pairs.find_or_add(slots, slices)
         if len(added):
-            self._begin(added.copy())  # a view would keep the whole batch in memory
+            self._begin(added)
         return entries
 
     def _begin(self, added: IntArray) -> None:
@@ -245,26 +245,12 @@ class SliceTable:
                     bigger = np.empty(self._pairs.capacity, part.dtype)
                     bigger[: len(totals[place])] = totals[place]
                     totals[place] = bigger
-                totals[place][added] = part.initial
-        numbers = self._pairs.second(added)
-        distinct, ranks = self._ranked(numbers)
-        if len(distinct) == 1:
-            self._put(distinct[0], added)
-            return
-        order, starts = group_rows(ranks, len(distinct))
-        grouped = added[order]
-        for number, start, stop in zip(distinct, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-            if start < stop:
-                self._put(number, grouped[start:stop])
-
-    @staticmethod
-    def _ranked(numbers: IntArray) -> tuple[Sequence[int], IntArray]:
-        """Numbers of slices among which those given are, and the place of each given one among them."""
-        lowest, highest = int(numbers.min()), int(numbers.max())
-        if highest - lowest <= len(numbers):
-            return range(lowest, highest + 1), numbers - lowest
-        distinct, ranks = np.unique(numbers, return_inverse=True)
-        return distinct.tolist(), ranks
+                if part.dtype == object:
+                    totals[place][added] = part.initial
+                else:
+                    set_all(totals[place], added, part.initial)
+        for number, entries in split_by_number(added, self._pairs.second(added)):
+            self._put(number, entries)
 
     def _let_go(self, entries: IntArray) -> None:
         self._pairs.remove(entries)

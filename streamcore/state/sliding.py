@@ -74,25 +74,17 @@ class SlidingMerge:
         self._back: list[list[Numbers]] = table.merge(0, [])
         self._front_rows = np.full(table.keys_size, -1, np.int64)
         self._back_rows = np.full(table.keys_size, -1, np.int64)
-        if not present:
-            return
-        entries = table.entries(reversed(present))
-        # keys are numbered from the last slice to the first, so that those of a suffix are the first so many
-        self._front_slots = np.empty(len(entries.slots), np.int64)
-        rows, count = number_rows(entries.slots, self._front_rows, self._front_slots, 0)
-        self._front_slots = self._front_slots[:count].copy()
-        lengths = [table.count([number]) for number in reversed(present)]
-        stops = np.cumsum(lengths)
-        counts = np.maximum.accumulate(rows)[stops - 1] + 1  # keys in the suffix that ends with each slice
-        places, before, start = np.arange(count), 0, 0
-        values: list[list[Numbers]] = []
-        for number, stop, count in zip(reversed(present), stops.tolist(), counts.tolist(), strict=True):
-            parts = [(rows[start:stop], _part(entries.values, start, stop))]
-            if values:
-                parts.append((places[:before], values))
-            values = table.merge(count, parts)
-            self._front.append(_Suffix(number, values))
-            before, start = count, stop
+        # Keys are numbered from the last slice to the first, so that those of a suffix are the first so many. Slice by
+        # slice, since arrays over all of them would be new memory every time, which costs more than what is done in it.
+        places = np.arange(table.keys_size)
+        self._front_slots = np.empty(table.keys_size, np.int64)
+        before, later = 0, table.merge(0, [])
+        for number in reversed(present):
+            entries = table.entries((number,))
+            rows, count = number_rows(entries.slots, self._front_rows, self._front_slots, before)
+            later = table.merge(count, [(rows, entries.values), (places[:before], later)])
+            self._front.append(_Suffix(number, later))
+            before = count
         self._front.reverse()
 
     def _extend(self, end: int) -> None:
@@ -125,8 +117,8 @@ class SlidingMerge:
         if len(slots) == 0:
             return Groups(self._front_slots[:size], front)
         rows = self._front_rows[slots]
-        new = (rows < 0) | (rows >= size)
-        count = size + int(np.count_nonzero(new))
+        new = np.flatnonzero(rows.view(np.uint64) >= size)  # -1 too
+        count = size + len(new)
         rows[new] = np.arange(size, count)
         merged = self._table.extended(front, count)
         self._table.merge_into(merged, rows, back)
