@@ -17,6 +17,11 @@ from streamcore.state.key_groups import DEFAULT_MAX_PARALLELISM, IntArray, group
 from streamcore.state.table_capture import Arrays, TableCapture
 
 _CAPTURES_REMEMBERED = 16
+_LARGE = 1 << 16
+"""With so many rows, to copy them all when there must be room for more would stop the stream for 5 ms and more."""
+_RESERVED_BYTES = 1 << 30
+"""Room for the rows of a table that is large, so that they are hardly ever copied again. Of addresses: the system gives
+memory to those that are written."""
 
 
 class ColumnarTable:
@@ -148,7 +153,7 @@ class ColumnarTable:
     def _extend(self, before: int) -> None:
         size = len(self)
         if size > len(self._groups):
-            capacity = max(size, 2 * len(self._groups))
+            capacity = self._capacity(size)
             self._arrays = {name: _longer(array, before, capacity) for name, array in self._arrays.items()}
             self._groups = _longer(self._groups, before, capacity)
             if self._generation:
@@ -158,6 +163,13 @@ class ColumnarTable:
         if self.descriptor.initial is not None:
             for name, values in self.descriptor.initial(_public(keys)).items():
                 self._arrays[name][before:size] = values
+
+    def _capacity(self, size: int) -> int:
+        """How many rows to make room for when there are `size`."""
+        if size > _LARGE:
+            a_row = sum(array[:1].nbytes for array in (*self._arrays.values(), self._groups)) + self._touched.itemsize
+            size = max(size, _RESERVED_BYTES // a_row)
+        return max(size, 2 * len(self._groups))
 
 
 def _public(keys: Any) -> Any:

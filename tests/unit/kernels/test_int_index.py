@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamcore.kernels import index as module
 from streamcore.kernels.index import IntIndex
 
 KEY = st.one_of(st.integers(-20, 20), st.integers(-(2**63), 2**63 - 1))
@@ -24,6 +27,29 @@ def test_against_a_dictionary(batches, capacity):
         assert index.find(keys).tolist() == expected
         assert index.size == len(model)
         assert index.keys.tolist() == list(model)
+
+
+@given(st.lists(st.lists(KEY, max_size=80), max_size=8), st.sampled_from([2, 4, 64]), st.sampled_from([1, 7, 50]))
+@settings(max_examples=150, deadline=None)
+def test_a_table_that_moves_bit_by_bit(batches, capacity, moved):
+    with patch.multiple(module, _LARGE=2, _MOVED=moved, _RESERVED=100):
+        test_against_a_dictionary.hypothesis.inner_test(batches, capacity)
+
+
+def test_a_large_table_moves_a_part_in_each_call():
+    keys, moved, move = np.random.default_rng(1).permutation(1 << 14), [], module._move
+
+    def counting(slot_keys, start, stop, table):
+        moved.append(stop - start)
+        move(slot_keys, start, stop, table)
+
+    with patch.multiple(module, _LARGE=100, _MOVED=64, _move=counting):
+        index = IntIndex()
+        for start in range(0, len(keys), 10):
+            index.slots(keys[start : start + 10])
+            assert np.array_equal(index.find(keys[: start + 10]), np.arange(min(start + 10, len(keys))))
+    assert sum(moved) > len(keys) // 2
+    assert max(moved) == 64
 
 
 @pytest.mark.parametrize("step", [1, -1, 1 << 17, 1 << 40])

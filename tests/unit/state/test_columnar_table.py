@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from streamcore.batch import Schema, Vector
 from streamcore.errors import TopologyError, UsageError
+from streamcore.state import columnar as module
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState
 
@@ -89,6 +90,21 @@ def test_growth_keeps_values_and_initial_values_come_once():
     assert calls == list(range(5900))
     assert table["total"].tolist() == [float(i) for i in range(5900)]
     assert np.array_equal(table["vector"][:, 2], np.arange(5900))
+
+
+def test_a_large_table_is_hardly_ever_copied(monkeypatch):
+    monkeypatch.setattr(module, "_LARGE", 100)
+    monkeypatch.setattr(module, "_RESERVED_BYTES", 3000 * (8 + 4 + 12 + 4 + 4))
+    table, places = ColumnarTable(ColumnarState("s", SUMS, first_values)), []
+    for start in range(0, 4000, 50):
+        table.slots(np.arange(start, start + 50))
+        places.append(table["total"].ctypes.data)
+        if start == 1000:
+            table.capture(1).finish()
+    assert len(set(places[3:60])) == 1  # 150 to 3000 rows
+    assert len(set(places[60:])) == 1  # room for twice as many
+    assert table["total"].tolist() == list(range(4000))
+    assert np.array_equal(table["vector"][:, 2], 3 * np.arange(4000, dtype=np.float32))
 
 
 def test_an_empty_batch_first_and_keys_later():
