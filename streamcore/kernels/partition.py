@@ -53,7 +53,7 @@ def _grouped(values: Any, numbers: Any) -> Any:
         lowest, highest = min(lowest, numbers[i]), max(highest, numbers[i])
     if lowest == highest:
         return lowest, values.copy(), np.array([0, len(values)])
-    if not 0 < highest - lowest <= len(numbers):  # it may be beyond int64
+    if np.uint64(highest) - np.uint64(lowest) > np.uint64(len(numbers)):  # the distance may be beyond int64
         return lowest, values, np.empty(0, np.int64)
     starts = np.zeros(highest - lowest + 2, np.int64)
     for i in range(len(numbers)):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamcore.kernels.partition import group_rows
+from streamcore.kernels.partition import group_rows, split_by_number
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
@@ -27,3 +27,15 @@ def test_large():
     order, starts = group_rows(targets, 100)
     assert np.array_equal(order, np.argsort(targets, kind="stable"))
     assert starts[-1] == 50_000
+
+
+@given(st.lists(st.one_of(st.integers(-3, 3), st.integers(0, 40), st.integers(-(2**63), 2**63 - 1)), min_size=1))
+@settings(max_examples=200, deadline=None)
+def test_split_by_number(numbers):
+    values = np.arange(len(numbers), dtype=np.int64) * 3
+    expected = {}
+    for value, number in zip(values.tolist(), numbers, strict=True):
+        expected.setdefault(number, []).append(value)
+    found = split_by_number(values, np.array(numbers, np.int64))
+    assert [(number, part.tolist()) for number, part in found] == sorted(expected.items())
+    assert all(part.base is not values and part is not values for _, part in found)
