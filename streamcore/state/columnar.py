@@ -153,16 +153,22 @@ class ColumnarTable:
     def _extend(self, before: int) -> None:
         size = len(self)
         if size > len(self._groups):
-            capacity = self._capacity(size)
-            self._arrays = {name: _longer(array, before, capacity) for name, array in self._arrays.items()}
-            self._groups = _longer(self._groups, before, capacity)
-            if self._generation:
-                self._touched = _longer(self._touched, before, capacity)
+            try:
+                self._make_room(before, self._capacity(size))
+            except MemoryError:  # where addresses are limited too
+                self._make_room(before, max(size, 2 * len(self._groups)))
         keys = self._index.keys_from(before)
         self._groups[before:size] = groups_of(keys, self._max_parallelism)
         if self.descriptor.initial is not None:
             for name, values in self.descriptor.initial(_public(keys)).items():
                 self._arrays[name][before:size] = values
+
+    def _make_room(self, before: int, capacity: int) -> None:
+        arrays = {name: _longer(array, before, capacity) for name, array in self._arrays.items()}
+        groups = _longer(self._groups, before, capacity)
+        if self._generation:
+            self._touched = _longer(self._touched, before, capacity)
+        self._arrays, self._groups = arrays, groups
 
     def _capacity(self, size: int) -> int:
         """How many rows to make room for when there are `size`."""

@@ -107,6 +107,18 @@ def test_a_large_table_is_hardly_ever_copied(monkeypatch):
     assert np.array_equal(table["vector"][:, 2], 3 * np.arange(4000, dtype=np.float32))
 
 
+def test_where_addresses_are_limited_a_large_table_doubles(monkeypatch):
+    monkeypatch.setattr(module, "_LARGE", 100)
+    monkeypatch.setattr(module, "_RESERVED_BYTES", 1 << 62)  # more than any system has
+    table = ColumnarTable(ColumnarState("s", SUMS))
+    for start in range(0, 1000, 50):
+        slots = table.slots(np.arange(start, start + 50))
+        table["total"][slots] = np.arange(start, start + 50)
+        if start == 500:
+            table.capture(1).finish()
+    assert table["total"].tolist() == list(range(1000))
+
+
 def test_an_empty_batch_first_and_keys_later():
     table = ColumnarTable(ColumnarState("s", SUMS))
     assert len(table) == 0
