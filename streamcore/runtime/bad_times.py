@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+import pyarrow as pa
 
 from streamcore.batch import Batch, Columns
 from streamcore.errors import BadRecordError, TopologyError
@@ -142,9 +143,19 @@ class BadTimes:
 
 
 def _text(batch: Batch, at: int) -> str:
-    record = (batch.slice(at, at + 1).to_rows() if isinstance(batch, Columns) else batch[at : at + 1])[0]
-    text = repr(record)
+    try:
+        text = repr(batch.slice(at, at + 1).to_rows()[0] if isinstance(batch, Columns) else batch[at])
+    except (OverflowError, ValueError):
+        assert isinstance(batch, Columns), "a record that can't be shown"
+        text = _fields_text(batch.slice(at, at + 1))
     return text if len(text) <= 200 else text[:199] + "…"
+
+
+def _fields_text(one: Columns) -> str:
+    """A record with a timestamp that no datetime can be: beyond the year 9999, or between two microseconds."""
+    arrays = {field.name: one.to_arrow().column(field.name) for field in one.schema.fields}
+    values = [array.cast(pa.string()) if pa.types.is_timestamp(array.type) else array for array in arrays.values()]
+    return ", ".join(f"{name}={value[0].as_py()!r}" for name, value in zip(arrays, values, strict=True))
 
 
 def _other_unit(time_ms: int, now_ms: int) -> str:

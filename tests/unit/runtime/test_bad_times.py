@@ -126,3 +126,20 @@ def test_policies_and_limits_that_can_not_be():
         strategy.with_bad_times("skip", max_ahead=0)
     with pytest.raises(TopologyError, match="max_jump=nan"):
         strategy.with_bad_times("skip", max_jump=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("ticks", "unit", "shown"),
+    [
+        (1 << 60, "us", "<value out of range: 1152921504606846976>"),
+        (253_402_300_800_000_005, "us", "10000-01-01 00:00:00.000005"),
+        (NOW * 1_000_000 + 400 * DAY * 1_000_000 + 1, "ns", "2028-02-19 08:00:00.000000001"),
+    ],
+)
+def test_a_timestamp_that_no_datetime_can_be_is_shown_all_the_same(ticks, unit, shown):
+    column = pa.array([0, ticks], pa.int64()).cast(pa.timestamp(unit))
+    batch = Columns.of(t=column, name=pa.array(["ann", "bob"]))
+    checked = SIDE.check(EventTime("t"), batch, MIN_TIME, NOW, "")
+    assert [text for text, _ in checked.bad] == [f"t='{shown}', name='bob'"]
+    with pytest.raises(BadRecordError, match="of record t='"):
+        BadTimes().check(EventTime("t"), batch, MIN_TIME, NOW, "")
