@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import heapq
 import math
+import operator
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from streamcore.batch import plain
-from streamcore.errors import TopologyError
+from streamcore.errors import TopologyError, UsageError
 from streamcore.state.key_groups import groups_of
 
 _SPARE_TIMES = 1024
@@ -50,7 +51,13 @@ class TimerQueue:
         return None
 
     def register(self, time_ms: int, key: Any) -> None:
-        """Sets a timer; setting it twice is setting it once. After `close` it is not set any more."""
+        """Sets a timer; setting it twice is setting it once. After `close` it is not set any more.
+
+        Raises:
+            UsageError: the time is no whole number.
+        """
+        if type(time_ms) is not int:  # NaN or None would be in no order with the others, which then don't fire
+            time_ms = _whole(time_ms)
         if self._is_closed or (self._taken and key in self._taken.get(time_ms, ())):
             return
         times = self._times
@@ -189,6 +196,15 @@ class TimerQueue:
                     timers = zip(*(_unpacked(timers[name]) for name in ("times", "keys")), strict=True)
                 for time_ms, key in timers:
                     self.register(time_ms, key)
+
+
+def _whole(time_ms: Any) -> int:
+    try:
+        return operator.index(time_ms)
+    except TypeError:
+        raise UsageError(
+            f"a timer for {time_ms!r}", hint="a timer's time is whole milliseconds since 1970, an int"
+        ) from None
 
 
 def _packed(values: list[Any]) -> Any:

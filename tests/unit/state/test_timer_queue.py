@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcore.batch import plain
-from streamcore.errors import TopologyError
+from streamcore.errors import TopologyError, UsageError
 from streamcore.state.key_groups import groups_of
 from streamcore.state.timers import TimerQueue
 
@@ -174,3 +175,18 @@ def test_after_the_end_no_timer_is_set():
     queue.register(9, "k")
     assert list(queue.take_due(10)) == [(7, "k")]
     assert queue.next_ms is None
+
+
+@pytest.mark.parametrize("time", [math.nan, 5.0, math.inf, None, "5", np.float64(5)])
+def test_a_time_that_is_no_whole_number_is_refused(time):
+    with pytest.raises(UsageError, match="a timer for "):
+        TimerQueue().register(time, "key")
+
+
+def test_whole_numbers_of_other_types_are_one_time():
+    queue = TimerQueue()
+    for time in (5, np.int64(5), np.uint8(5), np.int32(4)):
+        queue.register(time, "key")
+    due = list(queue.take_due(9))
+    assert due == [(4, "key"), (5, "key")]
+    assert [type(time) for time, _ in due] == [int, int]
