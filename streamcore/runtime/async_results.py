@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,7 +26,8 @@ class _Stretch:
     __slots__ = ("answered", "open", "watermark")
 
     def __init__(self) -> None:
-        self.open: dict[Request, None] = {}
+        # not a dict: to find the first of one whose first ones were taken, it is read from the start
+        self.open: OrderedDict[Request, None] = OrderedDict()
         self.answered: deque[Request] = deque()
         self.watermark: int | None = None
 
