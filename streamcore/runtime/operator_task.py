@@ -230,7 +230,7 @@ class OperatorTask(SubtaskTask):
             self.outputs.flush()
             await self.outputs.drain()
             deadline = None
-        if self._mail or (reading and self._gate.has_input):
+        if self._mail or (reading and self._gate.has_input) or (self._asking is not None and self._asking.has_answers):
             return  # it came while the outputs were drained, and its wake-up has been used up
         if check_at is not None:
             deadline = check_at if deadline is None else min(deadline, check_at)

@@ -23,6 +23,7 @@ from streamcore.runtime.attention import Attention
 from streamcore.runtime.chain import Chain, RestoredOperator
 from streamcore.runtime.counters import Counters
 from streamcore.runtime.elements import END_OF_INPUT, Barrier
+from streamcore.runtime.failures import describe_failure
 from streamcore.runtime.messages import (
     Abort,
     Acknowledge,
@@ -134,17 +135,27 @@ class SubtaskTask(ABC):
                 if not self._closed:
                     await self._idle(None)
         except BaseException:
-            self.chain.close()
+            await self._close()  # what else goes wrong now is not what the user must hear of
             raise
         else:
-            errors = self.chain.close()
+            errors = await self._close()
             if errors:
                 raise errors[0]
         finally:
             for write in self._writes:
                 write.cancel()
-            if self.chain.asynchronous is not None:
-                await self.chain.asynchronous.shut_down()
+
+    async def _close(self) -> list[Exception]:
+        """Closes the operators, whatever the others do; what they raised."""
+        errors = self.chain.close()
+        asking = self.chain.asynchronous
+        if asking is not None:
+            spec = self.wiring.vertex.operators[0]
+            try:
+                await asking.shut_down()
+            except Exception as error:  # noqa: BLE001 - reported by the caller
+                errors.append(describe_failure(f"operator {spec.name!r}", spec.location, error))
+        return errors
 
     def measure(self) -> Counters:
         """A copy of the counters, with times up to now: a wait that still lasts counts as far as it has gone."""

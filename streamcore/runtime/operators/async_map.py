@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from streamcore.batch.codec import decode_saved, encode_saved
 from streamcore.runtime.async_function import AsyncFunction, Retry
 from streamcore.runtime.async_results import Request, Results
 from streamcore.runtime.operator import Operator
+
+_CANCEL_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class AsyncMap(Operator):
         self._calls: dict[Request, asyncio.Task[None]] = {}
         self._opening: asyncio.Task[None] | None = None
         self._idle = self._told_idle = False
+        self.has_answers = False
+        """Whether a call has ended since the last `collect`."""
 
     def open(self) -> None:
         for kind, body in self.context.own_share():
@@ -75,6 +80,7 @@ class AsyncMap(Operator):
         Raises:
             Exception: what a call raised at last.
         """
+        self.has_answers = False
         self._call_next()
         rows: list[Any] = []
         for leaving in self._results.take():
@@ -98,13 +104,19 @@ class AsyncMap(Operator):
         return int(kind), body
 
     async def shut_down(self) -> None:
-        """Gives up what is still being asked for, and closes the function."""
+        """Gives up what is still being asked for, and closes the function.
+
+        Raises:
+            Exception: what closing raised.
+        """
         if self._opening is None:
             return
-        unfinished = [*self._calls.values(), self._opening]
-        for task in unfinished:
-            task.cancel()
-        await asyncio.wait(unfinished)
+        unfinished = {*self._calls.values(), self._opening}
+        while unfinished:
+            for task in unfinished:
+                task.cancel()
+            # more than once: a call that catches whatever comes takes it for a failure, and tries again
+            _, unfinished = await asyncio.wait(unfinished, timeout=_CANCEL_AGAIN_S)
         await self._function.close()
 
     def _tell_idle(self) -> None:
@@ -124,12 +136,13 @@ class AsyncMap(Operator):
     async def _answer(self, request: Request) -> None:
         try:
             assert self._opening is not None, "a call before the function was opened"
-            await asyncio.shield(self._opening)
+            await _not_cancelled(asyncio.shield(self._opening))
             request.result = await self._call_in_time(request.record)
         except Exception as error:  # noqa: BLE001 - raised where the result would have left
             request.error = error
         del self._calls[request]  # before the wake-up: there is room for the next call
         self._results.answered(request)
+        self.has_answers = True
         self.context.wakeup.notify()
 
     async def _call_in_time(self, record: Any) -> Any:
@@ -146,8 +159,20 @@ class AsyncMap(Operator):
         delay_s = float(retry.delay)
         for _ in range(retry.attempts - 1):
             try:
-                return await self._function.call(record)
+                return await _not_cancelled(self._function.call(record))
             except retry.on:
                 await asyncio.sleep(delay_s)
                 delay_s *= retry.backoff
-        return await self._function.call(record)
+        return await _not_cancelled(self._function.call(record))
+
+
+async def _not_cancelled(work: Awaitable[Any]) -> Any:
+    """What the user's coroutine gives. That something in it was cancelled is a failure like others: taken for our own
+    cancellation it would end the call without an answer."""
+    try:
+        return await work
+    except asyncio.CancelledError as error:
+        call = asyncio.current_task()
+        if call is None or call.cancelling():
+            raise
+        raise RuntimeError("what the function waited for was cancelled") from error

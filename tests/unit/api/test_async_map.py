@@ -1,12 +1,14 @@
 """async_map: look-ups that wait."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 
 import pytest
 
 from streamcore import AsyncFunction, Retry, Schema, StreamEnvironment, count, monotonous, seconds, tumbling
 from streamcore.errors import TopologyError, UserFunctionError
+from streamcore.runtime.operators import async_map
 
 
 @dataclass
@@ -196,3 +198,66 @@ def test_what_makes_no_sense():
         stream.async_map(never, capacity=0)
     with pytest.raises(TopologyError, match="0 attempts"):
         Retry(attempts=0)
+
+
+def test_a_cancelled_request_within_a_call_is_its_failure():
+    async def call(record):
+        request = asyncio.ensure_future(never(record))
+        request.cancel()
+        await request
+
+    with pytest.raises(UserFunctionError, match="what the function waited for was cancelled on record 3"):
+        collect([3], call)
+
+
+def test_a_cancelled_request_within_open_is_a_failure():
+    class Client(AsyncFunction[int, int]):
+        async def open(self):
+            request = asyncio.ensure_future(never(None))
+            request.cancel()
+            await request
+
+        async def call(self, record):
+            return record
+
+    with pytest.raises(UserFunctionError, match="what the function waited for was cancelled"):
+        collect([3], Client())
+
+
+def test_a_call_that_takes_the_cancellation_for_a_failure_is_cancelled_again(monkeypatch):
+    monkeypatch.setattr(async_map, "_CANCEL_AGAIN_S", 0.001)
+
+    async def call(record):
+        if record == 0:
+            raise LookupError("nobody there")
+        for _ in range(2):
+            with contextlib.suppress(BaseException):
+                await never(record)
+        await never(record)
+
+    with pytest.raises(UserFunctionError, match="nobody there on record 0"):
+        collect([0, 1], call, ordered=False)
+
+
+class Breaks(AsyncFunction[int, int]):
+    """Can't be closed."""
+
+    async def call(self, record):
+        if record < 0:
+            raise LookupError("nobody there")
+        return record
+
+    async def close(self):
+        raise OSError("broken pipe")
+
+
+def test_a_failure_to_close_names_the_operator():
+    with pytest.raises(
+        UserFunctionError, match=r"operator 'async_map' \(test_async_map.py:\d+\): OSError: broken pipe"
+    ):
+        collect([1], Breaks())
+
+
+def test_a_failure_to_close_does_not_hide_why_the_job_failed():
+    with pytest.raises(UserFunctionError, match="LookupError: nobody there on record -1"):
+        collect([-1], Breaks())
