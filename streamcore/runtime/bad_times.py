@@ -8,6 +8,7 @@ at once; records are looked at one by one only where something is wrong.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -20,6 +21,8 @@ from streamcore.runtime.event_time import LIMIT_MS, EventTime, Mask, Times
 from streamcore.time import MIN_TIME
 
 Policy = Literal["fail", "skip", "side_output"]
+
+_FEW = 32
 
 YEAR_S = 365 * 86_400.0
 
@@ -82,7 +85,7 @@ class BadTimes:
         times, missing = time.read(batch)
         floor, ceiling = self._bounds(now_ms)
         if missing is None:
-            low, high = int(times.min()), int(times.max())
+            low, high = _extremes(times)
             if low >= floor and high <= min(ceiling, self._jump_limit(latest_ms)):
                 return Checked(batch, times, max(latest_ms, high))
         return self._sort_out(time, batch, times, missing, latest_ms, now_ms, where)
@@ -121,9 +124,15 @@ class BadTimes:
         )
 
     def _bounds(self, now_ms: int) -> tuple[int, int]:
-        floor = -LIMIT_MS if self.min_time_ms is None else max(self.min_time_ms, -LIMIT_MS)
-        ceiling = LIMIT_MS if self.max_ahead_s is None else min(now_ms + round(self.max_ahead_s * 1000), LIMIT_MS)
-        return floor, ceiling
+        return self._floor_ms, min(now_ms + self._ahead_ms, LIMIT_MS)
+
+    @cached_property
+    def _floor_ms(self) -> int:
+        return -LIMIT_MS if self.min_time_ms is None else max(self.min_time_ms, -LIMIT_MS)
+
+    @cached_property
+    def _ahead_ms(self) -> int:
+        return LIMIT_MS if self.max_ahead_s is None else round(self.max_ahead_s * 1000)
 
     def _jump_limit(self, latest_ms: int) -> int:
         """Up to where no record of a batch can be a jump, whatever their order."""
@@ -140,6 +149,13 @@ class BadTimes:
             return f"{shown}, {_span(time_ms - now_ms)} ahead of the clock{_other_unit(time_ms, now_ms)}"
         assert self.max_jump_s is not None, "a time was refused that keeps within all limits"
         return f"{shown}, more than {_span(round(self.max_jump_s * 1000))} ahead of the records before it"
+
+
+def _extremes(times: Times) -> tuple[int, int]:
+    if len(times) <= _FEW:  # numpy's two calls would take longer than the rest of a small batch's check
+        values = times.tolist()
+        return min(values), max(values)
+    return int(times.min()), int(times.max())
 
 
 def _text(batch: Batch, at: int) -> str:

@@ -148,14 +148,13 @@ class SourceOperator(Operator):
 
     def _emit_timed(self, strategy: WatermarkStrategy, times: SplitTimes, split_id: str, batch: Batch | None) -> None:
         """Emits what was read of a split, and what that says about time; bad times are no sign of life."""
-        checked = self._checked(strategy, times[split_id].latest_ms, split_id, batch) if batch is not None else None
-        good = checked if checked is not None and len(checked.times) else None
-        if good is not None:
-            if times[split_id].idle:
+        split = times[split_id]
+        good = self._checked(strategy, split.latest_ms, split_id, batch) if batch is not None else None
+        if good is not None and len(good.times):
+            if split.idle:
                 times.wake(split_id)
                 self._tell_time(times)
             self.output.emit(good.batch)
-        if good is not None:
             times.observe(split_id, good.batch, good.times, good.latest_ms)
         else:
             times.nothing(split_id, self.context.attention.seconds)

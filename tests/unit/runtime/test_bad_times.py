@@ -143,3 +143,15 @@ def test_a_timestamp_that_no_datetime_can_be_is_shown_all_the_same(ticks, unit, 
     assert [text for text, _ in checked.bad] == [f"t='{shown}', name='bob'"]
     with pytest.raises(BadRecordError, match="of record t='"):
         BadTimes().check(EventTime("t"), batch, MIN_TIME, NOW, "")
+
+
+@pytest.mark.parametrize("count", [1, 16, 32, 33, 500])
+@pytest.mark.parametrize("place", [0, -1])
+def test_small_and_large_batches_are_checked_alike(count, place):
+    times = [NOW + i for i in range(count)]
+    assert check(SKIP, times).latest_ms == NOW + count - 1
+    for wrong in (-1, NOW + 366 * DAY):
+        times[place] = wrong
+        checked = check(SKIP, times)
+        assert checked.bad_count == 1
+        assert wrong not in checked.times
