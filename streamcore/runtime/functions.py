@@ -138,7 +138,7 @@ class Context(Generic[Out]):
         At the end of input all timers that wait are called, in order, with those that they set meanwhile: `watermark`
         is `MAX_TIME` then, and a timer that always sets its successor has to stop. In a loop they don't keep the loop
         going: they wait for event time, which comes from outside alone, so they fire when the loop is over, and what
-        they emit then must lead out of it.
+        they emit then must lead out of it. One that is set in `finish` comes too late, and never fires.
         """
         self._need_key("a timer")
         self._operator.store.event_timers.register(time_ms, self._current.key)

@@ -9,7 +9,7 @@ from streamcore.batch import Batch
 from streamcore.runtime.event_time import Times
 from streamcore.runtime.watermark_strategy import WatermarkGenerator, WatermarkStrategy
 from streamcore.runtime.watermarks import WatermarkMerge
-from streamcore.time import MIN_TIME
+from streamcore.time import MAX_TIME, MIN_TIME
 
 _ROUNDING_S = 1e-6
 
@@ -31,7 +31,7 @@ class SplitTime:
             self.watermark_ms = max(self.watermark_ms, strategy.after(latest_ms))
         else:
             mark = self.generator.on_batch(batch, times)
-            self.watermark_ms = self.watermark_ms if mark is None else max(self.watermark_ms, int(mark))
+            self.watermark_ms = self.watermark_ms if mark is None else max(self.watermark_ms, min(int(mark), MAX_TIME))
 
     def silent_for(self, attention_s: float) -> float:
         """Seconds of attention for which the split has had nothing, now that it has nothing."""

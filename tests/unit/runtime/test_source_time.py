@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from streamcore import (
+    MAX_TIME,
     Checkpointing,
     Columns,
     Schema,
@@ -321,3 +322,12 @@ def test_a_poll_without_records_moves_time_at_once(buffer_timeout):
     assert list(times)[-3:] == [99, 100, 101]
     assert times[99] < 0.5  # not with the record of the second after
     assert sorted(sink.committed) == [(0,), (100,), (101,), (102,)]
+
+
+class BeyondAll(WatermarkGenerator):
+    def on_record(self, record, time_ms):
+        return 1 << 70
+
+
+def test_a_generator_can_t_go_beyond_all_time():
+    assert Rig(Script(a=[[1]]), custom_watermarks("t", BeyondAll)).poll()[-1] == MAX_TIME
