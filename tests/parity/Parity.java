@@ -3,8 +3,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
-import java.util.Collections;
-import java.util.Iterator;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -13,6 +12,7 @@ import org.apache.flink.api.common.eventtime.WatermarkGenerator;
 import org.apache.flink.api.common.eventtime.WatermarkOutput;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.typeinfo.Types;
+import org.apache.flink.api.java.tuple.Tuple2;
 import org.apache.flink.api.java.tuple.Tuple4;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.KeyedStream;
@@ -42,7 +42,7 @@ import org.apache.flink.util.Collector;
 import org.apache.flink.util.OutputTag;
 
 /**
- * Runs every case on Flink over one stream, and writes the results of each into a file, a line a record.
+ * Runs cases on Flink over one stream, all in one job, and writes the results of each into a file, a line a record.
  *
  * <p>Arguments: the stream (lines "side,key,time,value"), the output folder, the bound of out-of-orderness (ms), the cases.
  * After every record comes a watermark, so that what is late does not depend on the clock.
@@ -64,19 +64,27 @@ public final class Parity {
         events = read(Path.of(args[0]));
         bound = Long.parseLong(args[2]);
         Map<String, Case> cases = cases();
+        StreamExecutionEnvironment env = StreamExecutionEnvironment.getExecutionEnvironment();
+        env.setParallelism(1);
+        Map<String, PrintWriter> files = new HashMap<>();
+        DataStream<Tuple2<String, String>> all = null;
         for (int i = 3; i < args.length; i++) {
-            if (!cases.containsKey(args[i])) {
-                throw new IllegalArgumentException("no case " + args[i] + " among " + cases.keySet());
+            String name = args[i];
+            if (!cases.containsKey(name)) {
+                throw new IllegalArgumentException("no case " + name + " among " + cases.keySet());
             }
-            StreamExecutionEnvironment env = StreamExecutionEnvironment.getExecutionEnvironment();
-            env.setParallelism(1);
-            try (PrintWriter out = new PrintWriter(Path.of(args[1], args[i] + ".txt").toFile());
-                    CloseableIterator<String> lines = cases.get(args[i]).build(env).executeAndCollect(args[i])) {
-                while (lines.hasNext()) {
-                    out.println(lines.next());
-                }
+            DataStream<Tuple2<String, String>> named =
+                    cases.get(name).build(env).map(line -> Tuple2.of(name, line)).returns(Types.TUPLE(Types.STRING, Types.STRING));
+            all = all == null ? named : all.union(named);
+            files.put(name, new PrintWriter(Path.of(args[1], name + ".txt").toFile()));
+        }
+        try (CloseableIterator<Tuple2<String, String>> lines = all.executeAndCollect("parity")) {
+            while (lines.hasNext()) {
+                Tuple2<String, String> line = lines.next();
+                files.get(line.f0).println(line.f1);
             }
         }
+        files.values().forEach(PrintWriter::close);
     }
 
     private static Map<String, Case> cases() {
