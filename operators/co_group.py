@@ -16,7 +16,8 @@ Out = TypeVar("Out")
 
 CoGroupFunction = Callable[[Any, tuple[int, int], list[Any], list[Any]], Iterable[Out]]
 """Takes a key, a window's start and end (exclusive, milliseconds), and the left's and the right's records of both, in
-the order of their coming; one of the lists may be empty. Gives results."""
+order of event time, those of one millisecond in the order of their coming; one of the lists may be empty. Gives
+results."""
 
 
 def co_group(
@@ -82,7 +83,9 @@ class CoGroup(PairedWindows):
 
     def complete(self, bounds: tuple[int, int], left: Columns, right: Columns, ctx: Context[Any]) -> None:
         left_slots, right_slots, count = self.slots(left, right)
-        lefts, rights = _by_slot(left, left_slots, count), _by_slot(right, right_slots, count)
+        times = self.times
+        lefts = _by_slot(left, left_slots, left[times[0]], count)
+        rights = _by_slot(right, right_slots, right[times[1]], count)
         names = (self.fields.left_key, self.fields.right_key)
         for of_left, of_right in zip(lefts, rights, strict=True):
             record, name = (of_left[0], names[0]) if of_left else (of_right[0], names[1])
@@ -91,8 +94,8 @@ class CoGroup(PairedWindows):
                 ctx.emit(result)
 
 
-def _by_slot(columns: Columns, slots: Rows, count: int) -> list[list[Any]]:
-    """The records of each slot, in the order of their coming."""
-    rows = columns.take(np.argsort(slots, kind="stable")).to_rows()
+def _by_slot(columns: Columns, slots: Rows, times: Rows, count: int) -> list[list[Any]]:
+    """The records of each slot, in order of time."""
+    rows = columns.take(np.lexsort((times, slots))).to_rows()
     ends = np.cumsum(np.bincount(slots, minlength=count)).tolist()
     return [rows[start:stop] for start, stop in itertools.pairwise([0, *ends])]

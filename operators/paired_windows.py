@@ -37,7 +37,7 @@ class PairedWindows(CoBatchFunction[Any]):
     def __init__(self, fields: JoinFields, windows: Windows, times: tuple[str, str], late_to: LateTags | None) -> None:
         self.fields = fields
         self._windows = windows
-        self._times = times
+        self.times = times
         self._late_to: tuple[OutputTag[Any] | None, ...] = (None, None) if late_to is None else late_to
         sides = zip((fields.left, fields.right), times, strict=True)
         self._stretch_ms = math.gcd(windows.size_ms, windows.every_ms)  # every window begins and ends with one
@@ -79,7 +79,7 @@ class PairedWindows(CoBatchFunction[Any]):
 
     def _add(self, side: int, columns: Columns, ctx: Context[Any]) -> None:
         windows = self._windows
-        inside = windows.inside(windows.slices_of(columns[self._times[side]]))
+        inside = windows.inside(windows.slices_of(columns[self.times[side]]))
         late = self._buffers[side].add(columns if inside is None else columns.filter(inside))
         if late is not None:
             ctx.count_late(len(late))

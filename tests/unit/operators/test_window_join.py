@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamcore import OutputTag, Schema, StreamEnvironment, Windows, seconds, tumbling
+from streamcore import (
+    OutputTag,
+    Schema,
+    StreamEnvironment,
+    Windows,
+    bounded_out_of_orderness,
+    seconds,
+    sliding,
+    tumbling,
+)
 from streamcore.operators.co_group import co_group
 from streamcore.operators.window_join import window_join
 from tests.operator_rig import OperatorRig
@@ -81,6 +90,26 @@ def test_the_co_grouped_records_of_each_key_and_window(drawn, windows, batch_siz
             groups = (sorted((r for r in side if r[0] == key), key=repr) for side in (lefts, rights))
             expected.append((key, window, *groups))
     assert sorted(stream.execute_and_collect(), key=repr) == sorted(expected, key=repr)
+
+
+def test_co_grouped_records_lie_in_order_of_time_whatever_the_windows():
+    lefts, rights = [(1, 220, 0), (1, 40, 1), (1, 130, 2), (1, 30, 3)], [(1, 90, 1.0), (1, 10, 2.0)]
+    strategy = bounded_out_of_orderness("time", seconds(1))
+    for parallelism in (1, 2):
+        env = StreamEnvironment(parallelism=parallelism, batch_size=1)
+        left, right = (
+            env.from_values(rows, schema).assign_watermarks(strategy)
+            for rows, schema in ((lefts, FIRST), (rights, SECOND))
+        )
+        stream = co_group(left, right, lambda *found: [found], on="key", windows=sliding(0.25, every=0.1))
+        found = {
+            bounds[0]: ([r.time for r in of], [r.time for r in to])
+            for _, bounds, of, to in stream.execute_and_collect()
+        }
+        assert found == {
+            -200: ([30, 40], [10]), -100: ([30, 40, 130], [10, 90]), 0: ([30, 40, 130, 220], [10, 90]),
+            100: ([130, 220], []), 200: ([220], []),
+        }  # fmt: skip
 
 
 def test_co_grouped_keys_of_several_fields_are_tuples():
