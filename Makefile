@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 KILLS ?= 50
 SECONDS ?= 60
+SEEDS ?= 3
 
-.PHONY: run test lint chaos soak bench bench-quick apps clean
+.PHONY: run test lint chaos soak bench bench-quick flink-parity apps clean
 
 run: $(VENV)/installed  ## the main job on the shipped ratings
 	$(BIN)/streamcore run online_mf
@@ -29,6 +30,9 @@ bench: $(VENV)/installed-bench  ## speeds beside the peers' (installed under bui
 
 bench-quick: $(VENV)/installed-bench  ## streamcore and the polars limit alone, in two and a half minutes
 	$(BIN)/python -m tests.bench.run --quick
+
+flink-parity: $(VENV)/installed-bench  ## the same random streams through Apache Flink (installed under build/; Java 17), SEEDS of them
+	$(BIN)/python -m tests.parity.run --seeds $(SEEDS)
 
 apps: $(VENV)/installed
 	$(BIN)/streamcore apps

@@ -60,7 +60,9 @@ def interval_join(
     of whose DataStream API this is the inner, of whose SQL the outer form).
 
     A record is forgotten when the watermark has passed all that it could be joined with. A record that the watermark
-    has passed already is late: it is counted, and dropped or sent to a side output. With `how` left, right or full,
+    has come to already is late: it is counted, and dropped or sent to a side output. (That of Flink's DataStream API
+    still takes one exactly at the watermark, and joins it with what has not been forgotten: its result would be late
+    for every window after the join.) With `how` left, right or full,
     a record that has met no partner comes alone when it is forgotten.
 
     The results have the first's fields, and those of the second that aren't its key.

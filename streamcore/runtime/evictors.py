@@ -26,8 +26,8 @@ class TimedRecord(NamedTuple):
 class Evictor(ABC, Generic[T]):
     """Takes records out of a window when it fires; they are gone for good. Derive from it for rules of your own.
 
-    A window with an evictor keeps its records until it goes, whatever is computed of them. From which all were taken
-    before the function has no result.
+    A window with an evictor keeps its records until it goes, whatever is computed of them. One from which all were
+    taken before the function has no result (Apache Flink calls the function with none).
     """
 
     needs_time = False

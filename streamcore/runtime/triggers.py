@@ -177,7 +177,8 @@ class CountTrigger(Trigger[Any]):
 
 @dataclass(frozen=True)
 class ContinuousTrigger(Trigger[Any]):
-    """Fires at every whole multiple of `every_ms` while a window lasts, and at its end as the default does."""
+    """Fires at every whole multiple of `every_ms` while a window lasts, and at its end as the default does. Where a
+    session has grown after its last firing was set to its end, it goes on from there (as in Apache Flink)."""
 
     every_ms: int
     by_clock: bool = False
@@ -190,7 +191,8 @@ class ContinuousTrigger(Trigger[Any]):
     def on_record(self, record: Any, time_ms: int, window: Window, ctx: TriggerContext) -> TriggerResult:
         result = _AT_END.on_record(record, time_ms, window, ctx)
         if not result.fires and ctx.get("next") is None:
-            self._set_next(ctx.now_ms() if self.by_clock else time_ms, window, ctx)
+            now_ms = ctx.now_ms() if self.by_clock else time_ms
+            self._set_next(now_ms - now_ms % self.every_ms, window, ctx)
         return result
 
     def on_event_time(self, time_ms: int, window: Window, ctx: TriggerContext) -> TriggerResult:
@@ -221,8 +223,9 @@ class ContinuousTrigger(Trigger[Any]):
 
     def _set_next(self, time_ms: int, window: Window, ctx: TriggerContext) -> None:
         has_no_end = window.end_ms == MAX_TIME  # its multiples could be without number
-        since = max(time_ms, ctx.watermark) if has_no_end and not self.by_clock else time_ms
-        at = since - since % self.every_ms + self.every_ms
+        if has_no_end and not self.by_clock and time_ms < ctx.watermark:
+            time_ms = ctx.watermark - ctx.watermark % self.every_ms
+        at = time_ms + self.every_ms
         if self.by_clock == ctx.processing_time:
             at = min(at, window.last_ms)
         elif ctx.watermark >= window.last_ms:
@@ -291,6 +294,10 @@ def count_trigger(size: int) -> CountTrigger:
 def continuous_trigger(every: Duration, *, processing_time: bool = False) -> ContinuousTrigger:
     """Early firing: results so far at every multiple of `every` seconds that the watermark passes, from a window's
     first record on, and the last ones at its end.
+
+    So do windows of event time with a trigger by the clock, which in Apache Flink have no results at their end: what
+    has come since the last firing is lost there. In a session that grows when its next firing would have been at its
+    end, the firings after that are `every` seconds apart from there on.
 
     Args:
         processing_time: by the clock, whatever time the windows go by.

@@ -6,11 +6,16 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import org.apache.flink.api.common.eventtime.Watermark;
 import org.apache.flink.api.common.eventtime.WatermarkGenerator;
 import org.apache.flink.api.common.eventtime.WatermarkOutput;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
+import org.apache.flink.api.common.functions.CoGroupFunction;
+import org.apache.flink.api.common.functions.OpenContext;
+import org.apache.flink.api.common.state.ValueState;
+import org.apache.flink.api.common.state.ValueStateDescriptor;
 import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.api.java.tuple.Tuple2;
 import org.apache.flink.api.java.tuple.Tuple4;
@@ -19,6 +24,7 @@ import org.apache.flink.streaming.api.datastream.KeyedStream;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.apache.flink.streaming.api.datastream.WindowedStream;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
+import org.apache.flink.streaming.api.functions.KeyedProcessFunction;
 import org.apache.flink.streaming.api.functions.co.ProcessJoinFunction;
 import org.apache.flink.streaming.api.functions.windowing.ProcessAllWindowFunction;
 import org.apache.flink.streaming.api.functions.windowing.ProcessWindowFunction;
@@ -31,12 +37,16 @@ import org.apache.flink.streaming.api.windowing.evictors.CountEvictor;
 import org.apache.flink.streaming.api.windowing.evictors.TimeEvictor;
 import org.apache.flink.streaming.api.windowing.triggers.ContinuousEventTimeTrigger;
 import org.apache.flink.streaming.api.windowing.triggers.CountTrigger;
+import org.apache.flink.streaming.api.windowing.triggers.EventTimeTrigger;
 import org.apache.flink.streaming.api.windowing.triggers.PurgingTrigger;
 import org.apache.flink.streaming.api.windowing.windows.GlobalWindow;
 import org.apache.flink.streaming.api.windowing.windows.TimeWindow;
 import org.apache.flink.streaming.api.windowing.windows.Window;
+import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.api.bridge.java.StreamTableEnvironment;
+import org.apache.flink.table.connector.ChangelogMode;
 import org.apache.flink.types.Row;
+import org.apache.flink.types.RowKind;
 import org.apache.flink.util.CloseableIterator;
 import org.apache.flink.util.Collector;
 import org.apache.flink.util.OutputTag;
@@ -132,6 +142,80 @@ public final class Parity {
                 + " ON a.k = b.k AND b.t BETWEEN a.t - INTERVAL '0.5' SECOND AND a.t + INTERVAL '0.7' SECOND"));
         cases.put("sql_distinct", env -> sql(env, "SELECT k, window_start, window_end, COUNT(DISTINCT v)"
                 + " FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(t), INTERVAL '1' SECOND)) GROUP BY k, window_start, window_end"));
+        cases.put("session_early", env -> results(keyed(env).window(EventTimeSessionWindows.withGap(Duration.ofMillis(400)))
+                .trigger(ContinuousEventTimeTrigger.of(Duration.ofMillis(300))).sideOutputLateData(LATE).process(new TimeLine())));
+        cases.put("session_early_lateness", env -> results(keyed(env)
+                .window(EventTimeSessionWindows.withGap(Duration.ofMillis(400))).allowedLateness(Duration.ofMillis(900))
+                .trigger(ContinuousEventTimeTrigger.of(Duration.ofMillis(300))).sideOutputLateData(LATE).process(new TimeLine())));
+        cases.put("session_count_trigger", env -> results(keyed(env)
+                .window(EventTimeSessionWindows.withGap(Duration.ofMillis(400))).allowedLateness(Duration.ofMillis(900))
+                .trigger(CountTrigger.of(2)).sideOutputLateData(LATE).process(new TimeLine())));
+        cases.put("session_purging", env -> results(keyed(env)
+                .window(EventTimeSessionWindows.withGap(Duration.ofMillis(400))).allowedLateness(Duration.ofMillis(900))
+                .trigger(PurgingTrigger.of(EventTimeTrigger.create())).sideOutputLateData(LATE).process(new TimeLine())));
+        cases.put("session_evictor", env -> results(keyed(env)
+                .window(EventTimeSessionWindows.withGap(Duration.ofMillis(400))).allowedLateness(Duration.ofMillis(900))
+                .evictor(CountEvictor.of(2)).sideOutputLateData(LATE).process(new TimeLine())));
+        cases.put("count_trigger_lateness", env -> results(lately(keyed(env).window(tumbling(1000, 0)))
+                .trigger(CountTrigger.of(2)).process(new TimeLine())));
+        cases.put("continuous_trigger_lateness", env -> results(lately(keyed(env).window(sliding(3000, 1000)))
+                .trigger(ContinuousEventTimeTrigger.of(Duration.ofMillis(700))).process(new TimeLine())));
+        cases.put("purging_lateness", env -> results(lately(keyed(env).window(tumbling(1000, 0)))
+                .trigger(PurgingTrigger.of(EventTimeTrigger.create())).process(new TimeLine())));
+        cases.put("purging_continuous_lateness", env -> results(lately(keyed(env).window(tumbling(3000, 0)))
+                .trigger(PurgingTrigger.of(ContinuousEventTimeTrigger.of(Duration.ofMillis(700)))).process(new TimeLine())));
+        cases.put("count_evictor_after", env -> results(lately(keyed(env).window(tumbling(3000, 0)))
+                .trigger(CountTrigger.of(2)).evictor(CountEvictor.of(3, true)).process(new TimeLine())));
+        cases.put("time_evictor_after", env -> results(lately(keyed(env).window(tumbling(3000, 0)))
+                .trigger(CountTrigger.of(2)).evictor(TimeEvictor.of(Duration.ofMillis(300), true)).process(new TimeLine())));
+        cases.put("evictor_purging", env -> results(lately(keyed(env).window(tumbling(1000, 0)))
+                .trigger(PurgingTrigger.of(EventTimeTrigger.create())).evictor(CountEvictor.of(2)).process(new TimeLine())));
+        cases.put("global_evictor", env -> keyed(env).window(GlobalWindows.create())
+                .trigger(CountTrigger.of(3)).evictor(TimeEvictor.of(Duration.ofMillis(600))).process(new CountLine()));
+        cases.put("reduce_lateness", env -> results(lately(keyed(env).window(sliding(3000, 1000))).reduce(Parity::added,
+                new ReducedLine())));
+        cases.put("reduce_session_lateness", env -> results(lately(keyed(env)
+                .window(EventTimeSessionWindows.withGap(Duration.ofMillis(400)))).reduce(Parity::added, new ReducedLine())));
+        cases.put("all_lateness", env -> results(stream(env).windowAll(TumblingEventTimeWindows.of(Duration.ofMillis(1000)))
+                .allowedLateness(Duration.ofMillis(1500)).sideOutputLateData(LATE).process(new AllLine())));
+        cases.put("all_session_lateness", env -> results(stream(env)
+                .windowAll(EventTimeSessionWindows.withGap(Duration.ofMillis(40)))
+                .allowedLateness(Duration.ofMillis(1500)).sideOutputLateData(LATE).process(new AllLine())));
+        cases.put("event_timers", env -> keyed(env).process(new Timers()));
+        cases.put("window_join_session", env -> windowJoin(env, EventTimeSessionWindows.withGap(Duration.ofMillis(400))));
+        cases.put("window_join_left", env -> coGroup(env, false));
+        cases.put("window_join_full", env -> coGroup(env, true));
+        cases.put("sql_window_left_join", env -> sql(env, "SELECT a.k, a.ts, a.v, b.ts, b.v FROM"
+                + " (SELECT * FROM TABLE(TUMBLE(TABLE firsts, DESCRIPTOR(t), INTERVAL '1' SECOND))) a LEFT JOIN"
+                + " (SELECT * FROM TABLE(TUMBLE(TABLE seconds, DESCRIPTOR(t), INTERVAL '1' SECOND))) b"
+                + " ON a.k = b.k AND a.window_start = b.window_start AND a.window_end = b.window_end"));
+        cases.put("sql_window_semi_join", env -> sql(env, "SELECT a.k, a.ts, a.v FROM"
+                + " (SELECT * FROM TABLE(TUMBLE(TABLE firsts, DESCRIPTOR(t), INTERVAL '1' SECOND))) a WHERE a.k IN (SELECT k FROM"
+                + " (SELECT * FROM TABLE(TUMBLE(TABLE seconds, DESCRIPTOR(t), INTERVAL '1' SECOND))) b"
+                + " WHERE a.window_start = b.window_start AND a.window_end = b.window_end)"));
+        cases.put("sql_window_anti_join", env -> sql(env, "SELECT a.k, a.ts, a.v FROM"
+                + " (SELECT * FROM TABLE(TUMBLE(TABLE firsts, DESCRIPTOR(t), INTERVAL '1' SECOND))) a WHERE NOT EXISTS (SELECT * FROM"
+                + " (SELECT * FROM TABLE(TUMBLE(TABLE seconds, DESCRIPTOR(t), INTERVAL '1' SECOND))) b"
+                + " WHERE a.k = b.k AND a.window_start = b.window_start AND a.window_end = b.window_end)"));
+        cases.put("sql_interval_full_join", env -> sql(env, "SELECT COALESCE(a.k, b.k), a.ts, a.v, b.ts, b.v FROM firsts a"
+                + " FULL JOIN seconds b ON a.k = b.k AND b.t BETWEEN a.t - INTERVAL '0.5' SECOND AND a.t + INTERVAL '0.7' SECOND"));
+        cases.put("sql_temporal_join", env -> sql(env, "SELECT a.k, a.ts, a.v, b.ts, b.v FROM firsts a JOIN"
+                + " versions FOR SYSTEM_TIME AS OF a.t AS b ON a.k = b.k"));
+        cases.put("sql_temporal_left_join", env -> sql(env, "SELECT a.k, a.ts, a.v, b.ts, b.v FROM firsts a LEFT JOIN"
+                + " versions FOR SYSTEM_TIME AS OF a.t AS b ON a.k = b.k"));
+        cases.put("sql_moments", env -> sql(env, "SELECT k, window_start, window_end, AVG(CAST(v AS DOUBLE)),"
+                + " VAR_POP(CAST(v AS DOUBLE)), STDDEV_POP(CAST(v AS DOUBLE)), STDDEV_SAMP(CAST(v AS DOUBLE)) FROM"
+                + " TABLE(TUMBLE(TABLE events, DESCRIPTOR(t), INTERVAL '1' SECOND)) GROUP BY k, window_start, window_end"));
+        cases.put("sql_hop_distinct", env -> sql(env, "SELECT k, window_start, window_end, COUNT(DISTINCT v)"
+                + " FROM TABLE(HOP(TABLE events, DESCRIPTOR(t), INTERVAL '1' SECOND, INTERVAL '3' SECOND))"
+                + " GROUP BY k, window_start, window_end"));
+        cases.put("sql_first", env -> sql(env, picked("ASC")));
+        cases.put("sql_last", env -> sql(env, picked("DESC")));
+        cases.put("sql_session", env -> sql(env, "SELECT k, window_start, window_end, COUNT(*), SUM(v), MIN(v), MAX(v) FROM"
+                + " TABLE(SESSION(TABLE events PARTITION BY k, DESCRIPTOR(t), INTERVAL '0.4' SECOND))"
+                + " GROUP BY k, window_start, window_end"));
+        cases.put("sql_two_levels", env -> sql(env, "SELECT window_start, window_end, SUM(s), COUNT(*) FROM"
+                + " TABLE(TUMBLE(TABLE sums, DESCRIPTOR(rt), INTERVAL '5' SECOND)) GROUP BY window_start, window_end"));
         return cases;
     }
 
@@ -193,6 +277,53 @@ public final class Parity {
     private static DataStream<String> results(SingleOutputStreamOperator<String> results) {
         return results.union(results.getSideOutput(LATE)
                 .map(event -> "late," + event.f1 + "," + event.f2 + "," + event.f3).returns(Types.STRING));
+    }
+
+    private static <W extends Window> WindowedStream<Event, String, W> lately(WindowedStream<Event, String, W> stream) {
+        return stream.allowedLateness(Duration.ofMillis(1500)).sideOutputLateData(LATE);
+    }
+
+    private static Event added(Event first, Event second) {
+        Event sum = new Event();
+        sum.setFields(first.f0, first.f1, Math.max(first.f2, second.f2), first.f3 + second.f3);
+        return sum;
+    }
+
+    /** The latest time and the sum of a window. */
+    static final class ReducedLine extends ProcessWindowFunction<Event, String, String, TimeWindow> {
+        @Override
+        public void process(String key, Context context, Iterable<Event> elements, Collector<String> out) {
+            Event sum = elements.iterator().next();
+            out.collect(key + "," + context.window().getStart() + "," + context.window().getEnd() + "," + sum.f2 + "," + sum.f3);
+        }
+    }
+
+    /** Adds up what has come by an event timer at the end of each record's second; each record tells the time it saw. */
+    static final class Timers extends KeyedProcessFunction<String, Event, String> {
+        private transient ValueState<Long> sum;
+
+        @Override
+        public void open(OpenContext context) {
+            sum = getRuntimeContext().getState(new ValueStateDescriptor<>("sum", Types.LONG));
+        }
+
+        @Override
+        public void processElement(Event event, Context context, Collector<String> out) throws Exception {
+            sum.update((sum.value() == null ? 0 : sum.value()) + event.f3);
+            long end = event.f2 - event.f2 % 1000 + 999;
+            context.timerService().registerEventTimeTimer(end);
+            if (event.f3 == 0) {
+                context.timerService().deleteEventTimeTimer(end + 1000);
+            }
+            if (event.f2 <= context.timerService().currentWatermark()) {
+                out.collect(event.f1 + ",late," + event.f2);
+            }
+        }
+
+        @Override
+        public void onTimer(long time, OnTimerContext context, Collector<String> out) throws Exception {
+            out.collect(context.getCurrentKey() + "," + time + "," + sum.value());
+        }
     }
 
     private static String line(String key, Window window, Iterable<Event> elements) {
@@ -263,7 +394,43 @@ public final class Parity {
                 .apply((left, right) -> pair(left, right), Types.STRING);
     }
 
-    /** A query over the tables `events`, and `firsts` and `seconds` of the two sides; a line has the fields of a row. */
+    /** The pairs of a window, and the records of the first side, or of both, that have no partner there. */
+    private static DataStream<String> coGroup(StreamExecutionEnvironment env, boolean full) {
+        DataStream<Event> stream = stream(env);
+        return stream.filter(event -> event.f0 == 0)
+                .coGroup(stream.filter(event -> event.f0 == 1))
+                .where(event -> event.f1)
+                .equalTo(event -> event.f1)
+                .window(TumblingEventTimeWindows.of(Duration.ofMillis(500)))
+                .apply(new CoGroupFunction<Event, Event, String>() {
+                    @Override
+                    public void coGroup(Iterable<Event> lefts, Iterable<Event> rights, Collector<String> out) {
+                        for (Event left : lefts) {
+                            for (Event right : rights) {
+                                out.collect(pair(left, right));
+                            }
+                            if (!rights.iterator().hasNext()) {
+                                out.collect(left.f1 + "," + left.f2 + "," + left.f3 + ",,");
+                            }
+                        }
+                        if (full && !lefts.iterator().hasNext()) {
+                            for (Event right : rights) {
+                                out.collect(right.f1 + ",,," + right.f2 + "," + right.f3);
+                            }
+                        }
+                    }
+                }, Types.STRING);
+    }
+
+    /** The value of the first or the last record of each key and window, in event time. */
+    private static String picked(String order) {
+        return "SELECT k, window_start, window_end, v FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY k, window_start,"
+                + " window_end ORDER BY t " + order + ") AS n FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(t),"
+                + " INTERVAL '1' SECOND))) WHERE n = 1";
+    }
+
+    /** A query over the tables `events`, `firsts` and `seconds` of the two sides, `versions`, the second side as updates by
+     * key, and `sums` per second; a line has the fields of a row. */
     private static DataStream<String> sql(StreamExecutionEnvironment env, String query) {
         StreamTableEnvironment tables = StreamTableEnvironment.create(env);
         tables.getConfig().setLocalTimeZone(java.time.ZoneOffset.UTC);
@@ -275,8 +442,24 @@ public final class Parity {
                 .watermark("t", "t - INTERVAL '" + bound / 1000.0 + "' SECOND")
                 .build();
         tables.createTemporaryView("events", rows, schema);
+        DataStream<Row> upserts = stream(env)
+                .filter(event -> event.f0 == 1)
+                .map(event -> Row.ofKind(RowKind.UPDATE_AFTER, event.f1, event.f2, event.f3))
+                .returns(Types.ROW_NAMED(new String[] {"k", "ts", "v"}, Types.STRING, Types.LONG, Types.LONG));
+        tables.createTemporaryView("versions", tables.fromChangelogStream(upserts,
+                org.apache.flink.table.api.Schema.newBuilder()
+                        .column("k", DataTypes.STRING().notNull())
+                        .column("ts", DataTypes.BIGINT())
+                        .column("v", DataTypes.BIGINT())
+                        .columnByExpression("t", "TO_TIMESTAMP_LTZ(ts, 3)")
+                        .watermark("t", "t - INTERVAL '" + bound / 1000.0 + "' SECOND")
+                        .primaryKey("k")
+                        .build(),
+                ChangelogMode.all()));
         tables.executeSql("CREATE TEMPORARY VIEW firsts AS SELECT * FROM events WHERE side = 0");
         tables.executeSql("CREATE TEMPORARY VIEW seconds AS SELECT * FROM events WHERE side = 1");
+        tables.executeSql("CREATE TEMPORARY VIEW sums AS SELECT k, window_time AS rt, SUM(v) AS s FROM TABLE(TUMBLE(TABLE"
+                + " events, DESCRIPTOR(t), INTERVAL '1' SECOND)) GROUP BY k, window_start, window_end, window_time");
         return tables.toDataStream(tables.sqlQuery(query)).map(Parity::fields).returns(Types.STRING);
     }
 
@@ -288,6 +471,8 @@ public final class Parity {
                 value = time.toInstant(java.time.ZoneOffset.UTC).toEpochMilli();
             } else if (value instanceof java.time.Instant time) {
                 value = time.toEpochMilli();
+            } else if (value instanceof Double number) {
+                value = String.format(Locale.ROOT, "%.9f", number);
             }
             line.append(i == 0 ? "" : ",").append(value == null ? "" : value);
         }

@@ -48,7 +48,7 @@ def on_flink(path: str, stream: Path, output: Path, names: list[str]) -> None:
     command = ["java", *opened, "-cp", path, "Parity", str(stream), str(output), str(BOUND_MS), *names]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"Flink failed:\n{done.stderr[-4000:]}")
+        raise SystemExit(f"Flink failed:\n{done.stderr[:3000]}")
 
 
 def compare(seed: int, path: str, only: str) -> tuple[int, int, int]:

@@ -93,6 +93,15 @@ def test_continuous_firing_goes_on_from_the_first_record():
     assert rig.advance(29).taken() == [("a", [1, 2]), 29]
 
 
+def test_continuous_firing_of_a_session_goes_on_from_where_it_would_have_ended():
+    rig = rig_of(keyed(session(milliseconds(25))).trigger(continuous_trigger(milliseconds(10))))
+    assert rig.feed(("a", 8, 1)).advance(30).taken() == [("a", [1])] * 3 + [30]  # the next is at the end: 32
+    assert rig.feed(("a", 31, 2)).advance(32).taken() == [("a", [1, 2]), 32]
+    assert rig.advance(41).taken() == [41]
+    assert rig.advance(42).taken() == [("a", [1, 2]), 42]
+    assert rig.advance(55).taken() == [("a", [1, 2])] * 2 + [55]  # at 52, and at the end
+
+
 def test_continuous_firing_by_the_clock():
     rig = rig_of(keyed(TEN).trigger(continuous_trigger(milliseconds(10), processing_time=True)), now=1003)
     rig.feed(("a", 1, 1)).tick(1009)
