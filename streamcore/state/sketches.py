@@ -54,14 +54,15 @@ class Distinct:
     @functools.cached_property
     def parts(self) -> tuple[Part, ...]:
         """The sets."""
-        return (Part(f"set_{self.field}", np.dtype(object), None, ListCodec(self.type, set)),)
+        make = _set_with_one_nan if pa.types.is_floating(self.type) else set
+        return (Part(f"set_{self.field}", np.dtype(object), None, ListCodec(self.type, make)),)
 
     def add(self, totals: Sequence[Numbers], entries: Entries, batch: Columns) -> None:
         """Adds records: record i to entries[i]."""
         order, groups, column = _grouped(batch, self.field, entries)
         values, sets = objects(rows_of(column, order)), totals[0]
         if pa.types.is_floating(self.type):
-            values = [value if value == value else _NAN for value in values]  # noqa: PLR0124 - a set knows NaN by identity
+            values = _with_one_nan(values)
         for entry, start, stop in groups:
             if sets[entry] is None:
                 sets[entry] = set(values[start:stop])
@@ -199,6 +200,15 @@ def _hashable(column: Any) -> list[Any]:
     if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         values = [value.decode("latin-1") for value in values]
     return [_EMPTY_TEXT if value == "" else value for value in values]
+
+
+def _with_one_nan(values: list[Any]) -> list[Any]:
+    return [value if value == value else _NAN for value in values]  # noqa: PLR0124 - a set knows NaN by identity
+
+
+def _set_with_one_nan(values: list[Any]) -> set[Any]:
+    """A set out of a column, where every NaN is another object than before."""
+    return set(_with_one_nan(values))
 
 
 def _hll_to_bytes(sketch: Any) -> bytes:

@@ -31,6 +31,7 @@ from streamcore import (
     min_of,
     quantile,
     quantiles,
+    sliding,
     std_of,
     sum_of,
     top_values,
@@ -219,6 +220,17 @@ def test_a_mean_of_nothing_is_missing():
     assert [tuple(row)[:4] for row in results] == [("a", None, None, None), ("b", 4, 4.0, 4)]
     assert math.isnan(results[0].var_n)
     assert results[1].var_n == 0
+
+
+@pytest.mark.parametrize("type_", [float, float | None])
+@pytest.mark.parametrize("parallelism", [1, 2])
+def test_nan_is_one_value_wherever_it_was_added(type_, parallelism):
+    rows = [("a", 1.5 if n % 3 == 0 else math.nan, n) for n in range(40)]
+    env = StreamEnvironment(parallelism=parallelism, batch_size=4)
+    stream = env.from_values(rows, Schema.of(key=str, x=type_, t=int))
+    timed = stream.assign_watermarks(bounded_out_of_orderness("t", 0.001)).key_by("key")
+    windowed = timed.window(sliding(0.02, every=0.005)).aggregate(n=count_distinct("x"))
+    assert {row.n for row in windowed.execute_and_collect()} == {2}
 
 
 @pytest.mark.parametrize("type_", [float, float | None])
