@@ -85,8 +85,9 @@ class WindowFunction(Generic[K, In, Out]):
         """Declares state of keys, with `ctx.state(...)`; called once before any window."""
 
     def process(self, key: K, window: Window, records: list[In], ctx: WindowContext[Out]) -> None:
-        """Takes the records of a window that fires, in the order in which they came. `key` is None in `window_all`;
-        `window` is all time in global and count windows."""
+        """Takes the records of a window that fires, in the order in which they came; where sessions have merged, those
+        of the earlier one first (in Apache Flink, in either order). `key` is None in `window_all`; `window` is all time
+        in global and count windows."""
         raise NotImplementedError
 
     def clear(self, window: Window, ctx: WindowContext[Out]) -> None:

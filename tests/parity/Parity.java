@@ -155,7 +155,7 @@ public final class Parity {
                 .trigger(PurgingTrigger.of(EventTimeTrigger.create())).sideOutputLateData(LATE).process(new TimeLine())));
         cases.put("session_evictor", env -> results(keyed(env)
                 .window(EventTimeSessionWindows.withGap(Duration.ofMillis(400))).allowedLateness(Duration.ofMillis(900))
-                .evictor(CountEvictor.of(2)).sideOutputLateData(LATE).process(new TimeLine())));
+                .evictor(TimeEvictor.of(Duration.ofMillis(100))).sideOutputLateData(LATE).process(new TimeLine())));
         cases.put("count_trigger_lateness", env -> results(lately(keyed(env).window(tumbling(1000, 0)))
                 .trigger(CountTrigger.of(2)).process(new TimeLine())));
         cases.put("continuous_trigger_lateness", env -> results(lately(keyed(env).window(sliding(3000, 1000)))
