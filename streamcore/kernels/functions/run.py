@@ -38,7 +38,7 @@ class _Loaded:
         handed_on = self._program.results.handed_on.values()
         if any(_lacks(batch, name) for name in handed_on):
             return None
-        return [a if a.flags.c_contiguous and a.flags.aligned else np.array(a) for a in arrays]
+        return [_laid_out(array) for array in arrays]
 
     def _rows(self, batch: Columns, start: int, stop: int) -> list[Any]:
         part = batch.slice(start, stop)
@@ -62,6 +62,11 @@ class _Loaded:
         columns = to_columns(results, out)
         for (name, _), array in zip(self._program.results.stored, stored, strict=True):
             array[start : start + len(results)] = columns.arrays[name]
+
+
+def _laid_out(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The array as compiled loops take it; a copy where it was a view with gaps."""
+    return array if array.flags.c_contiguous and array.flags.aligned else np.array(array)
 
 
 def _lacks(batch: Columns, name: str) -> bool:
@@ -129,7 +134,8 @@ class KeyedLoop(_Loaded):
         """Takes the records in order, each with the state in its slot.
 
         Args:
-            slots: int64 (n,), the place of each record's state in the arrays.
+            slots: int64 (n,), the place of each record's state in the arrays. One view with gaps costs a copy; arrays
+                of states that are views are left to the interpreter.
             states: the arrays of the state's fields (a reduce's also has `SEEN`, bool), changed in place.
 
         Returns:
@@ -139,6 +145,7 @@ class KeyedLoop(_Loaded):
             BadRecordError: a result or state doesn't fit its declared type.
         """
         count, progress = len(batch), self._progress
+        slots = slots if slots.flags.carray else np.array(slots)
         arrays = [states[name] for name in self._names]
         seen = [states[SEEN]] if self._program.kind == "reduce" else []
         numbers = self._numbers(batch)
@@ -200,10 +207,11 @@ def keep_state(layout: Layout, new: Any, arrays: list[Any], slot: int, record: A
         array[slot] = values[position]
 
 
-def _ran(loop: Any, start: int, stop: int, *arguments: Any) -> bool:
+def _ran(loop: Any, start: int, stop: int, progress: IntArray, *arguments: Any) -> bool:
     """Runs a compiled loop; false when it gave up at a record, from whatever cause: the interpreter then says which."""
+    progress[0] = start  # where it has given up if it can't even be called, with arrays that it wasn't compiled for
     try:
-        loop(start, stop, *arguments)
+        loop(start, stop, progress, *arguments)
     except Exception:  # noqa: BLE001 - the interpreter runs the record again and raises what is to be raised
         return False
     return True

@@ -355,3 +355,31 @@ def test_fold_merge_and_result_share_a_state():
     assert merge.run(np.array([0, 1]), states, other) is None
     assert list(zip(states["total"].tolist(), states["count"].tolist(), strict=True)) == [(8.75, 3), (0.5, 3)]
     assert result.run(Columns(schema_of(Sum), states))["mean"].tolist() == [8.75 / 3, 0.5 / 3]
+
+
+def _with_gaps(array):
+    wide = np.zeros((len(array), 2), array.dtype)
+    wide[:, 0] = array
+    return wide[:, 0]
+
+
+def _read_only(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize("view", [_with_gaps, _read_only])
+def test_views_of_other_arrays_give_the_same_states(view):
+    schema = Schema.of(n=int)
+    loop = KeyedLoop(compile_fold(lambda total, record: (total * 3 + record.n) % 10007, 0, schema))
+    slots, numbers = np.array([0, 1, 1, 0, 2] * 20), np.arange(100)
+
+    def folded(slots, numbers, states):
+        loop.run(slots, {"value": states}, Columns(schema, {"n": numbers}))
+        return states.tolist()
+
+    wanted = folded(slots, numbers, np.zeros(3, np.int64))
+    assert folded(view(slots), numbers, np.zeros(3, np.int64)) == wanted
+    assert folded(slots, view(numbers), np.zeros(3, np.int64)) == wanted
+    assert folded(slots, numbers, _with_gaps(np.zeros(3, np.int64))) == wanted
