@@ -103,7 +103,7 @@ def max_by(field: str, by: str) -> Aggregate:
 def top_values(field: str, k: int, *, by: str | None = None) -> Aggregate:
     """The `k` highest values of a field, highest first, in a list; with `by`, its values in the `k` records that are
     highest in that field. Exact, and the same however the job runs: of records equal in `by`, those with the lowest
-    values come first. Named `top_FIELD`, an Arrow list of the field's type.
+    values come first, NaN last. Named `top_FIELD`, an Arrow list of the field's type.
 
     What is ordered by is a field of numbers or times. Records in which either field is missing, or the one that is
     ordered by is NaN, don't count.

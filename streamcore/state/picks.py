@@ -137,7 +137,7 @@ class Pick:
 @dataclass(frozen=True)
 class Highest:
     """The `k` highest places by `by`, descending, and the values of `field` in these records, of type `type`; of equal
-    places the lowest values."""
+    places the lowest values, NaN last."""
 
     field: str
     type: pa.DataType
@@ -175,16 +175,26 @@ class Highest:
             if high is not None:
                 self._keep(totals, entry, high, values)
 
+    @functools.cached_property
+    def _may_be_nan(self) -> bool:
+        return pa.types.is_floating(self.type) and self.field != self.by.field
+
     def _keep(self, totals: Sequence[Numbers], entry: int, high: list[Any], values: list[Any]) -> None:
         floors, highs, held = totals
         if highs[entry] is not None:
             high, values = highs[entry] + high, held[entry] + values
         if len(high) > 1:
-            best = sorted(zip(map(operator.neg, high), values, strict=True))[: self.k]
+            order = _nan_last if self._may_be_nan else None
+            best = sorted(zip(map(operator.neg, high), values, strict=True), key=order)[: self.k]
             high, values = [-place for place, _ in best], [value for _, value in best]
         highs[entry], held[entry] = high, values
         if len(high) == self.k:
             floors[entry] = high[-1]
+
+
+def _nan_last(pair: tuple[Any, float]) -> tuple[Any, bool, float]:
+    place, value = pair
+    return place, value != value, value  # noqa: PLR0124 - true for NaN
 
 
 @dataclass(frozen=True)

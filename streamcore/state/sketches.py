@@ -180,6 +180,11 @@ def quantiles_of(digests: Numbers, q: float) -> Numbers:
     return out
 
 
+def _with_one_nan(values: list[float]) -> list[float]:
+    """The values with the same object for every NaN, since a set knows it by its identity."""
+    return [value if value == value else _NAN for value in values]  # noqa: PLR0124 - false for NaN
+
+
 def _grouped(batch: Columns, field: str, entries: Entries) -> tuple[Any, Any, Any]:
     """The field's rows that have a value, in order of entries; the groups; and the column without its dictionary."""
     column = decoded(batch.encoded(field))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from streamcore.batch.wire import WireDecoder, WireEncoder
 from streamcore.state.accumulators import COUNT
 from streamcore.state.object_parts import ListCodec, ValueCodec, by_entry, last_rows, object_array
 from streamcore.state.picks import ByArrival, ByField, Collected, Highest, Pick
-from streamcore.state.sketches import Digest, Distinct, HyperLogLog, estimates, quantiles_of
+from streamcore.state.sketches import Digest, Distinct, HyperLogLog, estimates, quantiles_of, sizes
 from streamcore.state.slices import SliceTable, fresh
 
 DAY = datetime.date(2020, 5, 1)
@@ -213,3 +214,27 @@ def test_empty_text_counts_as_a_value():
     total = fresh(HyperLogLog("v", 12), 1)
     HyperLogLog("v", 12).add(total, np.zeros(3, np.int64), Columns.of(v=pa.array(["", "a", ""])))
     assert estimates(total[0]).tolist() == [2]
+
+
+def _merged(accumulator, parts):
+    total = fresh(accumulator, 1)
+    for batch in parts:
+        part = fresh(accumulator, 1)
+        accumulator.add(part, np.zeros(len(batch), np.int64), batch)
+        sent = [p.decode(p.encode(values)) for p, values in zip(accumulator.parts, part, strict=True)]
+        accumulator.merge(total, np.zeros(1, np.int64), sent)
+    return total
+
+
+def test_nan_is_one_value_also_of_parts_that_were_sent():
+    part = Columns.of(x=np.array([np.nan, 1.0, np.nan]))
+    total = _merged(Distinct("x", pa.float64()), [part, part])
+    Distinct("x", pa.float64()).add(total, np.zeros(3, np.int64), part)
+    assert sizes(total[0]).tolist() == [2]
+
+
+def test_of_equal_records_nan_is_the_last_in_whatever_order_they_come():
+    highest = Highest("x", pa.float64(), ByField("n", False), 3)
+    parts = [Columns.of(n=np.array([n]), x=np.array([x])) for n, x in [(1, np.nan), (1, 2.0), (1, 1.0), (7, np.nan)]]
+    for order in itertools.permutations(parts):
+        assert np.array_equal(_merged(highest, order)[2][0], [np.nan, 1.0, 2.0], equal_nan=True)
