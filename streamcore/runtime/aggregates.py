@@ -6,7 +6,7 @@ A value that is missing (`int | None`) is left out, as in SQL; where there is no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -134,8 +134,8 @@ class Bound(Protocol):
         """The columns of its results."""
         ...
 
-    def results(self, values: Mapping[str, Numbers]) -> Mapping[str, Any]:
-        """The results of n groups, by column, from the accumulated values by part; (n,) each."""
+    def results(self, values: Mapping[Accumulating, Sequence[Numbers]]) -> Mapping[str, Any]:
+        """The results of n groups, by column, from what each accumulator has kept, part by part; (n,) each."""
         ...
 
 
@@ -152,9 +152,9 @@ class BoundAggregate:
         """The one column of results."""
         return (self.column,)
 
-    def results(self, values: Mapping[str, Numbers]) -> dict[str, Any]:
-        """The results of n groups from the accumulated values by part; (n,)."""
-        kept = [values[part.name] for accumulator in self.accumulators for part in accumulator.parts]
+    def results(self, values: Mapping[Accumulating, Sequence[Numbers]]) -> dict[str, Any]:
+        """The results of n groups from what each accumulator has kept, part by part; (n,)."""
+        kept = [array for accumulator in self.accumulators for array in values[accumulator]]
         return {self.column.name: self.result(kept)}
 
 

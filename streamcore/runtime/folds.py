@@ -13,7 +13,7 @@ from streamcore.kernels.functions.interpret import InterpretedFold, InterpretedM
 from streamcore.kernels.functions.layout import WIDE, Layout
 from streamcore.kernels.functions.program import Program
 from streamcore.kernels.functions.run import KeyedLoop, MapLoop
-from streamcore.state.accumulators import Entries, Numbers, Part
+from streamcore.state.accumulators import Accumulating, Entries, Numbers, Part
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,10 @@ class BoundFold:
         """The fields of the results."""
         return self.out.fields
 
-    def results(self, values: Mapping[str, Numbers]) -> dict[str, Any]:
-        """The results of n groups from their states, by name; (n,) each."""
+    def results(self, values: Mapping[Accumulating, Sequence[Numbers]]) -> dict[str, Any]:
+        """The results of n groups from their states, part by part; (n,) each."""
         schema = state_schema(self.fold.state)
-        states = {name: values[part.name] for name, part in zip(schema.names, self.fold.parts, strict=True)}
+        states = dict(zip(schema.names, values[self.fold], strict=True))
         return self._loop.run(Columns(schema, states)).arrays if self.result is not None else states
 
     @functools.cached_property

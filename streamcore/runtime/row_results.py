@@ -116,11 +116,9 @@ def _aggregated(aggregates: tuple[Bound, ...], columns: Columns) -> dict[str, An
     entries = np.zeros(len(columns), np.int64)
     results: dict[str, Any] = {}
     for aggregate in aggregates:
-        values: dict[str, Any] = {}
-        for accumulator in aggregate.accumulators:
-            totals = fresh(accumulator, 1)
+        values = {accumulator: fresh(accumulator, 1) for accumulator in aggregate.accumulators}
+        for accumulator, totals in values.items():
             accumulator.add(totals, entries, columns)
-            values.update((part.name, array) for part, array in zip(accumulator.parts, totals, strict=True))
         made = Columns(Schema(tuple(aggregate.columns)), aggregate.results(values)).to_rows()[0]
         results.update(zip((column.name for column in aggregate.columns), made, strict=True))
     return results

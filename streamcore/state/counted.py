@@ -40,9 +40,9 @@ class CountTable:
         self._row_of = np.full(256, -1, np.int64)
         self._look_at_keys = SPARE_KEYS
 
-    def add(self, batch: Columns) -> tuple[dict[str, Any], dict[str, Numbers]] | None:
-        """Adds records in order. Returns the columns of the keys and the accumulated values by part of the windows that
-        they complete, in the order in which they do; None: none."""
+    def add(self, batch: Columns) -> tuple[dict[str, Any], dict[Accumulating, list[Numbers]]] | None:
+        """Adds records in order. Returns the columns of the keys and the accumulated values, by accumulator, of the
+        windows that they complete, in the order in which they do; None: none."""
         slots = self._keys.slots(batch)
         self._make_room()
         count = len(batch)
@@ -59,7 +59,7 @@ class CountTable:
         result = None
         if windows:
             keys = self._keys.columns(touched[completed, kernels.ROW_SLOT])
-            result = keys, self._totals.by_part(self._windows(current, touched, completed))
+            result = keys, self._totals.by_accumulator(self._windows(current, touched, completed))
         self._totals.put(places, current.arrays)
         if self._is_apart and len(self._keys) > self._look_at_keys:
             self._forget_keys()

@@ -26,12 +26,12 @@ _BUCKETS_PER_GAP = 1 << 10
 
 class Sessions(NamedTuple):
     """Sessions as of one moment: columns of the key's fields, bounds in milliseconds (the end is exclusive; int64), and
-    accumulated values by part; (n,) each."""
+    the accumulated values of each accumulator, part by part; (n,) each."""
 
     keys: dict[str, Any]
     starts: IntArray
     ends: IntArray
-    values: dict[str, Numbers]
+    values: dict[Accumulating, list[Numbers]]
 
 
 class SessionTable:
@@ -162,7 +162,7 @@ class SessionTable:
 
     def _as_sessions(self, entries: IntArray, starts: IntArray, ends: IntArray, values: Values) -> Sessions:
         keys = self._keys.columns(self._sessions["slot"][entries])
-        return Sessions(keys, starts, ends, self._totals.by_part(values))
+        return Sessions(keys, starts, ends, self._totals.by_accumulator(values))
 
     def _live(self) -> IntArray:
         """The entries in use, ascending."""

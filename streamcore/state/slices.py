@@ -50,7 +50,6 @@ class SliceTable:
         self.key_schema = key_schema
         self.accumulators = tuple(accumulators)
         parts = [part for accumulator in self.accumulators for part in accumulator.parts]
-        self._part_names = [part.name for part in parts]
         self._has_objects = any(part.dtype == object for part in parts)
         self._slice_name, *names = _free_names((SLICE, *(part.name for part in parts)), key_schema.names)
         values = (part.field(name) for name, part in zip(names, parts, strict=True))
@@ -265,9 +264,9 @@ class SliceTable:
             insort(self._numbers, number)
         self._buckets[number].append(entries)
 
-    def by_name(self, values: list[list[Numbers]]) -> dict[str, Numbers]:
-        """Values by the names of the accumulators' parts."""
-        return dict(zip(self._part_names, (array for arrays in values for array in arrays), strict=True))
+    def by_accumulator(self, values: list[list[Numbers]]) -> dict[Accumulating, list[Numbers]]:
+        """Values by accumulator, part by part, as aggregates ask for them."""
+        return dict(zip(self.accumulators, values, strict=True))
 
     def key_columns(self, slots: IntArray) -> dict[str, Any]:
         """The keys of some slots, by field."""

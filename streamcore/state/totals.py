@@ -75,10 +75,9 @@ class Totals:
                 if part.dtype == np.dtype(object):
                     array[entries] = part.initial
 
-    def by_part(self, values: Values) -> dict[str, Numbers]:
-        """Values by the name of the part, as aggregates ask for them."""
-        pairs = zip(self.accumulators, values, strict=True)
-        return {part.name: array for a, arrays in pairs for part, array in zip(a.parts, arrays, strict=True)}
+    def by_accumulator(self, values: Values) -> dict[Accumulating, list[Numbers]]:
+        """Values by accumulator, part by part, as aggregates ask for them."""
+        return dict(zip(self.accumulators, values, strict=True))
 
     def fields(self, names: Sequence[str]) -> list[Field]:
         """The columns of a snapshot under these names, one for each part."""

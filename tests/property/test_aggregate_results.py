@@ -240,7 +240,7 @@ def test_parts_may_be_merged_in_any_order(data, rows, name):
             accumulator.add(part, np.zeros(len(piece), np.int64), to_columns(piece, RECORD))
             sent = [p.decode(p.encode(values)) for p, values in zip(accumulator.parts, part, strict=True)]
             accumulator.merge(total, place, sent)
-        kept |= {p.name: values for p, values in zip(accumulator.parts, total, strict=True)}
+        kept[accumulator] = total
     if rows:
         result = Columns(Schema(bound.columns), bound.results(kept)).to_rows()
         assert close(result[0][0], AGGREGATES[name][1](rows)), (name, result, rows)

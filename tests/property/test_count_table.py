@@ -52,7 +52,7 @@ def rows_of(completed):
     if completed is None:
         return []
     keys, values = completed
-    numbers = zip(*(values[name].tolist() for name in ("sum_n", "min_n", "count", "order")), strict=True)
+    numbers = zip(*(array.tolist() for accumulator in ACCUMULATORS for array in values[accumulator]), strict=True)
     return list(zip(keys["k"].to_pylist(), numbers, strict=True))
 
 

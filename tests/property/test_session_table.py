@@ -39,7 +39,7 @@ def rows_of(sessions):
     if sessions is None:
         return []
     columns = [sessions.keys["k"].to_pylist(), sessions.starts.tolist(), sessions.ends.tolist()]
-    values = zip(*(sessions.values[name].tolist() for name in ("sum_n", "count", "order")), strict=True)
+    values = zip(*(array.tolist() for kept in ACCUMULATORS for array in sessions.values[kept]), strict=True)
     return list(zip(*columns, values, strict=True))
 
 
@@ -117,15 +117,16 @@ def test_what_is_over_is_forgotten(lateness, monkeypatch):
 
 def test_objects_that_fire_twice_are_those_of_their_time(monkeypatch):
     monkeypatch.setattr(Totals, "fields", lambda self, names: [])
-    table = SessionTable(RECORD.select(["k"]), (Objects(),), 10, 1000)
+    objects = Objects()
+    table = SessionTable(RECORD.select(["k"]), (objects,), 10, 1000)
     table.advance(500)
     batch = [("a", 1, 1), ("b", 2, 2), ("a", 3, 3), ("a", 30, 4), ("a", 13, 5)]
     fired, late = table.add(to_columns(batch, RECORD), np.array([t for _, t, _ in batch]))
     assert late is None
     assert fired.keys["k"].to_pylist() == ["a", "b", "a", "a", "a"]
-    assert fired.values["values"].tolist() == [[1], [2], [1, 3], [4], [1, 3, 5]]
+    assert fired.values[objects][0].tolist() == [[1], [2], [1, 3], [4], [1, 3, 5]]
     assert (fired.starts[-1], fired.ends[-1]) == (1, 23)
     fired, _ = table.add(to_columns([("a", 23, 6)], RECORD), np.array([23]))
-    assert fired.values["values"].tolist() == [[1, 3, 5, 4, 6]]
+    assert fired.values[objects][0].tolist() == [[1, 3, 5, 4, 6]]
     table.advance(5000)
     assert all(value is None for value in table._totals.arrays[0][0])

@@ -278,7 +278,7 @@ class WindowAggregate(Operator):
 
     def _put(self, groups: Groups, bounds: dict[str, Any]) -> None:
         """Sends results, a batch at a time."""
-        values = self._table.by_name(groups.values)
+        values = self._table.by_accumulator(groups.values)
         columns = {**self._table.key_columns(groups.slots), **bounds}
         for aggregate in self._aggregates:
             columns.update(aggregate.results(values))

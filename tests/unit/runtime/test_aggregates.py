@@ -91,8 +91,17 @@ def test_another_name():
 
 
 def test_a_mean_of_integers_is_not_cut_off():
-    values = {"sum_i": np.array([7, -1]), "count": np.array([2, 2])}
-    assert mean("i").bind(SCHEMA, "here").results(values)["mean_i"].tolist() == [3.5, -0.5]
+    bound = mean("i").bind(SCHEMA, "here")
+    values = dict(zip(bound.accumulators, [[np.array([7, -1])], [np.array([2, 2])]], strict=True))
+    assert bound.results(values)["mean_i"].tolist() == [3.5, -0.5]
+
+
+def test_fields_whose_names_run_together_are_kept_apart():
+    """`c` by `a_b`, and `b_c` by `a`."""
+    rows = [("x", 1, 5, 10, 20), ("x", 2, 3, 11, 21)]
+    records = StreamEnvironment().from_values(rows, Schema.of(k=str, a=int, a_b=int, b_c=int, c=int))
+    results = records.key_by("k").aggregate(one=min_by("c", "a_b"), other=min_by("b_c", "a")).execute_and_collect()
+    assert results == [("x", 21, 10)]
 
 
 def test_accumulators_are_shared():
@@ -257,8 +266,7 @@ def test_variances_of_values_far_from_zero(parts):
         part = fresh(moments, 1)
         moments.add(part, np.zeros(len(chunk), np.int64), Columns.of(v=chunk))
         moments.merge(total, np.zeros(1, np.int64), part)
-    kept = {part.name: array for part, array in zip(moments.parts, total, strict=True)}
-    assert bound.results(kept)["var_v"][0] == pytest.approx(np.var(values - 1e9, ddof=1), rel=1e-4)
+    assert bound.results({moments: total})["var_v"][0] == pytest.approx(np.var(values - 1e9, ddof=1), rel=1e-4)
 
 
 def test_lists_travel_through_maps_and_sinks():

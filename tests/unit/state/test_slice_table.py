@@ -33,8 +33,9 @@ def add(target, records, slices):
 
 
 def columns_of(held, groups):
-    """The key's columns and the values by name."""
-    return held.key_columns(groups.slots), held.by_name(groups.values)
+    """The key's columns and the values by the accumulator's name."""
+    values = held.by_accumulator(groups.values)
+    return held.key_columns(groups.slots), {kept.name: array for kept, (array,) in values.items()}
 
 
 def in_words(partials):
