@@ -22,7 +22,7 @@ from streamcore.runtime.functions import OutputTag
 from streamcore.runtime.triggers import Trigger
 from streamcore.runtime.window_functions import WindowFunction
 from streamcore.runtime.window_kinds import CountWindows, GlobalWindows, SessionWindows
-from streamcore.runtime.windows import Windows
+from streamcore.runtime.windows import LONGEST_MS, Windows
 from streamcore.time import Duration
 
 K = TypeVar("K")
@@ -58,7 +58,7 @@ class WindowedStream(Generic[K, T]):
 
     def allowed_lateness(self, duration: Duration) -> WindowedStream[K, T]:
         """Windows stay for so many seconds of event time after their end, and give their results again, at once, for
-        every record that still comes.
+        every record that still comes. More than 2**60 ms is taken for that.
 
         Raises:
             TopologyError: the windows can't be late, or the duration is negative or infinite.
@@ -66,7 +66,7 @@ class WindowedStream(Generic[K, T]):
         self._need_lateness("allowed_lateness")
         if not 0 <= duration < math.inf:
             raise TopologyError(f"allowed_lateness ({user_line()}): {duration} s", hint="seconds(30), or more, or less")
-        return replace(self, _lateness_ms=round(duration * 1000))
+        return replace(self, _lateness_ms=round(min(duration * 1000, LONGEST_MS)))
 
     def late_to(self, tag: OutputTag[Any]) -> WindowedStream[K, T]:
         """Sends records that come too late for all their windows to a side output, which is read by

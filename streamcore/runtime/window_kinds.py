@@ -9,10 +9,8 @@ import math
 from dataclasses import dataclass
 
 from streamcore.errors import TopologyError
+from streamcore.runtime.windows import LONGEST_MS
 from streamcore.time import Duration
-
-LONGEST_MS = 1 << 60
-"""The longest gap: what is added to event times must fit 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,8 @@ def session(gap: Duration, *, processing_time: bool = False) -> SessionWindows:
         >>> str(session(seconds(5)))
         'session of 5000 ms'
     """
-    if not math.isfinite(gap) or not 1 <= round(gap * 1000) <= LONGEST_MS:
-        raise TopologyError(f"a session gap of {gap} s", hint="the shortest is a millisecond")
+    if not math.isfinite(gap) or gap * 1000 > LONGEST_MS or round(gap * 1000) < 1:
+        raise TopologyError(f"a session gap of {gap} s", hint=f"from a millisecond to {LONGEST_MS} ms")
     return SessionWindows(round(gap * 1000), processing_time)
 
 

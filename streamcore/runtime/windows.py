@@ -26,7 +26,7 @@ Slices = np.ndarray[Any, np.dtype[np.int64]]
 
 Number = TypeVar("Number", int, Slices)
 
-_LONGEST_MS = 1 << 60
+LONGEST_MS = 1 << 60
 """Beyond it, the bounds of windows would not fit 64 bits."""
 
 
@@ -173,13 +173,13 @@ def sliding(size: float, *, every: float, offset: float = 0.0, processing_time: 
         range(2, 7)
     """
     lengths = (size, every, offset)
-    if not all(map(math.isfinite, lengths)) or min(round(size * 1000), round(every * 1000)) < 1:
+    if not all(map(math.isfinite, lengths)) or round(min(size, every, 1.0) * 1000) < 1:
         raise TopologyError(
             f"a window of {size} s every {every} s from {offset} s", hint="the shortest is a millisecond"
         )
-    if max(abs(length) * 1000 for length in lengths) > _LONGEST_MS:
+    if max(abs(length) * 1000 for length in lengths) > LONGEST_MS:
         raise TopologyError(
             f"a window of {size} s every {every} s from {offset} s",
-            hint=f"the longest is {_LONGEST_MS} ms; without an end: global_windows(), or aggregate without window",
+            hint=f"the longest is {LONGEST_MS} ms; without an end: global_windows(), or aggregate without window",
         )
     return Windows(round(size * 1000), round(every * 1000), round(offset * 1000), processing_time)

@@ -87,6 +87,19 @@ def test_a_fold_over_a_stream_as_a_whole():
     assert in_words(found) == [(0, 20_000, sum(range(40)))]
 
 
+@pytest.mark.parametrize(
+    "windows", [tumbling(seconds(5)), sliding(seconds(1), every=seconds(5)), sliding(seconds(5), every=seconds(1))]
+)
+@pytest.mark.parametrize("duration", [1e17, 1e307])
+def test_no_lateness_is_too_long(windows, duration):
+    rows = [Reading("a", time, 1) for time in (600, 50_600, 700, 3_600, 100_000)]
+    stream = readings(StreamEnvironment(batch_size=1), rows, bound=0).key_by("sensor")
+    results = stream.window(windows).allowed_lateness(duration).aggregate(count()).execute_and_collect()
+    assert max(result.count for result in results if result.window_start == 0) == (
+        2 if windows.every_ms > windows.size_ms else 3
+    )
+
+
 def test_lateness_counts_from_the_last_millisecond_of_a_window():
     rows = [*ROWS[:22], *LATE]  # the watermark comes to 9999
     env = StreamEnvironment(batch_size=1, buffer_timeout=0)
