@@ -72,9 +72,11 @@ class TableState:
         key: the column that holds each row's key, or the columns of a key of several fields; none: all rows have one.
         capture: gives the rows at the moment of a snapshot; the arrays must not change afterwards.
         restore: takes the rows of this subtask's keys, in captured order within each key.
+        schema: the columns that `restore` reads; a snapshot may have more. None: it finds out by itself.
     """
 
     name: str
     key: str | tuple[str, ...]
     capture: Callable[[], Columns]
     restore: Callable[[Columns], None]
+    schema: Schema | None = None

@@ -6,7 +6,7 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from streamcore.batch import Columns, concat_columns
+from streamcore.batch import Columns, Schema, concat_columns
 from streamcore.batch.codec import decode_saved, encode_saved
 from streamcore.errors import IncompatibleSnapshotError, TopologyError
 from streamcore.kernels.key_columns import KeyColumns, as_list
@@ -98,13 +98,19 @@ class KeyedStore:
         return table
 
     def declare_table(self, descriptor: TableState) -> None:
-        """Registers state of the operator's own form and restores it."""
+        """Registers state of the operator's own form and restores it.
+
+        Raises:
+            TopologyError: the name is taken.
+            IncompatibleSnapshotError: what the snapshot has under the name has another key, or lacks a column.
+        """
         self._refuse_taken(descriptor.name)
         self._tables[descriptor.name] = descriptor
         parts: list[Columns] = []
         for saved in self._saved_as(descriptor.name, "table"):
             rows = decode_saved(saved["form"], saved["rows"], allow_pickle=self.allow_pickle)
             assert isinstance(rows, Columns), "a saved table is columns"
+            _refuse_other_columns(descriptor, saved["key"], rows.schema)
             groups = groups_of(_keys_of(rows, descriptor.key), self._max_parallelism)
             parts.append(rows.filter((groups >= self._groups.start) & (groups < self._groups.stop)))
         if parts:
@@ -162,6 +168,24 @@ class KeyedStore:
                     "is interpreted: give it compiled=True or compiled=False as when the snapshot was taken",
                 )
         return found
+
+
+def _refuse_other_columns(descriptor: TableState, key: Any, saved: Schema) -> None:
+    state = f"state {descriptor.name!r}"
+    names, mine = (", ".join([by] if isinstance(by, str) else by) for by in (key, descriptor.key))
+    if names != mine:
+        raise IncompatibleSnapshotError(
+            f"{state} is kept by {names or 'no key'} in the snapshot, and by {mine or 'no key'} in the operator",
+            hint="restore with the key of the snapshot, or give the operator another uid",
+        )
+    for field in descriptor.schema.fields if descriptor.schema is not None else ():
+        there = saved.by_name.get(field.name)
+        if there is None or there.type != field.type:
+            raise IncompatibleSnapshotError(
+                f"{state} has {'no column' if there is None else f'a column {there}, not'} {field} in the snapshot",
+                hint="restore with the aggregates and fields of the snapshot, or give the operator another uid; the "
+                f"columns are {saved}",
+            )
 
 
 def entries(saved: Saved, *, allow_pickle: bool = False) -> dict[str, dict[Any, Any]]:

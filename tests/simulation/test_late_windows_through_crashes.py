@@ -141,7 +141,8 @@ def _forgets_what_it_has_to_merge_again(monkeypatch):
 
 
 def _forgets_time(monkeypatch):
-    monkeypatch.setattr(WindowAggregate, "capture", lambda self, checkpoint_id: {"watermark": -(1 << 63)})
+    capture, never = WindowAggregate.capture, -(1 << 63)
+    monkeypatch.setattr(WindowAggregate, "capture", lambda self, number: {**capture(self, number), "watermark": never})
 
 
 @pytest.mark.parametrize("break_it", [_adds_up_what_is_behind, _forgets_what_it_has_to_merge_again, _forgets_time])

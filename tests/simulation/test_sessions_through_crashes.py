@@ -123,7 +123,8 @@ def _forgets_sessions(monkeypatch):
 
 
 def _forgets_time(monkeypatch):
-    monkeypatch.setattr(SessionAggregate, "capture", lambda self, checkpoint_id: {"watermark": 1 << 40})
+    capture, late = SessionAggregate.capture, 1 << 40
+    monkeypatch.setattr(SessionAggregate, "capture", lambda self, number: {**capture(self, number), "watermark": late})
 
 
 def _forgets_slices(monkeypatch):

@@ -7,9 +7,9 @@ from typing import Any
 
 from streamcore.batch import Columns, Schema
 from streamcore.batch.convert import Batch
-from streamcore.errors import IncompatibleSnapshotError
 from streamcore.runtime.aggregates import Bound
 from streamcore.runtime.operator import Operator
+from streamcore.runtime.operators.restored_windows import restored_windows
 from streamcore.runtime.operators.session import needed_by
 from streamcore.runtime.window_kinds import CountWindows
 from streamcore.state.counted import CountTable
@@ -31,15 +31,10 @@ class CountAggregate(Operator):
         self._table = CountTable(result.select(names), needed_by(aggregates), windows.size, windows.every)
 
     def open(self) -> None:
-        for saved in self.context.saved:
-            if saved.state != self.capture(0):
-                raise IncompatibleSnapshotError(
-                    f"operator {self.context.name}: the snapshot has windows of {saved.state['size']} records every "
-                    f"{saved.state['every']}, and now they are of {self._windows}",
-                    hint="restore with the windows of the snapshot, or give the operator another uid",
-                )
+        restored_windows(self.context, str(self._windows))
+        table = self._table
         self.context.store.declare_table(
-            TableState("count windows", self._key, self._table.captured, self._table.restore)
+            TableState("count windows", self._key, table.captured, table.restore, table.schema)
         )
 
     def process(self, batch: Batch, port: int) -> None:
@@ -53,4 +48,4 @@ class CountAggregate(Operator):
         self.output.emit(Columns(self._result, columns))
 
     def capture(self, checkpoint_id: int) -> Any:
-        return {"size": self._windows.size, "every": self._windows.every}
+        return {"windows": str(self._windows)}

@@ -12,6 +12,7 @@ from streamcore.batch.convert import Batch
 from streamcore.runtime.aggregates import Bound
 from streamcore.runtime.event_time import EventTime
 from streamcore.runtime.operator import Operator
+from streamcore.runtime.operators.restored_windows import restored_windows
 from streamcore.runtime.operators.window import WINDOW_END, WINDOW_START
 from streamcore.state.accumulators import Accumulating
 from streamcore.state.descriptors import TableState
@@ -19,6 +20,7 @@ from streamcore.state.sessions import Sessions, SessionTable
 from streamcore.time import MAX_TIME, MIN_TIME
 
 _BATCH_ROWS = 8192
+_IN_WORDS = "sessions"  # their gap may change: each has its own bounds
 
 
 class SessionAggregate(Operator):
@@ -46,8 +48,9 @@ class SessionAggregate(Operator):
         self._table = SessionTable(result.select(names), needed_by(aggregates), gap_ms, lateness_ms)
 
     def open(self) -> None:
-        self._table.watermark = min((part.state["watermark"] for part in self.context.saved), default=MIN_TIME)
-        self.context.store.declare_table(TableState("sessions", self._key, self._table.captured, self._table.restore))
+        saved, table = restored_windows(self.context, _IN_WORDS), self._table
+        table.watermark = min((state["watermark"] for state in saved), default=MIN_TIME)
+        self.context.store.declare_table(TableState("sessions", self._key, table.captured, table.restore, table.schema))
 
     def process(self, batch: Batch, port: int) -> None:
         assert isinstance(batch, Columns), "a columnar aggregate got rows"
@@ -67,7 +70,7 @@ class SessionAggregate(Operator):
         self._emit(self._table.advance(MAX_TIME))
 
     def capture(self, checkpoint_id: int) -> Any:
-        return {"watermark": self._table.watermark}
+        return {"windows": _IN_WORDS, "watermark": self._table.watermark}
 
     def _emit(self, sessions: Sessions | None) -> None:
         if sessions is None:

@@ -22,6 +22,7 @@ from streamcore.batch.convert import Batch
 from streamcore.runtime.aggregates import Bound
 from streamcore.runtime.event_time import EventTime
 from streamcore.runtime.operator import Operator
+from streamcore.runtime.operators.restored_windows import restored_windows
 from streamcore.runtime.windows import Windows
 from streamcore.state.accumulators import COUNT, Accumulating
 from streamcore.state.descriptors import TableState
@@ -166,9 +167,10 @@ class WindowAggregate(Operator):
         self._waiting_rows = 0
 
     def open(self) -> None:
-        saved = [part.state["watermark"] for part in self.context.saved]
-        self._set_time(min(saved, default=MIN_TIME))
-        self.context.store.declare_table(TableState("windows", self._key, self._captured, self._table.restore))
+        saved = restored_windows(self.context, self._in_words)
+        self._set_time(min((state["watermark"] for state in saved), default=MIN_TIME))
+        table, schema = self._table, self._table.partial_schema
+        self.context.store.declare_table(TableState("windows", self._key, self._captured, table.restore, schema))
 
     def process(self, batch: Batch, port: int) -> None:
         assert isinstance(batch, Columns), "a columnar aggregate got rows"
@@ -203,7 +205,14 @@ class WindowAggregate(Operator):
             self._flush()
 
     def capture(self, checkpoint_id: int) -> Any:
-        return {"watermark": self._watermark}
+        return {"windows": self._in_words, "watermark": self._watermark}
+
+    @property
+    def _in_words(self) -> str:
+        windows = self._times.windows
+        if windows is None:
+            return "all time"
+        return f"{windows} from {windows.offset_ms} ms" if windows.offset_ms else str(windows)
 
     def _captured(self) -> Columns:
         return self._table.partials(self._table.slices)
