@@ -294,7 +294,7 @@ class DataStream(StreamBase[T]):
         """Partitions by key: a field's name, a tuple of names (the key is a tuple), or a function of the record.
 
         Raises:
-            TopologyError: the stream's type has no such field.
+            TopologyError: the stream's type has no such field, or it is no key.
         """
         from streamcore.api.keyed import KeyedStream
 

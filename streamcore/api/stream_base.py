@@ -82,6 +82,13 @@ class StreamBase(Generic[T]):
         return self.schema
 
     def _selector(self, key: Any) -> KeySelector:
+        names = (key,) if isinstance(key, str) else key
+        is_named = isinstance(names, tuple) and bool(names) and all(isinstance(name, str) for name in names)
+        if not is_named and not callable(key):
+            raise TopologyError(
+                f"key_by({key!r}) ({user_line()}): that is no key",
+                hint="a field's name, a tuple of names as in key_by(('shop', 'item')), or a function of the record",
+            )
         selector = KeySelector(key, self.schema.names if self.schema is not None else ())
         if self.schema is not None:
             for name in selector.fields:

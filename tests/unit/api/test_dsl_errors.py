@@ -71,6 +71,11 @@ def test_key_by_an_unknown_field(env):
     assert "sensor: string" in text  # the hint lists what there is
 
 
+@pytest.mark.parametrize("key", [["sensor", "time"], (), None, 5, ("sensor", 3)])
+def test_key_by_what_is_no_key(env, key):
+    refused(lambda: env.from_values([], Reading).key_by(key), here(), f"key_by({key!r})", "a tuple of names")
+
+
 def test_key_by_an_unknown_field_of_several(env):
     refused(lambda: env.from_values([], Reading).key_by(("sensor", "room")), here(), "'values'", "no field 'room'")
 
