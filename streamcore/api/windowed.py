@@ -73,9 +73,11 @@ class WindowedStream(Generic[K, T]):
         `result.side_output(tag)`; without it they are dropped, and counted in the metric `late_records`.
 
         Raises:
-            TopologyError: the windows can't be late.
+            TopologyError: the windows can't be late, or it is no tag.
         """
         self._need_lateness("late_to")
+        if not isinstance(tag, OutputTag):
+            raise TopologyError(f"late_to ({user_line()}): {tag!r} is no tag", hint="late_to(OutputTag('late'))")
         return replace(self, _late_tag=tag)
 
     def trigger(self, trigger: Trigger[Any]) -> WindowedStream[K, T]:

@@ -109,7 +109,7 @@ def top_values(field: str, k: int, *, by: str | None = None) -> Aggregate:
     ordered by is NaN, don't count.
 
     Raises:
-        TopologyError: `k` is below 1.
+        TopologyError: `k` is no number of values.
 
     Examples:
         >>> from streamcore import Schema, StreamEnvironment, top_values
@@ -119,8 +119,8 @@ def top_values(field: str, k: int, *, by: str | None = None) -> Aggregate:
         >>> sales.key_by("shop").aggregate(top_values("price", 2), best=best).execute_and_collect()
         [Record(shop='a', top_price=[7.0, 4.0], best=['tea', 'nut'])]
     """
-    if k < 1:
-        raise TopologyError(f"top_values: k is {k}", hint="the number of values to keep, 1 or more")
+    if not isinstance(k, int) or k < 1:
+        raise TopologyError(f"top_values: k is {k!r}", hint="the number of values to keep, 1 or more")
 
     def make(over: Over) -> Made:
         found, ordering = over.value(field), over.number(by if by is not None else field, or_time=True)

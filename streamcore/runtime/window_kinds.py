@@ -73,7 +73,7 @@ def count_windows(size: int, *, every: int | None = None) -> CountWindows:
     """Windows of `size` records of a key: side by side, or one after every `every` records.
 
     Raises:
-        TopologyError: a number is below 1.
+        TopologyError: a number is below 1, or not whole.
 
     Example:
         >>> from streamcore import count_windows
@@ -81,6 +81,6 @@ def count_windows(size: int, *, every: int | None = None) -> CountWindows:
         ('10 records', '100 records every 10')
     """
     every = size if every is None else every
-    if size < 1 or every < 1:
-        raise TopologyError(f"windows of {size} records every {every}", hint="both are at least 1")
+    if not isinstance(size, int) or not isinstance(every, int) or min(size, every) < 1:
+        raise TopologyError(f"windows of {size} records every {every}", hint="both are whole numbers from 1 on")
     return CountWindows(size, every)

@@ -100,6 +100,12 @@ def test_no_lateness_is_too_long(windows, duration):
     )
 
 
+def test_a_name_is_no_tag():
+    stream = readings(StreamEnvironment()).key_by("sensor").window(tumbling(seconds(5)))
+    with pytest.raises(TopologyError, match=r"late_to .*'late' is no tag"):
+        stream.late_to("late")
+
+
 def test_lateness_counts_from_the_last_millisecond_of_a_window():
     rows = [*ROWS[:22], *LATE]  # the watermark comes to 9999
     env = StreamEnvironment(batch_size=1, buffer_timeout=0)

@@ -107,8 +107,8 @@ def test_a_gap_that_is_none_is_refused():
             session(gap)
 
 
-def test_numbers_of_records_below_one_are_refused():
-    for size, every in ((0, 1), (1, 0)):
+def test_numbers_of_records_that_are_none_are_refused():
+    for size, every in ((0, 1), (1, 0), (1.5, 1), (3, 2.0), ("3", 1)):
         with pytest.raises(TopologyError, match="windows of"):
             count_windows(size, every=every)
 

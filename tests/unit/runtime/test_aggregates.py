@@ -189,6 +189,7 @@ def test_a_decimal_has_no_sketch():
         (lambda: quantile("x", float("nan")), "quantile: nan is no share"),
         (lambda: quantiles("x", [0.5, 99]), "quantile: 99 is no share"),
         (lambda: top_values("x", 0), "top_values: k is 0"),
+        (lambda: top_values("x", 1.5), "top_values: k is 1.5"),
         (lambda: approx_count_distinct("x", lg_k=22), "lg_k is 22"),
         (lambda: var_of("x", ddof=-1), "var_of: ddof is -1"),
         (lambda: std_of("x", ddof=-1), "std_of: ddof is -1"),
