@@ -52,7 +52,7 @@ class TextOf:
     columns = (Field("text", pa.int64()),)
 
     def results(self, values):
-        return {"text": values["text"]}
+        return {"text": values[self.accumulators[0]][0]}
 
 
 AGGREGATES = [

@@ -124,10 +124,8 @@ def _forgets_time(monkeypatch):
         return {**capture(self, checkpoint_id), "times": {}}
 
     monkeypatch.setattr(SourceOperator, "capture", capture)
-    of_windows, never = WindowAggregate.capture, -(1 << 63)
-    monkeypatch.setattr(
-        WindowAggregate, "capture", lambda self, number: {**of_windows(self, number), "watermark": never}
-    )
+    old, never = WindowAggregate.capture, -(1 << 63)
+    monkeypatch.setattr(WindowAggregate, "capture", lambda self, number: {**old(self, number), "watermark": never})
 
 
 def _sends_slices_too_late(monkeypatch):
