@@ -207,10 +207,6 @@ def _hashable(column: Any) -> list[Any]:
     return [_EMPTY_TEXT if value == "" else value for value in values]
 
 
-def _with_one_nan(values: list[Any]) -> list[Any]:
-    return [value if value == value else _NAN for value in values]  # noqa: PLR0124 - a set knows NaN by identity
-
-
 def _set_with_one_nan(values: list[Any]) -> set[Any]:
     """A set out of a column, where every NaN is another object than before."""
     return set(_with_one_nan(values))
