@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from streamcore import StreamcoreError
+from streamcore import UsageError
 
 Counts = Any
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
@@ -65,7 +65,7 @@ class TwoRates:
 
     def __post_init__(self) -> None:
         if not 0 < self.scale < 1:
-            raise StreamcoreError(f"the scale of a difference of rates can't be {self.scale}", hint="0.02, say")
+            raise UsageError(f"the scale of a difference of rates can't be {self.scale}", hint="0.02, say")
 
     @property
     def difference(self) -> Numbers:
@@ -142,5 +142,5 @@ class TwoRates:
 
 def _quantile(confidence: float) -> float:
     if not 0 < confidence < 1:
-        raise StreamcoreError(f"a confidence of {confidence}", hint="between 0 and 1: 0.95")
+        raise UsageError(f"a confidence of {confidence}", hint="between 0 and 1: 0.95")
     return NormalDist().inv_cdf((1 + confidence) / 2)

@@ -16,13 +16,13 @@ from streamcore import (
     Context,
     DataStream,
     Schema,
-    StreamcoreError,
     TableState,
+    TopologyError,
     kernel,
 )
 
 
-class DeduplicateError(StreamcoreError):
+class DeduplicateError(TopologyError):
     """The stream has no such fields, or the span can't be."""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from streamcore import Columns, Schema, StreamcoreError
+from streamcore import Columns, Schema, TopologyError
 
 
 class EventTimeBuffer:
@@ -24,7 +24,7 @@ class EventTimeBuffer:
         every_ms: the length of a stretch. Stretch n is [offset_ms + n * every_ms, offset_ms + (n + 1) * every_ms).
 
     Raises:
-        StreamcoreError: there is no such field, or it holds no integers.
+        TopologyError: there is no such field, or it holds no integers.
 
     Example:
         >>> buffer = EventTimeBuffer(Schema.of(time=int), "time", 1000)
@@ -36,7 +36,7 @@ class EventTimeBuffer:
     def __init__(self, schema: Schema, time: str, every_ms: int, offset_ms: int = 0) -> None:
         field = schema.by_name.get(time)
         if field is None or field.type != pa.int64() or field.nullable:
-            raise StreamcoreError(
+            raise TopologyError(
                 f"there is no event time in a field {time!r}",
                 hint=f"it holds int64 milliseconds and is never missing; the fields: {schema}",
             )

@@ -17,7 +17,7 @@ from streamcore import (
     DataStream,
     Field,
     Schema,
-    StreamcoreError,
+    TopologyError,
     kernel,
 )
 
@@ -27,7 +27,7 @@ _STATE = Schema.of(mean=float, variance=float, first_share=float, last_ms=np.int
 """Per key. `first_share` is how much of the average still is the first value."""
 
 
-class EwmaError(StreamcoreError):
+class EwmaError(TopologyError):
     """The average can't be made of such a stream, or with such a weight."""
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from streamcore import Columns, DataStream, Field, OutputTag, Schema, StreamcoreError, kernel
+from streamcore import Columns, DataStream, Field, OutputTag, Schema, TopologyError, kernel
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 """Numbers of rows, or slots; int64 (n,)."""
@@ -23,7 +23,7 @@ LateTags = tuple[OutputTag[Any], OutputTag[Any]]
 """Where the late records of the left and of the right go."""
 
 
-class JoinError(StreamcoreError):
+class JoinError(TopologyError):
     """The streams can't be joined so."""
 
 

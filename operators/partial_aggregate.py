@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamcore import Aggregate, Columns, DataStream, Field, Schema, StreamcoreError, max_of, min_of, sum_of
+from streamcore import Aggregate, Columns, DataStream, Field, Schema, TopologyError, max_of, min_of, sum_of
 
 _COMBINE = {"sum": sum_of, "count": sum_of, "min": min_of, "max": max_of}
 
@@ -15,7 +15,7 @@ Part = tuple[str, str]
 """(field, function): what of which field."""
 
 
-class PartialAggregateError(StreamcoreError):
+class PartialAggregateError(TopologyError):
     """The stream has no such fields, or they can't be aggregated so."""
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from streamcore import StreamcoreError
+from streamcore import TopologyError
 
 Period = Literal["day", "week", "month"]
 
@@ -25,10 +25,10 @@ def checked_period(period: str) -> Period:
     """The period of that name.
 
     Raises:
-        StreamcoreError: there is none.
+        TopologyError: there is none.
     """
     if period not in _PERIODS:
-        raise StreamcoreError(f"there is no period {period!r}", hint=f"the periods are: {', '.join(_PERIODS)}")
+        raise TopologyError(f"there is no period {period!r}", hint=f"the periods are: {', '.join(_PERIODS)}")
     return _PERIODS[period]
 
 

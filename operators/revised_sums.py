@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from streamcore import Columns, DataStream, Field, OutputTag, Schema, StreamcoreError
+from streamcore import Columns, DataStream, Field, OutputTag, Schema, TopologyError
 from streamcore.operators.periods import Period, Times, period_end
 from streamcore.operators.revisions import END, REVISION, START, Revising, Revisions
 from streamcore.operators.secondary_sort import changes, sort_by, sums
@@ -37,7 +37,7 @@ def revised_sums(
         late: the side output for records that come later still.
 
     Raises:
-        StreamcoreError: there is no such field, one can't be summed, or a number is out of range.
+        TopologyError: there is no such field, one can't be summed, or a number is out of range.
 
     Example:
         >>> from streamcore import StreamEnvironment, monotonous
@@ -52,15 +52,15 @@ def revised_sums(
     schema = stream.schema
     wanted = (*revising.key, *fields, time)
     if schema is None or any(name not in schema.by_name for name in wanted):
-        raise StreamcoreError(f"revised_sums needs the fields {', '.join(wanted)}", hint=f"there are {schema}")
+        raise TopologyError(f"revised_sums needs the fields {', '.join(wanted)}", hint=f"there are {schema}")
     for name in fields:
         if schema.by_name[name].dtype != np.int64:
-            raise StreamcoreError(
+            raise TopologyError(
                 f"revised_sums of {schema.by_name[name]}: sums of fractions would depend on their order",
                 hint="int64 fields that are never missing; count small units, such as cents",
             )
     if taken := {START, END, REVISION}.intersection((*revising.key, *fields)):
-        raise StreamcoreError(f"revised_sums makes a field {min(taken)!r}, and there is one already")
+        raise TopologyError(f"revised_sums makes a field {min(taken)!r}, and there is one already")
     function = RevisedSums(revising, schema, fields)
     keyed = stream.select(*dict.fromkeys(wanted)).key_by(by)
     return keyed.process(function, returns=function.lines, tags=revising.tags).name("revised sums")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from streamcore import BatchFunction, Columns, Context, OutputTag, Schema, StreamcoreError, TableState
+from streamcore import BatchFunction, Columns, Context, OutputTag, Schema, TableState, TopologyError
 from streamcore.operators.event_time_buffer import EventTimeBuffer, no_rows
 from streamcore.operators.periods import Period, Times, checked_period, period_end, period_start
 from streamcore.operators.top_k import by_window
@@ -57,10 +57,10 @@ class Revising:
         """The same of durations in seconds.
 
         Raises:
-            StreamcoreError: one is out of range, or there is no such period.
+            TopologyError: one is out of range, or there is no such period.
         """
         if not (0.001 <= every < math.inf) or not (lateness is None or 0 <= lateness < math.inf):
-            raise StreamcoreError(
+            raise TopologyError(
                 f"results can't be revised every {every} s with a lateness of {lateness} s",
                 hint="every is at least a millisecond; lateness is 0 or more, or None to keep all state",
             )

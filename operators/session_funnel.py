@@ -21,8 +21,8 @@ from streamcore import (
     Field,
     OutputTag,
     Schema,
-    StreamcoreError,
     TableState,
+    TopologyError,
     col,
     lit,
     when,
@@ -91,7 +91,7 @@ def session_funnel(
         step: the field that has the names of steps.
 
     Raises:
-        StreamcoreError: a step, a field or a number can't be.
+        TopologyError: a step, a field or a number can't be.
 
     Example:
         >>> from streamcore import StreamEnvironment, monotonous
@@ -139,16 +139,16 @@ def funnel_changes(
     schema = stream.schema
     key = (user, *by)
     if schema is None or any(name not in schema.by_name for name in (*key, time)):
-        raise StreamcoreError(f"the funnel needs the fields {', '.join((*key, time))}", hint=f"there are {schema}")
+        raise TopologyError(f"the funnel needs the fields {', '.join((*key, time))}", hint=f"there are {schema}")
     times = (within, every, *([] if lateness is None else [lateness]), *(step.after for step in found))
     if not all(map(math.isfinite, times)) or min(times) < 0 or within <= 0 or every < 0.001:
-        raise StreamcoreError(
+        raise TopologyError(
             "the times of a funnel can't be",
             hint="within and every are above 0, after and lateness not below; seconds",
         )
     names = [one.name for one in found]
     if len({*names, *by, time, START, END, COHORT, COHORT_END, REVISION, STEPS}) < len(names) + len(by) + 7:
-        raise StreamcoreError("two fields of the funnel have one name", hint=f"its steps are {', '.join(names)}")
+        raise TopologyError("two fields of the funnel have one name", hint=f"its steps are {', '.join(names)}")
     taken = sum((when(_condition(one, step)).then(1 << i).otherwise(0) for i, one in enumerate(found)), lit(0))
     limits = Limits(round(within * 1000), tuple(round(one.after * 1000) for one in found))
     function = SessionFunnel(
@@ -319,9 +319,9 @@ def _columns(schema: Schema, rows: list[tuple[Any, ...]]) -> Columns:
 def _steps(steps: Sequence[Step | str], field: str | None) -> list[Step]:
     found = [Step(step) if isinstance(step, str) else step for step in steps]
     if not 2 <= len(found) <= 60:
-        raise StreamcoreError(f"a funnel of {len(found)} steps", hint="it has from 2 to 60")
+        raise TopologyError(f"a funnel of {len(found)} steps", hint="it has from 2 to 60")
     if field is None and (without := [step.name for step in found if step.where is None]):
-        raise StreamcoreError(f"nothing says which records are the step {without[0]!r}", hint="Step(where=) or step=")
+        raise TopologyError(f"nothing says which records are the step {without[0]!r}", hint="Step(where=) or step=")
     return found
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamcore import BatchFunction, Columns, Context, DataStream, Field, Schema, StreamcoreError, TableState
+from streamcore import BatchFunction, Columns, Context, DataStream, Field, Schema, TableState, TopologyError
 
 RANK = "rank"
 
 
-class TopKError(StreamcoreError):
+class TopKError(TopologyError):
     """The stream has no such windows or values."""
 
 

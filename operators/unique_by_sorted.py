@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from streamcore import Columns, DataStream, Field, OutputTag, Schema, StreamcoreError
+from streamcore import Columns, DataStream, Field, OutputTag, Schema, TopologyError
 from streamcore.operators.periods import Period, Times, period_end
 from streamcore.operators.revisions import END, REVISION, START, Revising, Revisions
 from streamcore.operators.secondary_sort import changes, sort_by, sums
@@ -44,7 +44,7 @@ def unique_by_sorted(
         late: the side output for records that come later still (the key's fields, the user, the time).
 
     Raises:
-        StreamcoreError: there is no such field, one is named as a result is, or a number is out of range.
+        TopologyError: there is no such field, one is named as a result is, or a number is out of range.
 
     Example:
         >>> from streamcore import StreamEnvironment, monotonous
@@ -59,13 +59,13 @@ def unique_by_sorted(
     schema = stream.schema
     wanted = (*revising.key, user, time)
     if schema is None or any(name not in schema.by_name for name in wanted):
-        raise StreamcoreError(f"unique_by_sorted needs the fields {', '.join(wanted)}", hint=f"there are {schema}")
+        raise TopologyError(f"unique_by_sorted needs the fields {', '.join(wanted)}", hint=f"there are {schema}")
     if schema.by_name[user].nullable:
-        raise StreamcoreError(
+        raise TopologyError(
             f"unique_by_sorted: {schema.by_name[user]} may be missing", hint='filter_batch(col("…").is_not_null())'
         )
     if taken := {START, END, EVENTS, USERS, REVISION}.intersection(revising.key):
-        raise StreamcoreError(f"unique_by_sorted makes a field {min(taken)!r}, and the key has one")
+        raise TopologyError(f"unique_by_sorted makes a field {min(taken)!r}, and the key has one")
     function = UniqueBySorted(revising, schema, user)
     keyed = stream.select(*wanted).key_by(by)
     return keyed.process(function, returns=function.lines, tags=revising.tags).name(f"unique {user} per {period}")

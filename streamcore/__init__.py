@@ -13,7 +13,7 @@ from streamcore.api.windowed import WindowedStream
 from streamcore.batch import Columns, Field, Schema, Vector
 from streamcore.batch.conditions import when
 from streamcore.batch.expressions import Expression, col, lit
-from streamcore.errors import StreamcoreError
+from streamcore.errors import StreamcoreError, TopologyError, UsageError
 from streamcore.job.config import Checkpointing
 from streamcore.job.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
 from streamcore.job.status import JobResult
@@ -107,9 +107,11 @@ __all__ = [
     "StreamcoreError",
     "TableState",
     "TimedRecord",
+    "TopologyError",
     "Trigger",
     "TriggerContext",
     "TriggerResult",
+    "UsageError",
     "ValueState",
     "Vector",
     "WatermarkGenerator",
