@@ -16,8 +16,8 @@ from streamcore import (
     DataStream,
     Field,
     Schema,
-    StreamcoreError,
     TableState,
+    TopologyError,
     col,
     lit,
     sum_of,
@@ -37,7 +37,7 @@ ONE = 1 << 32
 _FIRST_LIMIT = 1024
 
 
-class DecayError(StreamcoreError):
+class DecayError(TopologyError):
     """The stream has no such fields, or a number is out of range."""
 
 
@@ -127,7 +127,7 @@ class DecayedCounts(BatchFunction[Any]):
     def _add(self, end: int, part: Columns) -> Columns:
         slots = self._slots(part)
         scores, ends = self._table[SCORE], self._table["at"]
-        before = scores[slots] * decay(end - ends[slots], self._half_life_ms)
+        before = scores[slots] * decay(np.maximum(end - ends[slots], 0), self._half_life_ms)  # of new keys: 0
         before[before < self._forget] = 0.0
         scores[slots] = before + part[WEIGHT] / ONE
         ends[slots] = end

@@ -40,7 +40,7 @@ def by_definition(rows, half_life, every, forget):
 
 @st.composite
 def words(draw):
-    now, rows = 0, []
+    now, rows = draw(st.sampled_from([0, -100_000])), []  # before 1970, too
     for word in draw(st.lists(st.sampled_from("abcdef"), max_size=30)):
         now += draw(st.integers(0, 30))
         rows.append((word, now - draw(st.integers(0, 8))))
