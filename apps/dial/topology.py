@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from streamcore import App, JobResult, StreamEnvironment
+from streamcore.apps.conventions import check_setting, write
 from streamcore.apps.dial.measure import measured
 from streamcore.apps.dial.sweep import sweep
-from streamcore.connectors.file_sink import FileSink, read_jsonl
+from streamcore.connectors.file_sink import read_jsonl
 
 
 def build(
@@ -24,8 +25,10 @@ def build(
     turn: bool = True,
 ) -> None:
     """Builds the job that is measured; `turn=false` leaves out the other positions."""
+    check_setting("rate", rate, 1)
+    check_setting("seconds", seconds, 0.01)
     found = measured(env, max(round(rate * seconds), 1), rate)
-    found.sink(FileSink(f"{output}/position", if_exists="replace")).uid("position-sink")
+    write(found, output, "position")
 
 
 def _report(result: JobResult, **settings: Any) -> str:

@@ -85,11 +85,12 @@ def judge(rate: Rate, click: Any) -> tuple[Rate, Judged]:
     return Rate(clicks, click.time), judged
 
 
-def judged_clicks(env: StreamEnvironment, path: str) -> DataStream[Judged]:
-    """The clicks of a CSV file (gzip as it is), judged in order for each address."""
-    clicks = env.source(CsvSource(path, CLICK), name="clicks").map(timed, compiled=False)
+def judged_clicks(env: StreamEnvironment, path: str) -> tuple[DataStream[Judged], DataStream[Any]]:
+    """The clicks of a CSV file (gzip as it is), judged in order for each address; and what could not be read."""
+    log = env.source(CsvSource(path, CLICK, on_error="side_output"), name="clicks")
+    clicks = log.map(timed, compiled=False)
     counted = clicks.key_by(("ip", "app", "device", "os")).scan(Rate(), count_repeats, returns=Counted).uid("repeats")
-    return counted.key_by("ip").scan(Rate(), judge, returns=Judged).uid("judge")
+    return counted.key_by("ip").scan(Rate(), judge, returns=Judged).uid("judge"), log.bad_records()
 
 
 def reasons(judged: Judged) -> list[str]:

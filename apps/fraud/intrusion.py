@@ -95,7 +95,7 @@ class Judged(NamedTuple):
 def judge(service: Service, connection: Any) -> tuple[Service, Judged]:
     """The connection judged by the rules and by its service's past, and the service with it in its past."""
     broken = [name for name in RULES if getattr(connection, name)]
-    logarithm = math.log1p(connection.src_bytes)
+    logarithm = math.log1p(max(connection.src_bytes, 0))
     off = logarithm - service.usual if service.seen else 0.0
     deviations = abs(off) / max(service.spread, LEAST_SPREAD) if service.seen >= USUAL_AFTER else 0.0
     usual, spread = service.usual, service.spread
@@ -117,13 +117,15 @@ def judge(service: Service, connection: Any) -> tuple[Service, Judged]:
     return Service(number, usual, spread), judged
 
 
-def judged_connections(env: StreamEnvironment, path: str) -> DataStream[Judged]:
-    """The connections of a file in the form of KDD Cup 1999 (gzip as it is), judged in order for each service."""
-    connections = env.source(CsvSource(path, CONNECTION, header=False), name="connections")
+def judged_connections(env: StreamEnvironment, path: str) -> tuple[DataStream[Judged], DataStream[Any]]:
+    """The connections of a file in the form of KDD Cup 1999 (gzip as it is), judged in order for each service; and what
+    could not be read."""
+    table = CsvSource(path, CONNECTION, header=False, on_error="side_output")
+    connections = env.source(table, name="connections")
     features = ("service", "src_bytes", "label")
     checked = connections.select(*features, **{name: rule for name, (_, rule) in RULES.items()})
     judged = checked.key_by("service").scan(Service(), judge, returns=Judged, compiled=False)  # it has words in it
-    return judged.uid("judge")
+    return judged.uid("judge"), connections.bad_records()
 
 
 def reasons(judged: Judged) -> list[str]:

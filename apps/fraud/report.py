@@ -6,24 +6,32 @@ from collections import Counter
 from typing import Any
 
 from streamcore import JobResult
+from streamcore.apps.conventions import about_malformed
 from streamcore.connectors.file_sink import read_jsonl
 
 HONEST = {"cards": "honest", "intrusion": "normal"}
 
 
-def report(output: str, kind: str, result: JobResult) -> str:
+def report(output: str, kind: str, result: JobResult, *, from_file: bool) -> str:
     """Precision and recall where the data is labelled, what the reasons were, some alerts, and where the rest is."""
     summary = sorted(read_jsonl(f"{output}/summary"), key=lambda line: -line["records"])
     alerts = read_jsonl(f"{output}/alerts")
+    malformed = about_malformed(output) if from_file else []
+    if from_file and kind == "cards" and (impossible := len(read_jsonl(f"{output}/rejected"))):
+        malformed.append(f"{impossible:,} payments can't be ({output}/rejected)")
     records = sum(line["records"] for line in summary)
     if not records:
-        return f"there were no records; results are in {output}"
-    lines = [f"{records:,} records, {len(alerts):,} alerts ({result.records_read / result.run_s:,.0f} records/s)"]
+        return "\n".join(["there were no records", *malformed, f"results are in {output}"])
+    flagged = sum(line["alerts"] for line in summary)
+    rate = result.records_read / result.run_s
+    lines = [f"{records:,} records, {flagged:,} flagged, {len(alerts):,} alerts ({rate:,.0f} records/s)"]
     lines += _quality(summary, HONEST[kind]) if kind in HONEST else _downloads(summary)
     rules = Counter(_rule(reason) for alert in alerts for reason in alert["reasons"])
-    lines.append("reasons: " + "; ".join(f"{rule} {times:,}" for rule, times in rules.most_common(6)))
+    if rules:
+        lines.append("reasons: " + "; ".join(f"{rule} {times:,}" for rule, times in rules.most_common(6)))
     for alert in sorted(alerts, key=lambda alert: -alert["score"])[:3]:
         lines.append(f"  {alert['score']:.3f}  {'; '.join(alert['reasons'])}")
+    lines += malformed
     lines.append(f"results: {output}/alerts, {output}/summary (JSON lines)")
     return "\n".join(lines)
 

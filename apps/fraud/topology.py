@@ -1,33 +1,73 @@
 """Judges records as they come, and writes an alert for each that is likely fraud, with the reasons.
 
-Output, as JSON lines: `alerts/` (`{"kind", "score", "reasons", ...}` and the fields of the judged record) and, at the
-end of input, `summary/` (`{"class", "records", "alerts"}`: a line for each kind of record that the data knows of).
+Output, as JSON lines: `alerts/` (`{"kind", "score", "reasons", "held_back", ...}` and the fields of the judged record),
+`malformed/` (what could not be read), `rejected/` (payments that can't be) and, at the end of input, `summary/`
+(`{"class", "records", "alerts"}`: a line for each kind of record that the data knows of).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from streamcore import App, DataStream, JobResult, StreamcoreError, StreamEnvironment, col, count, sum_of
+from streamcore import App, DataStream, JobResult, StreamEnvironment, UsageError, col, count, minutes, sum_of, when
+from streamcore.apps.conventions import MALFORMED, check_setting, write
 from streamcore.apps.fraud import cards, clicks, intrusion
 from streamcore.apps.fraud.planted import KINDS, TRANSACTION, PlantedTransactions
 from streamcore.apps.fraud.report import report
 from streamcore.connectors.csv_source import CsvSource
-from streamcore.connectors.file_sink import FileSink
 from streamcore.connectors.generator_source import GeneratorSource
+from streamcore.operators.rate_limit import rate_limit
 
 
-class FraudError(StreamcoreError):
-    """The app can't be built like that."""
+@dataclass(frozen=True)
+class Kind:
+    """How the judged records of a kind of fraud become results.
+
+    Attributes:
+        reasons: why a record was given its score, in words.
+        label: the field that says what the record really is, and `class_of` names it in words.
+        by: the fields of what a flood of alerts is about.
+        every: seconds after which there may be one more of a flood, by the field `time`.
+    """
+
+    name: str
+    reasons: Callable[[Any], list[str]]
+    label: str
+    class_of: Callable[[Any], str]
+    by: tuple[str, ...]
+    every: float
+    time: str = "time"
+
+
+def _payment(fraud: int) -> str:
+    return KINDS[fraud] if fraud >= 0 else "unknown"
+
+
+def _click(downloaded: int) -> str:
+    return "download" if downloaded else "no download"
+
+
+CARDS = Kind("cards", cards.reasons, "fraud", _payment, ("card",), minutes(60))
+CLICKS = Kind("clicks", clicks.reasons, "downloaded", _click, ("ip",), minutes(60))
+# connections have no times: the next alert of a flood comes after a thousand connections, as if each took a millisecond
+INTRUSION = Kind("intrusion", intrusion.reasons, "label", str, ("service", "rules"), 1.0, time="number")
 
 
 def judged_payments(
-    env: StreamEnvironment, path: str, number: int, cards_in_all: int, rate: float
+    env: StreamEnvironment, path: str, number: int, cards_in_all: int, rate: float, output: str
 ) -> DataStream[cards.Judged]:
-    """Payments of a CSV file, or planted ones, judged in order for each card."""
+    """Payments of a CSV file, or planted ones, judged in order for each card; those that can't be are set aside."""
     if path:
-        payments = env.source(CsvSource(path, TRANSACTION), name="payments")
+        payments = env.source(CsvSource(path, TRANSACTION, on_error="side_output"), name="payments")
+        write(payments.bad_records(), output, MALFORMED)
+        # false of what is no number: one of these would be in its card's averages for good
+        can_be = (col("amount").abs() <= 1e12) & (col("lat").abs() <= 90) & (col("lon").abs() <= 180)
+        write(payments.filter(~can_be).uid("rejected"), output, "rejected")
+        is_known = (col("fraud") >= 0) & (col("fraud") < len(KINDS))
+        known = when(is_known).then(col("fraud")).otherwise(-1)
+        payments = payments.filter(can_be).with_columns(fraud=known).uid("possible")
     else:
         planted = GeneratorSource(PlantedTransactions(cards_in_all), number, rate or None, schema=TRANSACTION)
         payments = env.source(planted, name="payments")
@@ -41,65 +81,57 @@ def build(
     input: str = "",  # noqa: A002 - the name of the setting in every app
     output: str = "out/fraud",
     threshold: float = 0.5,
+    at_once: int = 10,
     payments: int = 400_000,
     cards_in_all: int = 5000,
     rate: float = 0.0,
 ) -> None:
     """Builds the topology of one kind of fraud: `cards`, `clicks` or `intrusion`."""
+    check_setting("threshold", threshold, 0, 1)
+    check_setting("at_once", at_once, 0)
+    check_setting("payments", payments, 0)
+    check_setting("cards_in_all", cards_in_all, 1)
+    check_setting("rate", rate, 0)
     judged: DataStream[Any]
     if kind == "cards":
-        judged = judged_payments(env, input, payments, cards_in_all, rate)
-        add_results(judged, kind, cards.reasons, "fraud", _payment, threshold, output)
+        judged = judged_payments(env, input, payments, cards_in_all, rate, output)
+        _add_results(judged, CARDS, threshold, at_once, output)
     elif kind == "clicks":
         if not input:
-            raise FraudError("no click log ships with streamcore", hint="name one: --set input=clicks.csv.gz")
-        judged = clicks.judged_clicks(env, input)
-        add_results(judged, kind, clicks.reasons, "downloaded", _click, threshold, output)
+            raise UsageError("fraud: no click log ships with streamcore", hint="name one: --set input=clicks.csv.gz")
+        judged, malformed = clicks.judged_clicks(env, input)
+        _add_results(judged, CLICKS, threshold, at_once, output)
+        write(malformed, output, MALFORMED)
     elif kind == "intrusion":
-        judged = intrusion.judged_connections(env, input or str(intrusion.SHIPPED))
-        add_results(judged, kind, intrusion.reasons, "label", str, threshold, output)
+        judged, malformed = intrusion.judged_connections(env, input or str(intrusion.SHIPPED))
+        _add_results(judged, INTRUSION, threshold, at_once, output)
+        write(malformed, output, MALFORMED)
     else:
-        raise FraudError(f"there is no kind {kind!r} of fraud", hint="--set kind=cards, clicks or intrusion")
+        raise UsageError(f"fraud: there is no kind {kind!r} of fraud", hint="--set kind=cards, clicks or intrusion")
 
 
-def add_results(
-    judged: DataStream[Any],
-    kind: str,
-    reasons: Callable[[Any], list[str]],
-    label: str,
-    name: Callable[[Any], str],
-    threshold: float,
-    output: str,
-) -> None:
-    """Adds what leads from judged records to the results; `name` says in words what the field `label` says."""
+def _add_results(judged: DataStream[Any], kind: Kind, threshold: float, at_once: int, output: str) -> None:
+    """Adds what leads from judged records to the results."""
 
     def alert(record: Any) -> dict[str, Any]:
-        return {"kind": kind, "score": round(record.score, 4), "reasons": reasons(record), **_others(record)}
+        others = {name: value for name, value in record._asdict().items() if name != "score"}
+        return {"kind": kind.name, "score": round(record.score, 4), "reasons": kind.reasons(record), **others}
 
     def summary(line: Any) -> dict[str, Any]:
-        return {"class": name(line.label), "records": line.records, "alerts": line.alerts}
+        return {"class": kind.class_of(line.label), "records": line.records, "alerts": line.alerts}
 
-    flagged = judged.filter(col("score") >= threshold).map(alert, compiled=False)
-    flagged.sink(FileSink(f"{output}/alerts", if_exists="replace")).uid("alerts-sink")
-    outcomes = judged.select(label=col(label), alert=col("score") >= threshold).key_by("label")
+    flagged = judged.filter(col("score") >= threshold)
+    if at_once:
+        flagged = rate_limit(flagged, kind.by, every=kind.every, at_once=at_once, time=kind.time).uid("limit")
+    write(flagged.map(alert, compiled=False), output, "alerts")
+    outcomes = judged.select(label=col(kind.label), alert=col("score") >= threshold).key_by("label")
     classes = outcomes.aggregate(records=count(), alerts=sum_of("alert")).uid("summary").map(summary, compiled=False)
-    classes.sink(FileSink(f"{output}/summary", if_exists="replace")).uid("summary-sink")
-
-
-def _others(record: Any) -> dict[str, Any]:
-    return {name: value for name, value in record._asdict().items() if name != "score"}
-
-
-def _payment(fraud: int) -> str:
-    return KINDS[fraud] if fraud >= 0 else "unknown"
-
-
-def _click(downloaded: int) -> str:
-    return "download" if downloaded else "no download"
+    write(classes, output, "summary")
 
 
 def _report(result: JobResult, **settings: Any) -> str:
-    return report(settings["output"], settings["kind"], result)
+    from_file = bool(settings["input"]) or settings["kind"] != CARDS.name
+    return report(settings["output"], settings["kind"], result, from_file=from_file)
 
 
 APP = App("fraud", build, "judges card payments, clicks or network connections as they come", report=_report)

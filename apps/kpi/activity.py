@@ -29,11 +29,13 @@ class Activity:
     """A stream with the fields `time` (milliseconds), `user` (int), `channel` (text) and others.
 
     Attributes:
+        malformed: what could not be read.
         key: the fields by which events and unique users are counted in the most detail.
         steps: of the funnel, which has to be taken in `within_s` seconds; users are counted by the period of the first.
     """
 
     stream: DataStream[Any]
+    malformed: DataStream[Any]
     key: tuple[str, ...]
     steps: tuple[Step, ...]
     within_s: float
@@ -59,12 +61,14 @@ def activity(env: StreamEnvironment, path: str, out_of_order: float) -> Activity
     Args:
         out_of_order: by how many seconds of event time a record may come after a later one without being late.
     """
-    watermarks = bounded_out_of_orderness("time", seconds(out_of_order))
+    watermarks = bounded_out_of_orderness("time", seconds(out_of_order)).with_bad_times("side_output", min_time=None)
     if Path(path.removesuffix(".gz")).suffix in (".jsonl", ".json"):
-        edits: DataStream[Any] = env.source(JsonLinesSource(path, Edit), name="edits", watermarks=watermarks)
+        source = JsonLinesSource(path, Edit, on_error="side_output")
+        edits: DataStream[Any] = env.source(source, name="edits", watermarks=watermarks)
         stream: DataStream[Any] = edits.map_batch(_edits, returns=EDIT).name("edits in columns")
         return Activity(
             stream,
+            edits.bad_records(),
             ("channel", "namespace", "country", "is_robot", "is_anonymous"),
             (
                 Step("awareness", lit(1) == 1),
@@ -76,11 +80,14 @@ def activity(env: StreamEnvironment, path: str, out_of_order: float) -> Activity
             "day",
         )
     columns = {"player": "user", "type": "channel"}
-    games: DataStream[Any] = env.source(CsvSource(path, GAME, delimiter="\t", rename=columns), name="games")
+    table = CsvSource(path, GAME, delimiter="\t", rename=columns, on_error="side_output")
+    games: DataStream[Any] = env.source(table, name="games")
     pages = col("path").str.length() - col("path").str.replace(";", "").str.length() + 1
     played = games.select("user", "channel", "target", time=col("timestamp") * 1000, pages=pages.cast(int))
+    timed = played.assign_watermarks(watermarks)
     return Activity(
-        played.assign_watermarks(watermarks),
+        timed,
+        games.bad_records().union(timed.bad_records()),
         ("channel", "target"),
         (
             Step("awareness", lit(1) == 1),

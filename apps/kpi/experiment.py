@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -61,12 +61,22 @@ class Effect:
         return ((bits ^ (bits >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
 
 
-def events(env: StreamEnvironment, path: str, made: Effect) -> DataStream[Any]:
+class Events(NamedTuple):
+    """The events of an experiment, and what of its file could not be read."""
+
+    stream: DataStream[Any]
+    malformed: DataStream[Any] | None
+
+
+def events(env: StreamEnvironment, path: str, made: Effect) -> Events:
     """The events in CSV files (columns time in milliseconds, user, ad, variant "a" or "b", event "impression", "click"
     or "conversion"; up to an hour out of order), or with no path those that are made."""
+    watermarks = bounded_out_of_orderness("time", seconds(LIMIT_S))
     if path:
-        source: DataStream[Any] = env.source(CsvSource(path, EVENT), name="experiment")
-    else:
-        generator = GeneratorSource(made.make, count=3 * made.users, schema=EVENT)
-        source = env.source(generator, name="experiment").filter_batch(col("event") != "")
-    return source.assign_watermarks(bounded_out_of_orderness("time", seconds(LIMIT_S)))
+        table = CsvSource(path, EVENT, on_error="side_output")
+        order = watermarks.with_bad_times("side_output", min_time=None)
+        found: DataStream[Any] = env.source(table, name="experiment", watermarks=order)
+        return Events(found, found.bad_records())
+    generator = GeneratorSource(made.make, count=3 * made.users, schema=EVENT)
+    some = env.source(generator, name="experiment").filter_batch(col("event") != "")
+    return Events(some.assign_watermarks(watermarks), None)

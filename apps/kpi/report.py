@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from streamcore.apps.conventions import about_malformed
 from streamcore.apps.kpi.peeking import peek
 from streamcore.connectors.file_sink import read_jsonl
 
@@ -32,14 +33,15 @@ def report(settings: Mapping[str, Any]) -> str:
     }
     active = final(read["active"], "period", "channel", "period_start").values()
     if not active:
-        return f"nobody was active; results are in {output}"
+        return "\n".join(["nobody was active", *about_malformed(output), f"results are in {output}"])
     lines = [_active(active, period) for period in ("day", "week", "month")]
     lines += _keys(final(read["keys"], *_key_fields(read["keys"][0]), "period_start").values())
     lines += _funnel(final(read["funnel"], "cohort_start", "step").values())
     lines += [_tested(line) for line in final(read["experiment"], "cohort_start").values()]
-    lines.append(_clicked(final(read["click_through"], "ad", "cohort_start").values()))
+    lines += _clicked(final(read["click_through"], "ad", "cohort_start").values())
     lines += _peeking(settings)
     lines.append(f"revisions: {sum(map(len, read.values())):,} lines; too late: {len(read_jsonl(f'{output}/late'))}")
+    lines += about_malformed(output)
     lines.append(f"results: {', '.join(f'{output}/{name}' for name in (*read, 'late'))} (JSON lines)")
     return "\n".join(lines)
 
@@ -98,12 +100,12 @@ def _tested(line: Line) -> str:
     )
 
 
-def _clicked(lines: Iterable[Line]) -> str:
+def _clicked(lines: Iterable[Line]) -> list[str]:
     shown = [
         f"{line['ad']} {line['rate']:.2%} [{line['low']:.2%}, {line['high']:.2%}]"
         for line in sorted(lines, key=lambda line: (line["cohort_start"], line["ad"]))
     ]
-    return f"click-through: {'; '.join(shown[-_SHOWN:])}"
+    return [f"click-through: {'; '.join(shown[-_SHOWN:])}"] if shown else []
 
 
 def _peeking(settings: Mapping[str, Any]) -> list[str]:
@@ -118,7 +120,7 @@ def _peeking(settings: Mapping[str, Any]) -> list[str]:
         f"peeking: {none.runs:,} experiments without effect, looked at {none.looks} times; called significant (5 %) by "
         f"the p-value for one look: {none.naive:.1%}, by the sequential one: {none.sequential:.1%}",
         f"  an effect of {effect:+.2%}: {found} by the sequential one"
-        + (f", by {some.users:,} users a variant in the middle" if some.users else ""),
+        + (f", half of them by {some.users:,} users a variant" if some.users else ""),
     ]
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from streamcore import App, Columns, Context, JobResult, Loop, ProcessFunction, StreamEnvironment, ValueState
+from streamcore.apps.conventions import write
 from streamcore.apps.online_mf.report import report
 from streamcore.connectors.base import Source
 from streamcore.connectors.csv_source import CsvSource
-from streamcore.connectors.file_sink import FileSink
 from streamcore.connectors.parquet_source import ParquetSource
 from streamcore.operators.online_mf import (
     ERRORS,
@@ -119,9 +119,9 @@ def learn(
         )
         loop.close(errors.side_output(items.updates))
     curve = errors.key_by(_same).process(Progress(report_every)).uid("progress").parallelism(1)
-    curve.sink(FileSink(f"{output}/rmse", if_exists="replace")).uid("rmse-sink")
-    visits.side_output(users.factors).sink(FileSink(f"{output}/users", if_exists="replace")).uid("users-sink")
-    errors.side_output(items.factors).sink(FileSink(f"{output}/items", if_exists="replace")).uid("items-sink")
+    write(curve, output, "rmse")
+    write(visits.side_output(users.factors), output, "users")
+    write(errors.side_output(items.factors), output, "items")
 
 
 def _report(result: JobResult, **settings: object) -> str:

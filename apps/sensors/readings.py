@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,10 +23,12 @@ from streamcore import (
     Schema,
     StreamcoreError,
     StreamEnvironment,
+    UsageError,
     bounded_out_of_orderness,
     seconds,
 )
 from streamcore.connectors.csv_source import CsvSource
+from streamcore.connectors.paths import expand
 
 TIMES = ("time", "timestamp", "date_time", "time_hour")
 VALUES = ("value", "temp")
@@ -35,11 +40,15 @@ READING = Schema.of(sensor=str, time=np.int64, fahrenheit=float)
 Numbers = TypeVar("Numbers", float, "np.ndarray[Any, Any]")
 """A float, or an array of them."""
 
+Span = tuple[int, int]
+"""First and last millisecond."""
+
 _HEAD_BYTES = 1 << 16
+_ZONE = re.compile(r"(Z|[+-]\d\d:?\d\d)$")
 
 
 class ReadingsError(StreamcoreError):
-    """The file isn't of the documented form, or the unit is unknown."""
+    """A file isn't of the documented form."""
 
     exit_code = 3
 
@@ -81,13 +90,14 @@ class Layout:
 
 
 def layout_of(path: str) -> Layout:
-    """Reads the header and the first record of a CSV file, gzip or plain.
+    """Reads the header and the first record of a CSV file, gzip or plain; of several, those of the first.
 
     Raises:
+        ConnectorError: there is no such file.
         ReadingsError: there is no column of times, or none of values.
     """
     try:
-        head = _head(Path(path))
+        head = _head(Path(expand(path)[0]))
     except OSError:
         return Layout(TIMES[0], VALUES[0], None, has_zone=False)  # the source says better what is wrong
     rows = list(csv.reader(io.StringIO(head)))
@@ -98,11 +108,12 @@ def layout_of(path: str) -> Layout:
         if found[what] is None and what != "sensors":
             raise ReadingsError(
                 f"{path} has no column of {what}",
-                hint=f"it is named {' or '.join(known)}; the file's columns are: {', '.join(names)}",
+                hint=f"it is named {' or '.join(known)}; "
+                + (f"the file's columns are: {', '.join(names)}" if names else "the file is empty"),
             )
     time = str(found["times"])
     text = first[names.index(time)] if len(first) > names.index(time) else ""
-    return Layout(time, str(found["values"]), found["sensors"], has_zone=text.endswith("Z"))
+    return Layout(time, str(found["values"]), found["sensors"], has_zone=_ZONE.search(text) is not None)
 
 
 def readings(
@@ -116,10 +127,11 @@ def readings(
         name: of the source, in snapshots too.
 
     Raises:
-        ReadingsError: the file isn't of the documented form, or the unit is unknown.
+        ReadingsError: the file isn't of the documented form.
+        UsageError: the unit is unknown.
     """
     if unit not in CONVERSIONS:
-        raise ReadingsError(f"the unit {unit!r} is unknown", hint=f"use one of: {', '.join(CONVERSIONS)}")
+        raise UsageError(f"the unit {unit!r} is unknown", hint=f"use one of: {', '.join(CONVERSIONS)}")
     layout = layout_of(path)
     moment = pa.timestamp("ms", "UTC" if layout.has_zone else None)
     fields: dict[str, Any] = {
@@ -131,11 +143,35 @@ def readings(
         fields["sensor"] = pa.field("sensor", pa.string(), nullable=False)
         rename[layout.sensor] = "sensor"
     source = CsvSource(path, pa.schema(list(fields.values())), rename=rename, on_error="side_output")
-    raw = env.source(source, name=name, watermarks=bounded_out_of_orderness("time", seconds(out_of_order_s)))
+    order = bounded_out_of_orderness("time", seconds(out_of_order_s)).with_bad_times("side_output", min_time=None)
+    raw = env.source(source, name=name, watermarks=order)
     sensor = None if layout.sensor else Path(path).name.partition(".")[0]
     converted: DataStream[Any] = raw.map_batch(partial(_convert, CONVERSIONS[unit], sensor), returns=READING)
     # one subtask, beside the source: dealt out over several, a sensor's readings would lose their order
     return converted.name(f"{unit} to fahrenheit").uid(f"{name}-convert").parallelism(1), raw.bad_records()
+
+
+def read_labels(path: str) -> dict[str, list[Span]]:
+    """Sensor -> spans, from a CSV file (gzip as it is) with the columns sensor, start, end: ISO times, UTC.
+
+    Raises:
+        ReadingsError: the file can't be read, or isn't of that form.
+    """
+    spans: defaultdict[str, list[Span]] = defaultdict(list)
+    try:
+        with gzip.open(path, "rt") if path.endswith(".gz") else Path(path).open(encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                spans[row["sensor"]].append((_milliseconds(row["start"]), _milliseconds(row["end"])))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ReadingsError(
+            f"{path} has no labels that can be used: {error}",
+            hint="a CSV file with the columns sensor, start, end; --set labels= for none",
+        ) from error
+    return dict(spans)
+
+
+def _milliseconds(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
 
 
 def _convert(to_fahrenheit: Callable[[Any], Any], sensor: str | None, columns: Columns) -> Columns:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from streamcore.apps.conventions import about_malformed
 from streamcore.apps.sensors.chart import page
-from streamcore.apps.sensors.readings import to_celsius
+from streamcore.apps.sensors.readings import Span, read_labels, to_celsius
 from streamcore.connectors.file_sink import read_jsonl
 
 _EPISODE_GAP_MS = 86_400_000
 """Alerts that are less than a day apart are about one thing."""
-
-Span = tuple[int, int]
-"""First and last millisecond."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,8 @@ def report(output: str, form: str, labels: str, deviations: float) -> str:
     """The means per sensor, how the alerts compare with the labels, and where the results and the picture are."""
     if form == "chain":
         means = read_jsonl(f"{output}/by_count")
-        return f"{len(means):,} means of readings; results: {output}/by_count (JSON lines)"
+        lines = [f"{len(means):,} means of readings", *about_malformed(output)]
+        return "\n".join([*lines, f"results: {output}/by_count (JSON lines)"])
     marked = read_labels(labels) if labels else {}
     alerts: defaultdict[str, list[int]] = defaultdict(list)
     for line in read_jsonl(f"{output}/alerts"):
@@ -67,25 +63,12 @@ def report(output: str, form: str, labels: str, deviations: float) -> str:
         sensor, mean = line["sensor"], line["mean"]
         about = f"{sensor}: {line['count']:,} good readings, mean {mean:.2f} °F = {to_celsius(mean):.6f} °C"
         lines.append(f"{about}; {_about_alerts(alerts[sensor], marked.get(sensor, []))}")
-    bad, malformed = (len(read_jsonl(f"{output}/{name}")) for name in ("rejected", "malformed"))
-    lines.append(f"{bad} readings were filtered out as impossible, {malformed} could not be read")
+    lines.append(f"{len(read_jsonl(f'{output}/rejected')):,} readings were filtered out as impossible")
+    lines += about_malformed(output)
     picture = Path(output) / "sensors.html"
     picture.write_text(page(_series(output), marked, deviations), encoding="utf-8")
     lines.append(f"results: {output}/*/ (JSON lines); the picture: {picture}")
     return "\n".join(lines)
-
-
-def read_labels(path: str) -> dict[str, list[Span]]:
-    """Sensor -> spans, from a CSV file (gzip as it is) with the columns sensor, start, end: ISO times, UTC."""
-    spans: defaultdict[str, list[Span]] = defaultdict(list)
-    with gzip.open(path, "rt") if path.endswith(".gz") else Path(path).open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            spans[row["sensor"]].append((_milliseconds(row["start"]), _milliseconds(row["end"])))
-    return dict(spans)
-
-
-def _milliseconds(text: str) -> int:
-    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
 
 
 def _about_alerts(alerts: list[int], spans: list[Span]) -> str:

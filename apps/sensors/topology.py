@@ -28,8 +28,8 @@ from streamcore import (
     DataStream,
     Expression,
     JobResult,
-    StreamcoreError,
     StreamEnvironment,
+    UsageError,
     col,
     count,
     mean,
@@ -38,10 +38,10 @@ from streamcore import (
     sliding,
     tumbling,
 )
+from streamcore.apps.conventions import MALFORMED, check_setting, write
 from streamcore.apps.sensors.by_count import mean_of_each
-from streamcore.apps.sensors.readings import readings
+from streamcore.apps.sensors.readings import read_labels, readings
 from streamcore.apps.sensors.report import report
-from streamcore.connectors.file_sink import FileSink
 from streamcore.operators.deduplicate import deduplicate
 from streamcore.operators.ewma import ewma
 from streamcore.operators.partial_aggregate import combined, partial_aggregate
@@ -53,12 +53,6 @@ SHIPPED_LABELS = DATA / "labels.csv.gz"
 
 _PARTS = {"total": ("fahrenheit", "sum"), "count": ("fahrenheit", "count")}
 _DECIMALS = 6
-
-
-class SettingError(StreamcoreError):
-    """A setting has no meaning."""
-
-    exit_code = 2
 
 
 def build(
@@ -81,12 +75,17 @@ def build(
 ) -> None:
     """Builds the topology; `kelvin` is the shipped readings if `input` is."""
     if form not in ("chain", "dag"):
-        raise SettingError(f"sensors: there is no form {form!r}", hint="form is chain or dag")
+        raise UsageError(f"sensors: there is no form {form!r}", hint="form is chain or dag")
+    check_setting("deviations", deviations, 0)
+    check_setting("highest", highest, lowest)
+    if labels:
+        read_labels(labels)  # a file that can't be used is better known before the run than after it
     is_good = (col("fahrenheit") >= lowest) & (col("fahrenheit") <= highest)  # false of what is no number
     first, malformed = readings(env, input, unit, out_of_order_s, "readings")
     if form == "chain":
         kept = first.filter(is_good).uid("filter").parallelism(1)
-        _store(mean_of_each(kept, per), output, "by_count")
+        write(mean_of_each(kept, per), output, "by_count")
+        write(malformed, output, MALFORMED)
         return
     kelvin = str(SHIPPED_KELVIN) if kelvin is None and input == str(SHIPPED) else kelvin
     if kelvin:
@@ -94,9 +93,9 @@ def build(
         first = first.union(second).uid("union").parallelism(1)
         malformed = malformed.union(malformed_too).uid("malformed")
     good = first.filter(is_good).uid("filter").parallelism(1)
-    _store(malformed, output, "malformed")
-    _store(first.filter(~is_good).uid("rejected"), output, "rejected")
-    _store(_overall_means(good), output, "means")
+    write(malformed, output, MALFORMED)
+    write(first.filter(~is_good).uid("rejected"), output, "rejected")
+    write(_overall_means(good), output, "means")
     # one reading at a time; by sensor alone, so that its readings stay in order
     once = deduplicate(good, "sensor", within=milliseconds(1)).uid("deduplicate")
     _averages(once, output, per, window_s, every_s)
@@ -112,27 +111,23 @@ def _overall_means(good: DataStream[Any]) -> DataStream[Any]:
 
 def _averages(once: DataStream[Any], output: str, per: int, window_s: float, every_s: float) -> None:
     """Means per so many readings, per window, and per window that slides."""
-    _store(mean_of_each(once, per), output, "by_count")
+    write(mean_of_each(once, per), output, "by_count")
     for name, windows in (
         ("tumbling", tumbling(seconds(window_s))),
         ("sliding", sliding(seconds(window_s), every=seconds(every_s))),
     ):
         means = once.key_by("sensor").window(windows).aggregate(mean("fahrenheit"), count()).uid(name)
         rounded = {"mean": col("mean_fahrenheit").round(_DECIMALS)}
-        _store(means.select("sensor", "window_start", "window_end", "count", **rounded), output, name)
+        write(means.select("sensor", "window_start", "window_end", "count", **rounded), output, name)
 
 
 def _watch(once: DataStream[Any], output: str, half_life_s: float, deviations: float) -> None:
     """The moving average and its band; what lies outside is an alert."""
     watched = ewma(once, "sensor", "fahrenheit", half_life=half_life_s).uid("ewma")
-    _store(watched, output, "readings")
+    write(watched, output, "readings")
     distance: Expression = (col("fahrenheit") - col("expected")).abs()
     outside = watched.filter(distance > deviations * col("spread"))  # false as long as the spread isn't known
-    _store(outside.select("sensor", "time", "fahrenheit", "expected", "spread").uid("alerts"), output, "alerts")
-
-
-def _store(stream: DataStream[Any], output: str, name: str) -> None:
-    stream.sink(FileSink(f"{output}/{name}", if_exists="replace")).uid(f"{name}-sink")
+    write(outside.select("sensor", "time", "fahrenheit", "expected", "spread").uid("alerts"), output, "alerts")
 
 
 def _report(result: JobResult, **settings: Any) -> str:

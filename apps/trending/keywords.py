@@ -62,24 +62,27 @@ class Words(ProcessFunction[str, Word]):
 
 def keywords(
     env: StreamEnvironment, path: str, namespace: str, out_of_order: float
-) -> tuple[DataStream[Any], tuple[str, ...]]:
-    """The stream of keywords in a file, which has event time in its field `time`, and the fields that are the keyword.
+) -> tuple[DataStream[Any], tuple[str, ...], DataStream[Any]]:
+    """The stream of keywords in a file, which has event time in its field `time`; the fields that are the keyword; and
+    what could not be read.
 
     Args:
         path: files with one edit a line (`.jsonl`, `.json`, perhaps with `.gz`), or text files.
         namespace: of the pages that count, such as "Main" for articles; "" for all. Of text it means nothing.
         out_of_order: by how many seconds of event time an edit may come after a later one.
     """
-    watermarks = bounded_out_of_orderness("time", seconds(out_of_order))
+    watermarks = bounded_out_of_orderness("time", seconds(out_of_order)).with_bad_times("side_output", min_time=None)
     if is_edits(path):
-        edits: DataStream[Any] = env.source(JsonLinesSource(path, Edit), name="edits", watermarks=watermarks)
+        source = JsonLinesSource(path, Edit, on_error="side_output")
+        edits: DataStream[Any] = env.source(source, name="edits", watermarks=watermarks)
+        malformed = edits.bad_records()
         if namespace:
             edits = edits.filter_batch(col("namespace") == namespace)
         with_time: DataStream[Any] = edits.map_batch(pages, returns=PAGE)
-        return with_time.name("pages"), ("channel", "page")
-    lines = env.source(TextSource(path), name="lines")
+        return with_time.name("pages"), ("channel", "page"), malformed
+    lines = env.source(TextSource(path, on_error="side_output"), name="lines")
     words = lines.key_by(_same).process(Words(), returns=Word).name("words").uid("words").parallelism(1)
-    return words.assign_watermarks(watermarks).parallelism(1), ("word",)
+    return words.assign_watermarks(watermarks).parallelism(1), ("word",), lines.bad_records()
 
 
 def is_edits(path: str) -> bool:

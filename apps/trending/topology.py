@@ -1,7 +1,8 @@
 """What trends: the keywords with the highest counts per window, and with the highest counts that halve with time.
 
 Keywords are hash-partitioned, counted before and after the exchange, ranked where they are counted, and the ranks
-merged. Output, as JSON lines: `windows/`, `totals/` and `decayed/`; README.md has their fields.
+merged. Output, as JSON lines: `windows/`, `totals/`, `decayed/`, `late/` and `malformed/`; README.md has their
+fields.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from streamcore import (
     App,
     DataStream,
     JobResult,
+    OutputTag,
     StreamEnvironment,
     Windows,
     count,
@@ -21,9 +23,9 @@ from streamcore import (
     sliding,
     tumbling,
 )
-from streamcore.apps.trending.keywords import keywords
+from streamcore.apps.conventions import MALFORMED, write
+from streamcore.apps.trending.keywords import is_edits, keywords
 from streamcore.apps.trending.report import report
-from streamcore.connectors.file_sink import FileSink
 from streamcore.operators.decayed_counts import decayed_counts
 from streamcore.operators.top_k import top_k
 
@@ -44,13 +46,16 @@ def build(
     out_of_order: float = 0.0,
 ) -> None:
     """Builds the topology; durations are seconds of event time."""
-    stream, key = keywords(env, input, namespace, out_of_order)
+    stream, key, malformed = keywords(env, input, namespace, out_of_order)
     windows = sliding(seconds(window), every=seconds(every)) if every else tumbling(seconds(window))
-    counts = stream.key_by(key).window(windows, time="time").aggregate(count()).uid("counts")
-    _write(top_k(counts, k, "count").uid("top"), output, "windows")
-    _write(_totals(stream, windows), output, "totals")
+    late: OutputTag[Any] = OutputTag("late", stream.schema)
+    counts = stream.key_by(key).window(windows, time="time").late_to(late).aggregate(count()).uid("counts")
+    write(top_k(counts, k, "count").uid("top"), output, "windows")
+    write(_totals(stream, windows), output, "totals")
     decayed = decayed_counts(stream, key, half_life=half_life, every=period, k=k)
-    _write(decayed.uid("decayed"), output, "decayed")
+    write(decayed.uid("decayed"), output, "decayed")
+    write(counts.side_output(late), output, "late")
+    write(malformed, output, MALFORMED)
 
 
 def _totals(stream: DataStream[Any], windows: Windows) -> DataStream[Any]:
@@ -59,12 +64,8 @@ def _totals(stream: DataStream[Any], windows: Windows) -> DataStream[Any]:
     return everything.aggregate(count()).uid("totals").select("window_start", "window_end", "count")
 
 
-def _write(stream: DataStream[Any], output: str, name: str) -> None:
-    stream.sink(FileSink(f"{output}/{name}", if_exists="replace")).uid(f"{name}-sink")
-
-
 def _report(result: JobResult, **settings: object) -> str:
-    return report(str(settings["output"]))
+    return report(str(settings["output"]), is_text=not is_edits(str(settings["input"])))
 
 
 APP = App("trending", build, "top keywords per window, and by counts that halve with time", report=_report)

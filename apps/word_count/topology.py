@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from streamcore import App, DataStream, JobResult, StreamEnvironment, count
+from streamcore.apps.conventions import write
 from streamcore.apps.word_count.report import report
 from streamcore.apps.word_count.words import LINE, WORDS, words
-from streamcore.connectors.file_sink import FileSink
 from streamcore.connectors.text_source import TextSource
 
 SHIPPED = Path(__file__).parent / "data" / "shakespeare.txt.gz"
@@ -33,10 +33,10 @@ def build(
     by_word = found.key_by("word")  # partition
     # counts are added up on this side of the exchange first, and merged on the other: combine, then reduce
     counts = by_word.aggregate(count()).name("reduce").uid("reduce")
-    counts.sink(FileSink(f"{output}/counts", if_exists="replace")).uid("counts-sink")
+    write(counts, output, "counts")
     if running:
         each = by_word.count().name("running counts").uid("running")
-        each.sink(FileSink(f"{output}/running", if_exists="replace")).uid("running-sink")
+        write(each, output, "running")
 
 
 def _report(result: JobResult, **settings: object) -> str:

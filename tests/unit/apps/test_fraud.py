@@ -34,7 +34,7 @@ def run(output, **settings):
     env = StreamEnvironment()
     build(env, output=str(output), **settings)
     result = env.execute()
-    given = {"kind": "cards", **settings}
+    given = {"kind": "cards", "input": "", **settings}
     return read_jsonl(f"{output}/alerts"), read_jsonl(f"{output}/summary"), APP.report(result, output=output, **given)
 
 
@@ -146,7 +146,7 @@ def test_connections_against_the_same_rules_in_polars(tmp_path):
         guessing=c("num_failed_logins") > 0,
         intruder=(c("root_shell") > 0) | (c("num_compromised") > 2) | (c("num_file_creations") > 2) | (c("hot") >= 10),
     )
-    alerts, summary, report = run(tmp_path / "out", kind="intrusion", input=str(path))
+    alerts, summary, report = run(tmp_path / "out", kind="intrusion", input=str(path), at_once=0)
     found = Counter(rule for alert in alerts for rule in alert["rules"].split(",") if rule)
     assert found == {name: n for name in intrusion.RULES if (n := broken[name].sum())}
     labels = dict(broken["label"].value_counts().iter_rows())
@@ -188,3 +188,48 @@ def test_what_makes_no_sense(tmp_path):
         build(StreamEnvironment(), kind="mail", output=str(tmp_path))
     with pytest.raises(StreamcoreError, match="no click log ships"):
         build(StreamEnvironment(), kind="clicks", output=str(tmp_path))
+
+
+def test_of_a_flood_a_few_alerts_are_written_and_the_others_counted(tmp_path):
+    srv_count = intrusion.COLUMNS.index("srv_count")
+    with gzip.open(intrusion.SHIPPED, "rt") as file:
+        smurf = next(line for line in file if "smurf" in line and int(line.split(",")[srv_count]) >= 50)
+    path = tmp_path / "flood.csv"
+    path.write_text(smurf * 3000)
+    alerts, summary, report = run(tmp_path / "out", kind="intrusion", input=str(path), at_once=4)
+    assert [(alert["number"], alert["held_back"]) for alert in alerts] == [
+        *((number, 0) for number in (1, 2, 3, 4)),
+        (1001, 996),
+        (2001, 999),
+    ]
+    assert summary == [{"class": "smurf", "records": 3000, "alerts": 3000}]
+    assert "3,000 flagged, 6 alerts" in report
+
+
+def test_payments_that_can_not_be_are_kept_from_the_averages(tmp_path):
+    path = tmp_path / "payments.csv"
+    good = [f"{n},7,20.5,48.8,2.3,{label}" for n, label in enumerate((0, 9, -1, -5))]
+    bad = ["4,7,nan,48.8,2.3,0", "5,7,20.5,inf,2.3,0", "6,7,20.5,91,2.3,0", "7,7,20.5,48.8,-181,0", "8,7,-1e13,1,1,0"]
+    path.write_text("\n".join(["time,card,amount,lat,lon,fraud", *bad, *good, "soon,7,20.5,48.8,2.3,0", ""]))
+    alerts, summary, report = run(tmp_path / "out", input=str(path), threshold=0.0)
+    assert [alert["velocity"] for alert in alerts] == pytest.approx([1, 2, 3, 4], abs=1e-3)
+    assert {(line["class"], line["records"]) for line in summary} == {("honest", 1), ("unknown", 3)}
+    assert len(read_jsonl(tmp_path / "out" / "rejected")) == 5
+    assert "5 payments can't be" in report
+    assert "line 11: column 'time' is 'soon'" in report
+
+
+def test_connections_and_clicks_that_can_not_be_read_are_kept_apart(tmp_path):
+    path = tmp_path / "input.csv"
+    with gzip.open(intrusion.SHIPPED, "rt") as file:
+        path.write_text(file.readline() + "not,a,connection\n")
+    _, summary, report = run(tmp_path / "intrusion", kind="intrusion", input=str(path))
+    assert [line["records"] for line in summary] == [1]
+    assert "1 records could not be read" in report
+    assert "reasons" not in report
+    path.write_text(
+        "click_time,ip,app,device,os,channel,is_attributed\n2017-11-06T16:00,1,1,1,1,5,0\nnow,1,1,1,1,5,0\n"
+    )
+    _, summary, report = run(tmp_path / "clicks", kind="clicks", input=str(path))
+    assert [line["records"] for line in summary] == [1]
+    assert "line 3: column 'click_time' is 'now'" in report

@@ -127,16 +127,24 @@ def test_words_of_a_text_by_line(tmp_path, compress):
 
 def test_edits_out_of_order_are_counted_if_they_are_told_to_be(edits, tmp_path):
     path = tmp_path / "edits.jsonl"
-    rows = [("2015-09-12T10:00:00Z", "a"), ("2015-09-12T11:00:30Z", "b"), ("2015-09-12T10:59:00Z", "a")]
+    last = [("2015-09-12T11:00:30Z", "b")] * 50
+    rows = [("2015-09-12T10:00:00Z", "a"), *last, ("2015-09-12T10:59:00Z", "a"), *last]
     path.write_text("".join(json.dumps({"time": t, "channel": "x", "page": p}) + "\n" for t, p in rows))
-    assert [line["count"] for line in run(tmp_path, input=str(path), out_of_order=90.0)["totals"]] == [2, 1]
+    assert [line["count"] for line in run(tmp_path, input=str(path), out_of_order=90.0)["totals"]] == [2, 100]
+    assert read_jsonl(tmp_path / "out" / "late") == []
+    build(env := StreamEnvironment("trending", batch_size=10), input=str(path), output=str(tmp_path / "out"))
+    env.execute()
+    assert [line["count"] for line in read_jsonl(tmp_path / "out" / "totals")] == [1, 100]
+    late = [{"channel": "x", "page": "a", "time": 1_442_055_540_000}]
+    assert read_jsonl(tmp_path / "out" / "late") == late
+    assert "1 came after their window's end" in report(str(tmp_path / "out"), is_text=False)
 
 
 def test_the_report_shows_windows_and_what_trends(shipped, tmp_path):
-    text = report(str(shipped))
+    text = report(str(shipped), is_text=False)
     assert "24 windows with 39,244 counted keywords" in text
-    assert "09-12 18:00-09-12 19:00   2,170  #tr.wikipedia Roma Cumhuriyeti 7" in text
-    assert "trending at 09-13 00:00: #en.wikipedia 67th Primetime Creative Arts Emmy Awards 3.95" in text
+    assert "2015-09-12 18:00 - 2015-09-12 19:00   2,170  #tr.wikipedia Roma Cumhuriyeti 7" in text
+    assert "trending at 2015-09-13 00:00: #en.wikipedia 67th Primetime Creative Arts Emmy Awards 3.95" in text
     (tmp_path / "empty.txt").write_text("12\n")
     run(tmp_path, input=str(tmp_path / "empty.txt"))
-    assert report(str(tmp_path / "out")).startswith("no keywords were found")
+    assert report(str(tmp_path / "out"), is_text=True).startswith("no keywords were found")
