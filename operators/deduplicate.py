@@ -20,6 +20,7 @@ from streamcore import (
     TopologyError,
     kernel,
 )
+from streamcore.operators.joining import key_of
 
 
 class DeduplicateError(TopologyError):
@@ -54,29 +55,28 @@ def deduplicate(
     if schema is None or missing or not names:
         raise DeduplicateError(f"deduplicate needs the fields {names}", hint=f"the stream's type is {schema}")
     if within is None:
-        function: BatchFunction[Any] = FirstEver(names)
+        function: BatchFunction[Any] = FirstEver(by)
     else:
         if not 0 < within < math.inf:
             raise DeduplicateError(f"deduplicate within {within} s", hint="the span must be above 0, or left out")
         field = schema.by_name.get(time)
         if field is None or field.dtype is None or not pa.types.is_integer(field.type):
             raise DeduplicateError(f"deduplicate: {time!r} must be whole milliseconds", hint=f"the type is {schema}")
-        function = FirstWithin(schema, names, round(within * 1000), time)
+        function = FirstWithin(schema, by, round(within * 1000), time)
     return stream.key_by(by).process(function, returns=schema).name(f"first of each {', '.join(names)}")
 
 
 class FirstEver(BatchFunction[Any]):
     """Lets the first record of each key through. Compiled; a byte and the key are kept for each key."""
 
-    def __init__(self, by: tuple[str, ...]) -> None:
+    def __init__(self, by: str | tuple[str, ...]) -> None:
         self._by = by
 
     def open(self, ctx: Context[Any]) -> None:
         self._seen = ctx.state(ColumnarState("seen", Schema.of(seen=bool)))
 
     def process(self, columns: Columns, ctx: Context[Any]) -> None:
-        keys = tuple(columns.encoded(name) for name in self._by)
-        slots = self._seen.slots(keys if len(keys) > 1 else keys[0])
+        slots = self._seen.slots(key_of(columns, self._by))
         ctx.emit_batch(columns.filter(_first(slots, self._seen["seen"])))
 
 
@@ -84,16 +84,17 @@ class FirstWithin(BatchFunction[Any]):
     """Lets a record through if the latest of its key that was is `within_ms` away. Keeps that one's time until the
     watermark has passed it by as much; keys wait in buckets of time, so that forgetting them needs no search."""
 
-    def __init__(self, schema: Schema, by: tuple[str, ...], within_ms: int, time: str) -> None:
-        self._schema = schema.select((*by, time) if time not in by else by)
-        self._by = by
+    def __init__(self, schema: Schema, by: str | tuple[str, ...], within_ms: int, time: str) -> None:
+        self._by = by if isinstance(by, tuple) else (by,)
+        self._schema = schema.select((*self._by, time) if time not in self._by else self._by)
+        self._key = by  # as the stream is keyed: a tuple of one field is another key than the field
         self._within_ms = within_ms
         self._time = time
         self._passed: dict[Any, int] = {}
         self._buckets: defaultdict[int, list[Any]] = defaultdict(list)
 
     def open(self, ctx: Context[Any]) -> None:
-        ctx.table_state(TableState("passed", self._by, self._captured, self._restore))
+        ctx.table_state(TableState("passed", self._key, self._captured, self._restore))
 
     def process(self, columns: Columns, ctx: Context[Any]) -> None:
         passed, within = self._passed, self._within_ms

@@ -20,6 +20,7 @@ from streamcore import (
     TopologyError,
     kernel,
 )
+from streamcore.operators.joining import key_of
 
 AVERAGE, EXPECTED, SPREAD = "ewma", "expected", "spread"
 
@@ -87,7 +88,7 @@ def ewma(
         raise EwmaError(f"ewma adds a field {taken[0]!r}, and there is one already", hint=f"{schema}")
     out = Schema((*schema.fields, *added))
     weight = ByCount(alpha) if alpha is not None else ByTime(half_life or 0.0, time)
-    function = Ewma(out, by if isinstance(by, tuple) else (by,), value, weight)
+    function = Ewma(out, by, value, weight)
     return stream.key_by(by).process(function, returns=out).name(f"ewma of {value}")
 
 
@@ -119,7 +120,7 @@ class ByTime:
 class Ewma(BatchFunction[Any]):
     """Keeps average and spread of each key. Keyed by `by`."""
 
-    def __init__(self, schema: Schema, by: tuple[str, ...], value: str, weight: ByCount | ByTime) -> None:
+    def __init__(self, schema: Schema, by: str | tuple[str, ...], value: str, weight: ByCount | ByTime) -> None:
         self._schema = schema
         self._by = by
         self._value = value
@@ -129,8 +130,7 @@ class Ewma(BatchFunction[Any]):
         self._state = ctx.state(ColumnarState("ewma", _STATE))
 
     def process(self, columns: Columns, ctx: Context[Any]) -> None:
-        keys = tuple(columns.encoded(name) for name in self._by)
-        slots = self._state.slots(keys if len(keys) > 1 else keys[0])
+        slots = self._state.slots(key_of(columns, self._by))
         values = columns[self._value].astype(np.float64, copy=False)
         state = {name: self._state[name] for name in _STATE.names}
         average, expected, spread = self._weight.update(slots, values, columns, state)

@@ -20,6 +20,7 @@ from streamcore import (
     TopologyError,
     kernel,
 )
+from streamcore.operators.joining import key_of
 
 HELD_BACK = "held_back"
 
@@ -81,7 +82,7 @@ def rate_limit(
             hint="every is a microsecond or more, at_once 1 or more",
         )
     out = Schema((*schema.fields, Field(HELD_BACK, pa.int64())))
-    function = RateLimit(out, names, time, round(every * 1e6), at_once, excess)
+    function = RateLimit(out, by, time, round(every * 1e6), at_once, excess)
     tags = [] if excess is None else [excess]
     return stream.key_by(by).process(function, returns=out, tags=tags).name(f"limit of each {', '.join(names)}")
 
@@ -90,7 +91,13 @@ class RateLimit(BatchFunction[Any]):
     """Keeps when each key's bucket will be full. Keyed by `by`."""
 
     def __init__(
-        self, schema: Schema, by: tuple[str, ...], time: str, every_us: int, at_once: int, excess: OutputTag[Any] | None
+        self,
+        schema: Schema,
+        by: str | tuple[str, ...],
+        time: str,
+        every_us: int,
+        at_once: int,
+        excess: OutputTag[Any] | None,
     ) -> None:
         self._schema = schema
         self._by = by
@@ -103,8 +110,7 @@ class RateLimit(BatchFunction[Any]):
         self._state = ctx.state(ColumnarState("buckets", _STATE))
 
     def process(self, columns: Columns, ctx: Context[Any]) -> None:
-        keys = tuple(columns.encoded(name) for name in self._by)
-        slots = self._state.slots(keys if len(keys) > 1 else keys[0])
+        slots = self._state.slots(key_of(columns, self._by))
         times = columns[self._time].astype(np.int64, copy=False)
         state = [self._state[name] for name in _STATE.names]
         passes, held_back = _pass(slots, times, self._every_us, self._slack_us, *state)
