@@ -10,7 +10,7 @@ import datetime
 import math
 from typing import Any, NamedTuple
 
-from streamcore import DataStream, Schema, StreamEnvironment
+from streamcore import Context, DataStream, MapState, ProcessFunction, Schema, StreamEnvironment, ValueState
 from streamcore.connectors.csv_source import CsvSource
 
 CLICK = Schema.of(click_time=datetime.datetime, ip=int, app=int, device=int, os=int, channel=int, is_attributed=int)
@@ -26,16 +26,6 @@ class Rate(NamedTuple):
 
     clicks: float = 0.0
     time: int = 0
-
-
-class Counted(NamedTuple):
-    """A click, with the clicks of the same device on the same app lately."""
-
-    time: int
-    ip: int
-    app: int
-    repeats: float
-    downloaded: int
 
 
 class Judged(NamedTuple):
@@ -67,30 +57,41 @@ def timed(click: Any) -> Timed:
     return Timed(int(time.timestamp()) * 1000, click.ip, click.app, click.device, click.os, click.is_attributed)
 
 
-def count_repeats(rate: Rate, click: Any) -> tuple[Rate, Counted]:
-    """How often this device has clicked on this app lately."""
-    clicks = rate.clicks * 0.5 ** (max(click.time - rate.time, 0) / HOUR_MS)
-    return Rate(clicks + 1.0, click.time), Counted(click.time, click.ip, click.app, clicks, click.downloaded)
+class JudgeClicks(ProcessFunction[Timed, Judged]):
+    """Judges clicks by those of their address, and of the same device on the same app. Keyed by address alone: by more
+    fields, the clicks of an address would pass through several subtasks and lose their order."""
+
+    def open(self, ctx: Context[Judged]) -> None:
+        self._address = ctx.state(ValueState("address", Rate()))
+        devices: MapState[tuple[int, int, int], Rate] = MapState("devices")
+        self._devices = ctx.state(devices)
+
+    def process(self, record: Timed, ctx: Context[Judged]) -> None:
+        device = (record.app, record.device, record.os)
+        repeats = faded(self._devices.get(device) or Rate(), record.time)
+        velocity = faded(self._address.get(), record.time) + 1.0
+        self._devices.put(device, Rate(repeats + 1.0, record.time))
+        self._address.set(Rate(velocity, record.time))
+        score = 1.0 - honest(velocity, repeats)
+        ctx.emit(Judged(record.time, record.ip, record.app, velocity, repeats, score, record.downloaded))
 
 
-def judge(rate: Rate, click: Any) -> tuple[Rate, Judged]:
-    """The click judged by the clicks of its address."""
-    clicks = rate.clicks * 0.5 ** (max(click.time - rate.time, 0) / HOUR_MS) + 1.0
-    honest = (
-        1.0
-        / (1.0 + math.exp(2.0 * min(clicks - MOST_AN_HOUR, 20.0)))
-        / (1.0 + math.exp(4.0 * min(click.repeats - MOST_REPEATS, 10.0)))
-    )
-    judged = Judged(click.time, click.ip, click.app, clicks, click.repeats, 1.0 - honest, click.downloaded)
-    return Rate(clicks, click.time), judged
+def faded(rate: Rate, time: int) -> float:
+    """What the clicks of a rate count at a time in milliseconds."""
+    return rate.clicks * math.exp2(-max(time - rate.time, 0) / HOUR_MS)
+
+
+def honest(velocity: float, repeats: float) -> float:
+    """About how sure one may be that a click is honest, from 0 to 1."""
+    by_velocity = 1.0 / (1.0 + math.exp(2.0 * min(velocity - MOST_AN_HOUR, 20.0)))
+    return by_velocity / (1.0 + math.exp(4.0 * min(repeats - MOST_REPEATS, 10.0)))
 
 
 def judged_clicks(env: StreamEnvironment, path: str) -> tuple[DataStream[Judged], DataStream[Any]]:
     """The clicks of a CSV file (gzip as it is), judged in order for each address; and what could not be read."""
     log = env.source(CsvSource(path, CLICK, on_error="side_output"), name="clicks")
-    clicks = log.map(timed, compiled=False)
-    counted = clicks.key_by(("ip", "app", "device", "os")).scan(Rate(), count_repeats, returns=Counted).uid("repeats")
-    return counted.key_by("ip").scan(Rate(), judge, returns=Judged).uid("judge"), log.bad_records()
+    clicks = log.map(timed, compiled=False).parallelism(1)  # dealt out, the clicks of an address would lose their order
+    return clicks.key_by("ip").process(JudgeClicks(), returns=Judged).name("judge").uid("judge"), log.bad_records()
 
 
 def reasons(judged: Judged) -> list[str]:

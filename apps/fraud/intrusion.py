@@ -124,6 +124,7 @@ def judged_connections(env: StreamEnvironment, path: str) -> tuple[DataStream[Ju
     connections = env.source(table, name="connections")
     features = ("service", "src_bytes", "label")
     checked = connections.select(*features, **{name: rule for name, (_, rule) in RULES.items()})
+    checked = checked.parallelism(1)  # dealt out over several subtasks, the connections would lose their order
     judged = checked.key_by("service").scan(Service(), judge, returns=Judged, compiled=False)  # it has words in it
     return judged.uid("judge"), connections.bad_records()
 

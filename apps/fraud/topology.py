@@ -67,7 +67,9 @@ def judged_payments(
         write(payments.filter(~can_be).uid("rejected"), output, "rejected")
         is_known = (col("fraud") >= 0) & (col("fraud") < len(KINDS))
         known = when(is_known).then(col("fraud")).otherwise(-1)
-        payments = payments.filter(can_be).with_columns(fraud=known).uid("possible")
+        # one subtask: dealt out over several, a card's payments would lose their order
+        possible = payments.filter(can_be).uid("possible").parallelism(1)
+        payments = possible.with_columns(fraud=known).parallelism(1)
     else:
         planted = GeneratorSource(PlantedTransactions(cards_in_all), number, rate or None, schema=TRANSACTION)
         payments = env.source(planted, name="payments")

@@ -183,6 +183,40 @@ def test_clicks_by_velocity_and_repeats(tmp_path):
     assert "downloads after 0.000% of the flagged clicks" in report
 
 
+def clicks_of_three_addresses():
+    yield "click_time,ip,app,device,os,channel,is_attributed\n"
+    for n in range(4000):
+        yield f"2017-11-0{6 + n // 1440}T{n // 60 % 24:02d}:{n % 60:02d},{n % 3},{n * 7 % 5},{n % 4},1,5,0\n"
+
+
+def payments_of_three_cards():
+    yield "time,card,amount,lat,lon,fraud\n"
+    for n in range(4000):
+        yield f"{n * 7000},{n % 3},{10 + n % 9},{48 + n % 5},2.3,-1\n"
+
+
+def some_connections():
+    with gzip.open(intrusion.SHIPPED, "rt") as file:
+        yield from (line for line, _ in zip(file, range(12_000), strict=False))
+
+
+@pytest.mark.parametrize(
+    ("kind", "lines"),
+    [("cards", payments_of_three_cards), ("clicks", clicks_of_three_addresses), ("intrusion", some_connections)],
+)
+def test_records_of_a_key_keep_their_order_at_any_parallelism(tmp_path, kind, lines):
+    path = tmp_path / "input.csv"
+    path.write_text("".join(lines()))
+    found = []
+    for parallelism in (1, 3):
+        env = StreamEnvironment(parallelism=parallelism, batch_size=64)
+        build(env, kind=kind, input=str(path), output=str(tmp_path / "out"), at_once=3)
+        env.execute()
+        found.append(sorted(map(repr, read_jsonl(tmp_path / "out" / "alerts"))))
+    assert len(found[0]) > 5
+    assert found[0] == found[1]
+
+
 def test_what_makes_no_sense(tmp_path):
     with pytest.raises(StreamcoreError, match="no kind 'mail'"):
         build(StreamEnvironment(), kind="mail", output=str(tmp_path))
