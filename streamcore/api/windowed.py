@@ -30,6 +30,9 @@ T = TypeVar("T")
 S = TypeVar("S")
 U = TypeVar("U")
 
+_MOST_SLICES = 4096
+"""Of a window by count on columns: so many are kept of every key, with or without records."""
+
 AnyWindows = Windows | SessionWindows | GlobalWindows | CountWindows | WindowAssigner[Any]
 
 
@@ -226,6 +229,8 @@ class WindowedStream(Generic[K, T]):
         if self._trigger is not None or self._evictor is not None or self._assigner.processing_time:
             return False
         if not isinstance(self._windows, Windows | SessionWindows | CountWindows) or self._stream.schema is None:
+            return False
+        if isinstance(self._windows, CountWindows) and self._windows.slices > _MOST_SLICES:
             return False
         key = key_of(self._stream)
         return key is None or not callable(key.by)

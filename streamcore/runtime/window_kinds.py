@@ -41,6 +41,11 @@ class CountWindows:
     size: int
     every: int
 
+    @property
+    def slices(self) -> int:
+        """Of how many equal parts a window is made, so that every window begins and ends with one."""
+        return self.size // math.gcd(self.size, self.every)
+
     def __str__(self) -> str:
         return f"{self.size} records" if self.size == self.every else f"{self.size} records every {self.every}"
 

@@ -133,3 +133,11 @@ def test_late_records_go_aside_in_the_type_of_the_stream():
         add_session_aggregate(
             stream, session(milliseconds(10)), EventTime("t"), bound, late_tag=OutputTag("late", Schema.of(x=int))
         )
+
+
+def test_windows_of_many_records_after_each_record_need_no_room_beforehand():
+    windowed = clicks().key_by("user").window(count_windows(10**6, every=1))
+    results = windowed.aggregate(count(), sum_of("n"))
+    of_a = [n for user, _, n in CLICKS if user == "a"]
+    found = [row for row in rows(results) if row[0] == "a"]
+    assert sorted(found) == sorted(("a", i + 1, sum(of_a[: i + 1])) for i in range(len(of_a)))
