@@ -332,3 +332,8 @@ def _quotient(kept: list[Numbers]) -> Numbers:
 def _ratio(kept: list[Numbers]) -> Any:
     number = np.maximum(kept[1], 1)  # a group has records, but they may all lack the field
     return result_column(kept[0] / number, pa.float64(), kept[1] == 0)
+
+
+def needed_by(aggregates: Sequence[Bound]) -> tuple[Accumulating, ...]:
+    """The accumulators that some aggregates need, each once."""
+    return tuple(dict.fromkeys(a for aggregate in aggregates for a in aggregate.accumulators))

@@ -14,7 +14,7 @@ from streamcore.errors import TopologyError
 from streamcore.runtime.aggregates import Aggregate, Bound
 from streamcore.runtime.assigners import Window
 from streamcore.runtime.window_functions import KeyResult, WindowContext, WindowFunction, WindowResult
-from streamcore.state.slices import fresh
+from streamcore.state.accumulators import fresh
 
 
 @dataclass(frozen=True)

@@ -182,3 +182,8 @@ class Moments:
         """Adds accumulated moments: the i-th to those of entries[i]."""
         counts, means, squares = totals
         merge_moments(counts, means, squares, entries, partial[0], partial[1], partial[2])
+
+
+def fresh(accumulator: Accumulating, count: int) -> list[Numbers]:
+    """The arrays of an accumulator with a place for each of `count` entries, to which nothing has been added."""
+    return [np.full(count, part.initial, part.dtype) for part in accumulator.parts]

@@ -12,8 +12,7 @@ import pyarrow as pa
 from streamcore.batch import Columns, Field, Schema
 from streamcore.kernels import counted as kernels
 from streamcore.state.accumulators import Accumulating, Numbers
-from streamcore.state.key_slots import SPARE_KEYS, IntArray, KeySlots
-from streamcore.state.slices import _free_names
+from streamcore.state.key_slots import SPARE_KEYS, IntArray, KeySlots, free_names
 from streamcore.state.totals import Totals, Values, concat_values
 
 _MERGED_AT_ONCE = 1 << 20
@@ -33,7 +32,7 @@ class CountTable:
         self._keys = KeySlots(key_schema)
         self._totals = Totals(accumulators)
         parts = [part.name for accumulator in accumulators for part in accumulator.parts]
-        self._seen_name, self._place_name, *self._names = _free_names(("seen", "place", *parts), key_schema.names)
+        self._seen_name, self._place_name, *self._names = free_names(("seen", "place", *parts), key_schema.names)
         numbers = [Field(name, pa.int64()) for name in (self._seen_name, self._place_name)]
         self.schema = Schema((*key_schema.fields, *numbers, *self._totals.fields(self._names)))
         self._seen = np.zeros(256, np.int64)
@@ -74,7 +73,8 @@ class CountTable:
         place = np.arange(len(of_key)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         slots = slots[of_key]
         columns = {**self._keys.columns(slots), self._seen_name: seen[of_key], self._place_name: place}
-        return Columns(self.schema, {**columns, **self._totals.encoded(self._names, slots * self._slices + place)})
+        values = self._totals.take(slots * self._slices + place)
+        return Columns(self.schema, {**columns, **self._totals.encoded(self._names, values)})
 
     def restore(self, rows: Columns) -> None:
         """Takes up what `captured` gave, in place of nothing."""

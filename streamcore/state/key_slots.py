@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from streamcore.batch import Columns, Schema
-from streamcore.kernels.key_columns import KeyColumns
+from streamcore.batch import Columns, Field, Schema
+from streamcore.kernels.key_columns import KeyColumns, as_list
 from streamcore.kernels.key_index import KeyIndex
-from streamcore.state.slices import _column
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -56,3 +56,23 @@ class KeySlots:
         """Forgets all keys but those of some slots, each given once, and returns their new slots; int64 (n,)."""
         keys, self._index = self._index.take(slots), KeyIndex()
         return self._index.slots(keys)
+
+
+def _column(values: Any, field: Field) -> Any:
+    """Keys as a column of the field's type."""
+    if field.dtype is not None:
+        return np.asarray(values, field.dtype)
+    if isinstance(values, pa.Array):
+        return values if values.type == field.type else values.cast(field.type)
+    return pa.array(as_list(values) if not isinstance(values, tuple) else list(values), field.type)
+
+
+def free_names(wanted: Iterable[str], taken: Iterable[str]) -> list[str]:
+    """Column names that nobody has yet: a user's field may be called `slice` too."""
+    used, free = set(taken), []
+    for name in wanted:
+        while name in used:
+            name += "_"  # noqa: PLW2901
+        used.add(name)
+        free.append(name)
+    return free

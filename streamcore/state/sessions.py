@@ -12,8 +12,7 @@ from streamcore.batch import Columns, Field, Schema
 from streamcore.kernels import sessions as kernels
 from streamcore.kernels.sessions import SESSION
 from streamcore.state.accumulators import Accumulating, Numbers
-from streamcore.state.key_slots import IntArray, KeySlots
-from streamcore.state.slices import _free_names
+from streamcore.state.key_slots import IntArray, KeySlots, free_names
 from streamcore.state.totals import Totals, Values, concat_values
 from streamcore.time import MIN_TIME
 
@@ -49,7 +48,7 @@ class SessionTable:
         self._keys = KeySlots(key_schema)
         self._totals = Totals(accumulators)
         parts = [part.name for accumulator in accumulators for part in accumulator.parts]
-        self._start_name, self._end_name, *self._names = _free_names(("start", "end", *parts), key_schema.names)
+        self._start_name, self._end_name, *self._names = free_names(("start", "end", *parts), key_schema.names)
         bounds = [Field(name, pa.int64()) for name in (self._start_name, self._end_name)]
         self.schema = Schema((*key_schema.fields, *bounds, *self._totals.fields(self._names)))
         self._sessions = np.empty(256, SESSION)
@@ -118,7 +117,7 @@ class SessionTable:
         live = self._live()
         keys = self._keys.columns(self._sessions["slot"][live])
         bounds = {self._start_name: self._sessions["start"][live], self._end_name: self._sessions["end"][live]}
-        return Columns(self.schema, {**keys, **bounds, **self._totals.encoded(self._names, live)})
+        return Columns(self.schema, {**keys, **bounds, **self._totals.encoded(self._names, self._totals.take(live))})
 
     def restore(self, rows: Columns) -> None:
         """Takes up the sessions that `captured` gave, in place of none. `watermark` is already what it was then."""

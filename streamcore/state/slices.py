@@ -14,20 +14,16 @@ import numpy as np
 import pyarrow as pa
 
 from streamcore.batch import Columns, Field, Schema
-from streamcore.kernels.accumulate import rows_by_key, set_all
-from streamcore.kernels.key_columns import KeyColumns, as_list
-from streamcore.kernels.key_index import KeyIndex
+from streamcore.kernels.accumulate import rows_by_key
 from streamcore.kernels.pair_grid import PairGrid
 from streamcore.kernels.pairs import PairIndex, SingleSlice
 from streamcore.kernels.partition import split_by_number
-from streamcore.state.accumulators import COUNT, Accumulating, Numbers, Part
-
-IntArray = np.ndarray[Any, np.dtype[np.int64]]
+from streamcore.state.accumulators import COUNT, Accumulating, Numbers, fresh
+from streamcore.state.key_slots import IntArray, KeySlots, free_names
+from streamcore.state.totals import Totals, Values
 
 SLICE = "slice"
 """The column of partial results with the number of the slice, unless a key has that name."""
-
-_SPARE_KEYS = 1 << 18
 
 
 class Groups(NamedTuple):
@@ -35,7 +31,7 @@ class Groups(NamedTuple):
 
     slots: IntArray
     """The number of each key in its table; int64 (n,)."""
-    values: list[list[Numbers]]
+    values: Values
     """The arrays of each accumulator, one per part; (n,) each. Read-only."""
 
 
@@ -49,16 +45,17 @@ class SliceTable:
     def __init__(self, key_schema: Schema, accumulators: Sequence[Accumulating], *, has_windows: bool = True) -> None:
         self.key_schema = key_schema
         self.accumulators = tuple(accumulators)
+        self._keys = KeySlots(key_schema)
+        self._pairs: PairGrid | PairIndex | SingleSlice = PairGrid() if has_windows else SingleSlice()
+        self._totals = Totals(self.accumulators, self._pairs.capacity)
         parts = [part for accumulator in self.accumulators for part in accumulator.parts]
         self._has_objects = any(part.dtype == object for part in parts)
-        self._slice_name, *names = _free_names((SLICE, *(part.name for part in parts)), key_schema.names)
-        values = (part.field(name) for name, part in zip(names, parts, strict=True))
+        wanted = (SLICE, *(part.name for part in parts))
+        self._slice_name, *self._names = free_names(wanted, key_schema.names)
+        values = self._totals.fields(self._names)
         self.partial_schema = Schema((*key_schema.fields, Field(self._slice_name, pa.int64()), *values))
-        free = iter(names)
-        self._columns = [[next(free) for _ in accumulator.parts] for accumulator in self.accumulators]
-        self._keys = KeyIndex()
-        self._pairs: PairGrid | PairIndex | SingleSlice = PairGrid() if has_windows else SingleSlice()
-        self._totals = [fresh(accumulator, self._pairs.capacity) for accumulator in self.accumulators]
+        counted = [part for a in self.accumulators[: self.accumulators.index(COUNT)] for part in a.parts]
+        self._count_name = self._names[len(counted)]
         self._buckets: dict[int, list[IntArray]] = {}
         self._numbers: list[int] = []
         self._scratch = np.empty(0, np.int64)
@@ -76,7 +73,7 @@ class SliceTable:
     @property
     def keys_size(self) -> int:
         """Slots are below it."""
-        return self._keys.size if self.key_schema.fields else 1
+        return len(self._keys)
 
     @property
     def slice_name(self) -> str:
@@ -89,31 +86,21 @@ class SliceTable:
 
     def slots_of(self, batch: Columns) -> IntArray:
         """The slot of each record's key, new keys getting new ones; int64 (n,)."""
-        names = self.key_schema.names
-        if not names:
-            return np.zeros(len(batch), np.int64)
-        keys = batch.encoded(names[0]) if len(names) == 1 else KeyColumns([batch.encoded(name) for name in names])
-        return self._keys.slots(keys)
+        return self._keys.slots(batch)
 
     def add(self, batch: Columns, slices: IntArray) -> None:
         """Adds records to their slices."""
-        entries = self._entries(self.slots_of(batch), slices)
-        for accumulator, totals in zip(self.accumulators, self._totals, strict=True):
-            accumulator.add(totals, entries, batch)
+        self._totals.add(self._entries(self.slots_of(batch), slices), batch)
 
     def add_partials(self, partials: Columns) -> None:
         """Adds partial results, columns of `partial_schema`."""
         entries = self._entries(self.slots_of(partials), self.slices_of(partials))
-        for names, accumulator, totals in zip(self._columns, self.accumulators, self._totals, strict=True):
-            columns = (partials[name] for name in names)
-            accumulator.merge(totals, entries, list(map(Part.decode, accumulator.parts, columns)))
+        self._totals.merge(entries, self._totals.decoded(self._names, partials))
 
     def restore(self, partials: Columns) -> None:
         """Takes up what `partials` gave: each key and slice once, none of them here yet."""
         entries = self._entries(self.slots_of(partials), self.slices_of(partials))
-        for names, accumulator, totals in zip(self._columns, self.accumulators, self._totals, strict=True):
-            for name, part, total in zip(names, accumulator.parts, totals, strict=True):
-                total[entries] = part.decode(partials[name])
+        self._totals.put(entries, self._totals.decoded(self._names, partials))
 
     def slices_of(self, partials: Columns) -> IntArray:
         """The slice of each partial result; int64 (n,)."""
@@ -122,32 +109,29 @@ class SliceTable:
 
     def counts_of(self, partials: Columns) -> IntArray:
         """How many records each partial result stands for; int64 (n,)."""
-        counts: IntArray = partials[self._columns[self.accumulators.index(COUNT)][0]]
+        counts: IntArray = partials[self._count_name]
         return counts
 
     def as_partials(self, batch: Columns, slices: IntArray) -> Columns:
         """Records as partial results of one record each, for keys that hardly ever come twice."""
         columns = {name: batch.encoded(name) for name in self.key_schema.names}
-        columns[self._slice_name], rows = slices, np.arange(len(batch))
-        for names, accumulator in zip(self._columns, self.accumulators, strict=True):
-            values = fresh(accumulator, len(batch))
-            accumulator.add(values, rows, batch)
-            columns.update(zip(names, map(Part.encode, accumulator.parts, values), strict=True))
-        return Columns(self.partial_schema, columns)
+        columns[self._slice_name], each = slices, Totals(self.accumulators, len(batch))
+        each.add(np.arange(len(batch)), batch)
+        return Columns(self.partial_schema, {**columns, **each.encoded(self._names, each.arrays)})
 
     def partials(self, slices: Iterable[int]) -> Columns:
         """The entries of some slices as partial results."""
         entries = self._entries_of(slices)
         columns = self.key_columns(self._pairs.first(entries))
         columns[self._slice_name] = self._pairs.second(entries)
-        for names, accumulator, values in zip(self._columns, self.accumulators, self._values(entries), strict=True):
-            columns.update(zip(names, map(Part.encode, accumulator.parts, values), strict=True))
-        return Columns(self.partial_schema, columns)
+        return Columns(
+            self.partial_schema, {**columns, **self._totals.encoded(self._names, self._totals.take(entries))}
+        )
 
     def entries(self, slices: Iterable[int]) -> Groups:
         """The entries of slices that have some, slice after slice; in each slice a key comes once."""
         entries = self._entries_of(slices)
-        return Groups(self._pairs.first(entries), self._values(entries))
+        return Groups(self._pairs.first(entries), self._totals.take(entries))
 
     def count(self, slices: Iterable[int]) -> int:
         """How many entries some slices have."""
@@ -176,24 +160,24 @@ class SliceTable:
         found = np.zeros(len(slots), np.bool_)
         found[rows] = True
         if length == 1:
-            return found, Groups(slots[found], self._values(entries))
+            return found, Groups(slots[found], self._totals.take(entries))
         places = np.cumsum(found) - 1
-        merged = self.merge(int(found.sum()), [(places[rows], self._values(entries))])
+        merged = self.merge(int(found.sum()), [(places[rows], self._totals.take(entries))])
         return found, Groups(slots[found], merged)
 
-    def merge(self, count: int, parts: Iterable[tuple[IntArray, list[list[Numbers]]]]) -> list[list[Numbers]]:
+    def merge(self, count: int, parts: Iterable[tuple[IntArray, Values]]) -> Values:
         """The values of `count` groups into which parts are merged in order: (the group of each value, the values)."""
         merged = [fresh(accumulator, count) for accumulator in self.accumulators]
         for rows, values in parts:
             self.merge_into(merged, rows, values)
         return merged
 
-    def merge_into(self, merged: list[list[Numbers]], rows: IntArray, values: list[list[Numbers]]) -> None:
+    def merge_into(self, merged: Values, rows: IntArray, values: Values) -> None:
         """Merges the i-th value into the group rows[i] of `merged`."""
         for accumulator, totals, partial in zip(self.accumulators, merged, values, strict=True):
             accumulator.merge(totals, rows, partial)
 
-    def extended(self, values: list[list[Numbers]], count: int) -> list[list[Numbers]]:
+    def extended(self, values: Values, count: int) -> Values:
         """A copy of the values of some groups, with places behind them up to `count` to which nothing was added."""
         size = len(values[0][0])
         if self._has_objects:  # a copy would share them
@@ -216,13 +200,15 @@ class SliceTable:
         """Forgets the entries of some slices."""
         gone = [number for number in slices if number in self._buckets]
         if gone:
-            self._let_go(self._entries_of(gone))
+            entries = self._entries_of(gone)
+            self._pairs.remove(entries)
+            self._totals.release(entries)
             for number in gone:
                 del self._buckets[number]
             self._numbers = [number for number in self._numbers if number in self._buckets]
             if isinstance(self._pairs, PairIndex) and not len(self._pairs):
                 self._pairs = PairGrid()
-            if self._keys.size > 4 * len(self._pairs) + _SPARE_KEYS:
+            if self._keys.has_many_unused(len(self._pairs)):
                 self._forget_keys()
 
     def _entries(self, slots: IntArray, slices: IntArray) -> IntArray:
@@ -238,25 +224,11 @@ class SliceTable:
         return entries
 
     def _begin(self, added: IntArray) -> None:
-        for accumulator, totals in zip(self.accumulators, self._totals, strict=True):
-            for place, part in enumerate(accumulator.parts):
-                if len(totals[place]) < self._pairs.capacity:
-                    bigger = np.empty(self._pairs.capacity, part.dtype)
-                    bigger[: len(totals[place])] = totals[place]
-                    totals[place] = bigger
-                if part.dtype == object:
-                    totals[place][added] = part.initial
-                else:
-                    set_all(totals[place], added, part.initial)
+        if self._totals.capacity < self._pairs.capacity:
+            self._totals.grow(self._pairs.capacity)
+        self._totals.begin(added)
         for number, entries in split_by_number(added, self._pairs.second(added)):
             self._put(number, entries)
-
-    def _let_go(self, entries: IntArray) -> None:
-        self._pairs.remove(entries)
-        for accumulator, totals in zip(self.accumulators, self._totals, strict=True):
-            for part, total in zip(accumulator.parts, totals, strict=True):
-                if part.codec is not None:
-                    total[entries] = part.initial  # what a place held may be large, and may not be needed for long
 
     def _put(self, number: int, entries: IntArray) -> None:
         if number not in self._buckets:
@@ -264,23 +236,13 @@ class SliceTable:
             insort(self._numbers, number)
         self._buckets[number].append(entries)
 
-    def by_accumulator(self, values: list[list[Numbers]]) -> dict[Accumulating, list[Numbers]]:
+    def by_accumulator(self, values: Values) -> dict[Accumulating, list[Numbers]]:
         """Values by accumulator, part by part, as aggregates ask for them."""
-        return dict(zip(self.accumulators, values, strict=True))
+        return self._totals.by_accumulator(values)
 
     def key_columns(self, slots: IntArray) -> dict[str, Any]:
         """The keys of some slots, by field."""
-        fields = self.key_schema.fields
-        if not fields:
-            return {}
-        taken = self._keys.take(slots)
-        parts: Sequence[Any] = [taken]
-        if len(fields) > 1:
-            parts = taken.fields if isinstance(taken, KeyColumns) else list(zip(*taken, strict=True))
-        return {field.name: _column(part, field) for field, part in zip(fields, parts, strict=True)}
-
-    def _values(self, entries: IntArray) -> list[list[Numbers]]:
-        return [[total[entries] for total in totals] for totals in self._totals]
+        return self._keys.columns(slots)
 
     def _entries_of(self, slices: Iterable[int]) -> IntArray:
         parts = [part for number in slices for part in self._buckets[number]]
@@ -290,32 +252,7 @@ class SliceTable:
         """Starts a new index with the keys that still have entries: keys come and go, and memory must not grow."""
         entries = self._entries_of(self._buckets)
         old, numbers = np.unique(self._pairs.first(entries), return_inverse=True)
-        keys, self._keys = self._keys.take(old), KeyIndex()
+        kept = self._keys.keep(old)
         self.numbering += 1
         if len(entries):
-            self._pairs.replace_first(entries, self._keys.slots(keys)[numbers])
-
-
-def _column(values: Any, field: Field) -> Any:
-    """Keys as a column of the field's type."""
-    if field.dtype is not None:
-        return np.asarray(values, field.dtype)
-    if isinstance(values, pa.Array):
-        return values if values.type == field.type else values.cast(field.type)
-    return pa.array(as_list(values) if not isinstance(values, tuple) else list(values), field.type)
-
-
-def fresh(accumulator: Accumulating, count: int) -> list[Numbers]:
-    """The arrays of an accumulator with a place for each of `count` entries, to which nothing has been added."""
-    return [np.full(count, part.initial, part.dtype) for part in accumulator.parts]
-
-
-def _free_names(wanted: Iterable[str], taken: Iterable[str]) -> list[str]:
-    """Column names that nobody has yet: a user's field may be called `slice` too."""
-    used, free = set(taken), []
-    for name in wanted:
-        while name in used:
-            name += "_"  # noqa: PLW2901
-        used.add(name)
-        free.append(name)
-    return free
+            self._pairs.replace_first(entries, kept[numbers])

@@ -19,7 +19,8 @@ import numpy as np
 
 from streamcore.kernels.accumulate import number_rows
 from streamcore.state.accumulators import Numbers
-from streamcore.state.slices import Groups, IntArray, SliceTable
+from streamcore.state.key_slots import IntArray
+from streamcore.state.slices import Groups, SliceTable
 from streamcore.time import MIN_TIME
 
 _NONE = np.empty(0, np.int64)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from streamcore.batch import Columns, Field
-from streamcore.state.accumulators import Accumulating, Numbers
-from streamcore.state.slices import fresh
+from streamcore.kernels.accumulate import set_all
+from streamcore.state.accumulators import Accumulating, Numbers, fresh
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -22,10 +22,12 @@ class Totals:
 
     def __init__(self, accumulators: Sequence[Accumulating], capacity: int = 256) -> None:
         self.accumulators = tuple(accumulators)
+        self.capacity = capacity
         self.arrays: Values = [fresh(accumulator, capacity) for accumulator in self.accumulators]
 
     def grow(self, capacity: int) -> None:
         """Makes room for more entries; those to which nothing has been added must `begin`."""
+        self.capacity = capacity
         for accumulator, arrays in zip(self.accumulators, self.arrays, strict=True):
             for place, part in enumerate(accumulator.parts):
                 bigger = np.empty(capacity, part.dtype)
@@ -36,7 +38,10 @@ class Totals:
         """Takes entries back to where nothing has been added."""
         for accumulator, arrays in zip(self.accumulators, self.arrays, strict=True):
             for array, part in zip(arrays, accumulator.parts, strict=True):
-                array[entries] = part.initial
+                if part.dtype == object:
+                    array[entries] = part.initial
+                else:
+                    set_all(array, entries, part.initial)
 
     def add(self, entries: IntArray, batch: Columns) -> None:
         """Adds records in order, the i-th to entries[i]."""
@@ -69,7 +74,7 @@ class Totals:
                 array[entries] = value
 
     def release(self, entries: IntArray) -> None:
-        """Drops the objects that entries hold which are not in use any more."""
+        """Drops the objects that entries hold which are not in use any more: they may be large."""
         for accumulator, arrays in zip(self.accumulators, self.arrays, strict=True):
             for array, part in zip(arrays, accumulator.parts, strict=True):
                 if part.dtype == np.dtype(object):
@@ -84,9 +89,9 @@ class Totals:
         parts = [part for accumulator in self.accumulators for part in accumulator.parts]
         return [part.field(name) for name, part in zip(names, parts, strict=True)]
 
-    def encoded(self, names: Sequence[str], entries: IntArray) -> dict[str, Any]:
-        """The values of some entries as these columns."""
-        pairs = zip(self.accumulators, self.take(entries), strict=True)
+    def encoded(self, names: Sequence[str], values: Values) -> dict[str, Any]:
+        """Values as these columns."""
+        pairs = zip(self.accumulators, values, strict=True)
         columns = [part.encode(array) for a, arrays in pairs for part, array in zip(a.parts, arrays, strict=True)]
         return dict(zip(names, columns, strict=True))
 

@@ -40,7 +40,7 @@ from streamcore import (
 from streamcore.batch import to_columns
 from streamcore.connectors.generator_source import GeneratorSource
 from streamcore.runtime.event_time import EventTime
-from streamcore.state.slices import fresh
+from streamcore.state.accumulators import fresh
 from streamcore.testing import MemorySink
 
 RECORD = Schema.of(

@@ -7,10 +7,9 @@ from typing import Any
 
 from streamcore.batch import Columns, Schema
 from streamcore.batch.convert import Batch
-from streamcore.runtime.aggregates import Bound
+from streamcore.runtime.aggregates import Bound, needed_by
 from streamcore.runtime.operator import Operator
 from streamcore.runtime.operators.restored_windows import restored_windows
-from streamcore.runtime.operators.session import needed_by
 from streamcore.runtime.window_kinds import CountWindows
 from streamcore.state.counted import CountTable
 from streamcore.state.descriptors import TableState

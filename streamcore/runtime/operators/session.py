@@ -9,12 +9,11 @@ import numpy as np
 
 from streamcore.batch import Columns, Schema
 from streamcore.batch.convert import Batch
-from streamcore.runtime.aggregates import Bound
+from streamcore.runtime.aggregates import Bound, needed_by
 from streamcore.runtime.event_time import EventTime
 from streamcore.runtime.operator import Operator
 from streamcore.runtime.operators.restored_windows import restored_windows
 from streamcore.runtime.operators.window import WINDOW_END, WINDOW_START
-from streamcore.state.accumulators import Accumulating
 from streamcore.state.descriptors import TableState
 from streamcore.state.sessions import Sessions, SessionTable
 from streamcore.time import MAX_TIME, MIN_TIME
@@ -81,8 +80,3 @@ class SessionAggregate(Operator):
         results = Columns(self._result, columns)
         for start in range(0, len(results), _BATCH_ROWS):
             self.output.emit(results.slice(start, min(start + _BATCH_ROWS, len(results))))
-
-
-def needed_by(aggregates: Sequence[Bound]) -> tuple[Accumulating, ...]:
-    """The accumulators that some aggregates need, each once."""
-    return tuple(dict.fromkeys(a for aggregate in aggregates for a in aggregate.accumulators))

@@ -19,14 +19,15 @@ import numpy as np
 
 from streamcore.batch import Columns, Schema, concat_columns
 from streamcore.batch.convert import Batch
-from streamcore.runtime.aggregates import Bound
+from streamcore.runtime.aggregates import Bound, needed_by
 from streamcore.runtime.event_time import EventTime
 from streamcore.runtime.operator import Operator
 from streamcore.runtime.operators.restored_windows import restored_windows
 from streamcore.runtime.windows import Windows
 from streamcore.state.accumulators import COUNT, Accumulating
 from streamcore.state.descriptors import TableState
-from streamcore.state.slices import Groups, IntArray, SliceTable
+from streamcore.state.key_slots import IntArray
+from streamcore.state.slices import Groups, SliceTable
 from streamcore.state.sliding import SlidingMerge
 from streamcore.time import MAX_TIME, MIN_TIME
 
@@ -316,5 +317,4 @@ def _by_turns(slots: IntArray) -> Iterator[IntArray]:
 
 def accumulators_of(aggregates: Sequence[Bound]) -> tuple[Accumulating, ...]:
     """The accumulators that some aggregates need, each once; always a count, by which late records are counted."""
-    needed = dict.fromkeys(a for aggregate in aggregates for a in aggregate.accumulators)
-    return tuple(dict.fromkeys([*needed, COUNT]))
+    return tuple(dict.fromkeys([*needed_by(aggregates), COUNT]))

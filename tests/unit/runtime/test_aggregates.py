@@ -40,7 +40,7 @@ from streamcore import (
 from streamcore.errors import TopologyError
 from streamcore.runtime.event_time import EventTime
 from streamcore.runtime.operators.window import accumulators_of
-from streamcore.state.slices import fresh
+from streamcore.state.accumulators import fresh
 
 SCHEMA = Schema.of(
     i=int,

@@ -12,11 +12,11 @@ import pytest
 from streamcore import Columns, Schema
 from streamcore.batch.codec import decode_saved, encode_saved
 from streamcore.batch.wire import WireDecoder, WireEncoder
-from streamcore.state.accumulators import COUNT
+from streamcore.state.accumulators import COUNT, fresh
 from streamcore.state.object_parts import ListCodec, ValueCodec, by_entry, last_rows, object_array
 from streamcore.state.picks import ByArrival, ByField, Collected, Highest, Pick
 from streamcore.state.sketches import Digest, Distinct, HyperLogLog, estimates, quantiles_of, sizes
-from streamcore.state.slices import SliceTable, fresh
+from streamcore.state.slices import SliceTable
 
 DAY = datetime.date(2020, 5, 1)
 TYPES = [
@@ -124,7 +124,7 @@ def test_what_was_merged_does_not_change_with_what_is_added_later(accumulator, c
     table = table_of(accumulator, records(count))
     merged = fresh(accumulator, 3)
     entries = np.arange(3)
-    accumulator.merge(merged, entries, [total[:3] for total in table._totals[0]])
+    accumulator.merge(merged, entries, [total[:3] for total in table._totals.arrays[0]])
 
     def merged_values():
         return [_plain(part.encode(total)) for part, total in zip(accumulator.parts, merged, strict=True)]
@@ -140,7 +140,7 @@ def test_what_was_merged_does_not_change_with_what_is_added_later(accumulator, c
 def test_a_removed_entry_lets_its_object_go():
     table = table_of(Distinct("word", pa.string()), records(30))
     table.remove([0])
-    assert all(value is None for value in table._totals[0][0])
+    assert all(value is None for value in table._totals.arrays[0][0])
 
 
 @pytest.mark.parametrize("parts", [1, 7])

@@ -14,7 +14,7 @@ from streamcore import Columns, Schema
 from streamcore.batch import to_columns
 from streamcore.kernels.pair_grid import PairGrid
 from streamcore.kernels.pairs import PairIndex
-from streamcore.state import slices as module
+from streamcore.state import key_slots
 from streamcore.state.accumulators import COUNT, Accumulator
 from streamcore.state.slices import SliceTable
 
@@ -127,12 +127,12 @@ def test_clear_forgets_everything():
 
 
 def test_keys_without_entries_are_forgotten(monkeypatch):
-    monkeypatch.setattr(module, "_SPARE_KEYS", 10)
+    monkeypatch.setattr(key_slots, "SPARE_KEYS", 10)
     held = table()
     for number in range(100):
         add(held, [(f"{number}-{i}", i, 0.0) for i in range(20)], [number] * 20)
         held.remove([number - 1])
-        assert held._keys.size <= 4 * len(held) + 10 + 20
+        assert len(held._keys) <= 4 * len(held) + 10 + 20
     assert in_words(held.partials([99])) == {(f"99-{i}", 99): (i, 0.0, i, 1) for i in range(20)}
 
 
@@ -157,7 +157,7 @@ def test_keys_without_entries_are_forgotten(monkeypatch):
 )
 @pytest.mark.parametrize("composite", [False, True])
 def test_keys_of_every_type_come_out_as_they_went_in(declared, values, composite, monkeypatch):
-    monkeypatch.setattr(module, "_SPARE_KEYS", 0)
+    monkeypatch.setattr(key_slots, "SPARE_KEYS", 0)
     schema = Schema.of(a=declared, b=int)
     names = ["a", "b"] if composite else ["a"]
     held = SliceTable(schema.select(names), (COUNT,))

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from streamcore import Schema
 from streamcore.batch import to_columns
-from streamcore.state import slices as module
+from streamcore.state import key_slots
 from streamcore.state.accumulators import COUNT, Part
 from streamcore.state.slices import SliceTable
 from streamcore.state.sliding import SlidingMerge
+from streamcore.state.totals import Totals
 
 PRIME = (1 << 31) - 1
 RECORD = Schema.of(k=int, n=int)
@@ -63,7 +64,7 @@ class Case:
         self.table = SliceTable(RECORD.select(["k"]), (COUNT, self.text) if text is Digits else (COUNT,))
         if text is Words:  # a table takes objects once they can be written as a column
             self.table.accumulators = (COUNT, self.text)
-            self.table._totals.append([np.full(self.table._pairs.capacity, "", object)])
+            self.table._totals = Totals(self.table.accumulators, self.table._pairs.capacity)
             self.table._has_objects = True
         self.sliding = SlidingMerge(self.table)
 
@@ -110,7 +111,7 @@ def test_any_history(seed, length, step, text):
 
 
 def test_keys_that_are_numbered_anew(monkeypatch):
-    monkeypatch.setattr(module, "_SPARE_KEYS", 0)
+    monkeypatch.setattr(key_slots, "SPARE_KEYS", 0)
     case = Case()
     case.add([*range(100), 3, 50], [0] * 100 + [1, 2])
     case.check(range(3))
