@@ -14,6 +14,8 @@ from streamcore.api.aggregating import (
     check_aggregates,
     columns_of,
     fields_of,
+    is_of_numbers,
+    key_of,
     late_type,
     refuse_unneutral,
     result_schema,
@@ -23,7 +25,6 @@ from streamcore.api.stream import DataStream
 from streamcore.batch import Field, Schema, schema_of
 from streamcore.kernels.functions.build import state_schema
 from streamcore.kernels.functions.layout import state_layout
-from streamcore.kernels.functions.refusal import NotCompilableError
 from streamcore.plan.graph import Input
 from streamcore.runtime.aggregates import Aggregate
 from streamcore.runtime.assigners import WindowAssigner
@@ -68,7 +69,7 @@ class WindowSpec:
     @property
     def key(self) -> KeySelector | None:
         """The stream's key; None for windows of all records."""
-        return self.stream._partitioning.key if self.stream._partitioning is not None else None
+        return key_of(self.stream)
 
     def result_schema(self, where: str, values: Iterable[Field]) -> Schema | None:
         """The key's fields, the window's bounds and the values; None where the key isn't one of fields.
@@ -114,10 +115,7 @@ def fold_rows(
     where = f"fold ({user_line()})"
     values = schema_of(returns)
     if returns is None and result is None:
-        try:
-            values = state_schema(state_layout(initial))
-        except NotCompilableError:
-            values = None
+        values = state_schema(state_layout(initial)) if is_of_numbers(initial) else None
     if merge is not None:
         refuse_unneutral(where, initial, merge)
     schema = spec.result_schema(where, values.fields) if values is not None else None
