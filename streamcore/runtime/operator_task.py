@@ -10,7 +10,6 @@ import asyncio
 
 from streamcore.batch import Batch, Columns, concat
 from streamcore.batch.codec import encode_saved
-from streamcore.checkpoint.snapshot_file import OperatorSnapshot
 from streamcore.errors import TopologyError
 from streamcore.runtime.alignment import Step
 from streamcore.runtime.chain import guard
@@ -20,8 +19,9 @@ from streamcore.runtime.elements import Barrier, Element, EndOfInput, LatencyMar
 from streamcore.runtime.gate import Gate
 from streamcore.runtime.messages import Abort, LoopOver, OutsideEnded, Trigger, Wave, WaveReply
 from streamcore.runtime.operators.async_map import AsyncMap
+from streamcore.runtime.snapshot_writer import Captured, FeedbackLog
 from streamcore.runtime.spec import EdgeSpec, JobSpec
-from streamcore.runtime.subtask import FeedbackLog, Mail, RestoredSubtask, SubtaskTask, SubtaskWiring
+from streamcore.runtime.subtask import Mail, RestoredSubtask, SubtaskTask, SubtaskWiring
 from streamcore.runtime.watermarks import WatermarkMerge
 from streamcore.time import MIN_TIME
 
@@ -42,7 +42,7 @@ class OperatorTask(SubtaskTask):
         self._told_outside_ended = False
         self._ready = False
         self._log: FeedbackLog = {}
-        self._captured: dict[str, OperatorSnapshot] | None = None
+        self._captured: Captured | None = None
         self._aligning_since = 0.0
         self._alignment_s = 0.0
         self._pause_s = 0.0
@@ -155,7 +155,7 @@ class OperatorTask(SubtaskTask):
             self._captured, self._pause_s = await self._capture(step.capture)
         if step.log_complete is not None:
             assert self._captured is not None, "a log was completed before the state was captured"
-            self._write_snapshot(step.log_complete, self._captured, self._log, self._alignment_s, self._pause_s)
+            self._snapshots.write(step.log_complete, self._captured, self._log, self._alignment_s, self._pause_s)
             self._captured, self._log = None, {}
         self._gate.refresh()
 
@@ -167,7 +167,7 @@ class OperatorTask(SubtaskTask):
                 await self._perform(self._alignment.trigger(mail.checkpoint_id))
             case Abort():
                 self._alignment.abort(mail.checkpoint_id)
-                self._increments.forget(mail.checkpoint_id)
+                self._snapshots.abort(mail.checkpoint_id)
                 if self._alignment.current is None:
                     self._captured, self._log = None, {}
                 self._gate.refresh()

@@ -95,7 +95,7 @@ class SourceTask(SubtaskTask):
                 if mail.checkpoint_id <= self._last_captured:
                     return
                 captured, pause_s = await self._capture(mail.checkpoint_id)
-                self._write_snapshot(mail.checkpoint_id, captured, {}, 0.0, pause_s)
+                self._snapshots.write(mail.checkpoint_id, captured, {}, 0.0, pause_s)
                 self._paused = mail.pause
             case Drain():
                 self._ending = True

@@ -9,16 +9,11 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
 
 from streamcore.batch import Batch
-from streamcore.checkpoint.log import SubtaskEntry, finished_path, state_path
-from streamcore.checkpoint.parts import Increments, write_part
-from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
-from streamcore.checkpoint.storage import FileRef, Storage
-from streamcore.errors import CheckpointError
+from streamcore.checkpoint.storage import Storage
 from streamcore.runtime.attention import Attention
 from streamcore.runtime.chain import Chain, RestoredOperator
 from streamcore.runtime.counters import Counters
@@ -26,10 +21,8 @@ from streamcore.runtime.elements import END_OF_INPUT, Barrier
 from streamcore.runtime.failures import describe_failure
 from streamcore.runtime.messages import (
     Abort,
-    Acknowledge,
     Align,
     Complete,
-    Decline,
     Drain,
     Finished,
     LoopOver,
@@ -40,13 +33,9 @@ from streamcore.runtime.messages import (
 )
 from streamcore.runtime.output import Outputs
 from streamcore.runtime.services import Services
+from streamcore.runtime.snapshot_writer import Captured, SnapshotWriter
 from streamcore.runtime.spec import JobSpec, VertexSpec
 from streamcore.runtime.wakeup import Wakeup
-
-T = TypeVar("T")
-
-FeedbackLog = dict[str, list[tuple[int, bytes]]]
-"""Name of a back edge → its logged batches, encoded."""
 
 Mail = Trigger | Complete | Abort | Wave | LoopOver | Drain | Align
 
@@ -96,9 +85,15 @@ class SubtaskTask(ABC):
         self._clock = wiring.services.clock
         self._send = wiring.send
         self._mail: deque[Mail] = deque()
-        self._writes: set[asyncio.Task[Any]] = set()
-        self._increments = Increments()
-        self._copying: tuple[int | None, asyncio.Task[float]] | None = None
+        self._snapshots = SnapshotWriter(
+            wiring.vertex,
+            wiring.index,
+            wiring.epoch,
+            wiring.storage,
+            wiring.services,
+            wiring.send,
+            allow_pickle=wiring.job.settings.allow_pickle,
+        )
         self._last_captured = 0
         self._done_work = 0
         self._started = 0.0
@@ -142,8 +137,7 @@ class SubtaskTask(ABC):
             if errors:
                 raise errors[0]
         finally:
-            for write in self._writes:
-                write.cancel()
+            self._snapshots.cancel()
 
     async def _close(self) -> list[Exception]:
         """Closes the operators, whatever the others do; what they raised."""
@@ -187,7 +181,7 @@ class SubtaskTask(ABC):
 
     def _commit(self, complete: Complete) -> None:
         self.chain.notify_complete(complete.checkpoint_id)
-        self._increments.complete(complete.checkpoint_id)
+        self._snapshots.complete(complete.checkpoint_id)
         if complete.final:
             self._closed = True
 
@@ -228,79 +222,19 @@ class SubtaskTask(ABC):
             self._done_work = 0
             await asyncio.sleep(0)
 
-    async def _capture(self, checkpoint_id: int) -> tuple[dict[str, OperatorSnapshot], float]:
+    async def _capture(self, checkpoint_id: int) -> tuple[Captured, float]:
         """Captures the chain's state and sends the barrier; returns the state and the pause in seconds."""
         self.chain.before_barrier()
         self.outputs.flush()
         await self.outputs.drain()
         started = self._clock.monotonic()
-        base = self._increments.base
+        base = self._snapshots.base
         captured = self.chain.capture(checkpoint_id, since=base)
         self._last_captured = checkpoint_id
         pause_s = self._clock.monotonic() - started
-        self._copying = base, self._beside(self._copy(captured))
+        self._snapshots.begin(captured, base)
         await self.outputs.send_all(Barrier(checkpoint_id))
         return captured, pause_s
-
-    async def _copy(self, captured: dict[str, OperatorSnapshot]) -> float:
-        """Copies the columnar state that was captured, a little at a time between batches, for which this task runs
-        on the same loop as the subtask's; returns the longest stop in seconds."""
-        longest_s = 0.0
-        for operator in captured.values():
-            for table in operator.tables.values():
-                started = self._clock.monotonic()
-                while not table.done:
-                    table.step()
-                    spent_s = self._clock.monotonic() - started
-                    longest_s = max(longest_s, spent_s)
-                    if spent_s >= self._services.copying_turn_s:
-                        await asyncio.sleep(0)
-                        started = self._clock.monotonic()
-        return longest_s
-
-    def _write_snapshot(
-        self,
-        checkpoint_id: int,
-        captured: dict[str, OperatorSnapshot],
-        log: FeedbackLog,
-        alignment_s: float,
-        pause_s: float,
-    ) -> None:
-        """Writes the subtask's part of a checkpoint beside the stream, then acknowledges it."""
-        assert self._copying is not None, "a snapshot is written that was not captured"
-        base, copying = self._copying
-        self._beside(self._write_and_acknowledge(checkpoint_id, captured, log, alignment_s, pause_s, base, copying))
-
-    def _beside(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
-        self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
-        return task
-
-    async def _write_and_acknowledge(
-        self,
-        checkpoint_id: int,
-        captured: dict[str, OperatorSnapshot],
-        log: FeedbackLog,
-        alignment_s: float,
-        pause_s: float,
-        base: int | None,
-        copying: asyncio.Task[float],
-    ) -> None:
-        path = state_path(checkpoint_id, *self.id, self.epoch)
-        files = self._increments.files(base)
-        try:
-            pause_s = max(pause_s, await copying)
-            file, tables = await self._services.in_background(lambda: self._store(path, captured, log, files))
-        except Exception as error:  # noqa: BLE001 - whatever it was, this part can't be written
-            self._send(Decline(self.epoch, checkpoint_id, self.id, str(error) or type(error).__name__))
-            return
-        self._increments.wrote(checkpoint_id, tables)
-        for operator in captured.values():
-            for table in operator.tables.values():
-                table.release()
-        entry = self._entry(file, tables, finished=False)
-        self._send(Acknowledge(self.epoch, checkpoint_id, self.id, entry, alignment_s, pause_s))
 
     async def _end(self, *, run_finish: bool) -> None:
         """Emits what is left, captures the last state, ends the outputs and reports."""
@@ -311,29 +245,6 @@ class SubtaskTask(ABC):
         # a part of every checkpoint that this subtask has not captured before: those with a higher id
         last = self.chain.capture(self._last_captured + 1, with_state=self.wiring.storage is not None)
         await self.outputs.send_all(END_OF_INPUT)
-        if self._writes:
-            await asyncio.wait(self._writes)  # an acknowledgement after `Finished` would come too late to count
-        await self._copy(last)
+        entry = await self._snapshots.write_last(last)
         self._ended = True
-        entry = None
-        if self.wiring.storage is not None:
-            path = finished_path(*self.id, self.epoch)
-            try:
-                file, tables = await self._services.in_background(lambda: self._store(path, last, {}, []))
-            except OSError as error:
-                place = f"{self.wiring.storage.url}/{path}"
-                raise CheckpointError(f"the last state can't be written to {place}: {error.strerror}") from error
-            entry = self._entry(file, tables, finished=True)
         self._send(Finished(self.epoch, self.id, entry))
-
-    def _store(
-        self, path: str, captured: dict[str, OperatorSnapshot], log: FeedbackLog, base: list[FileRef]
-    ) -> tuple[FileRef, list[FileRef]]:
-        storage, allow_pickle = self.wiring.storage, self.wiring.job.settings.allow_pickle
-        assert storage is not None, "a checkpoint was triggered without storage"
-        return write_part(storage, path, SubtaskSnapshot(captured, log), base, allow_pickle=allow_pickle)
-
-    def _entry(self, file: FileRef, tables: list[FileRef], *, finished: bool) -> SubtaskEntry:
-        vertex = self.wiring.vertex
-        uids = [spec.uid for spec in vertex.saved_operators]
-        return SubtaskEntry(vertex.id, self.wiring.index, vertex.parallelism, uids, finished, file, tables)
