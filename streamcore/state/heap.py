@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from streamcore.batch import plain
 from streamcore.state.descriptors import ListState, MapState, ReducingState, ValueState
+from streamcore.state.evolution import Evolution
 from streamcore.state.key_groups import groups_of
 from streamcore.state.object_table import CurrentKey, ObjectState, ObjectTable, Saved, StateBackend
 
@@ -150,11 +151,10 @@ class HeapTable(ObjectTable):
     def __len__(self) -> int:
         return len(self.values)
 
-    def restore(self, saved: Saved, groups: range) -> None:
+    def restore(self, saved: Saved, groups: range, evolution: Evolution) -> None:
         for group, body in saved["groups"].items():
             if group in groups:
-                pairs = plain.decode(body, allow_pickle=self._allow_pickle)
-                self.values.update((key, value) for key, value in pairs)
+                self.values.update(evolution.entries(group, body))
 
     def captured(self) -> Saved:
         table = self.values
