@@ -46,6 +46,8 @@ class StreamEnvironment:
             between them is slower than the codec (for lz4 about 1 GB/s a core).
         restart: what to do after a failure.
         restore: `"latest"` or a checkpoint's directory.
+        allow_dropped_state: drops what the snapshot has for operators, states and back edges that the topology no
+            longer has, with a warning for each; without it such a snapshot is refused.
 
     Example:
         >>> env = StreamEnvironment()
@@ -68,6 +70,7 @@ class StreamEnvironment:
         compression: Compression = "none",
         restart: RestartPolicy | None = None,
         restore: str | None = None,
+        allow_dropped_state: bool = False,
     ) -> None:
         self.name = name
         self.graph = Graph()
@@ -82,7 +85,13 @@ class StreamEnvironment:
         )
         self.max_parallelism = max_parallelism
         self._parallelism = parallelism
-        self.config = RunConfig(workers=workers, checkpointing=checkpoint, restart=restart, restore=restore)
+        self.config = RunConfig(
+            workers=workers,
+            checkpointing=checkpoint,
+            restart=restart,
+            restore=restore,
+            allow_dropped_state=allow_dropped_state,
+        )
 
     @property
     def parallelism(self) -> int:

@@ -111,6 +111,10 @@ def cli() -> None:
 )  # fmt: skip
 @click.option("--restore", metavar="latest|PATH", help="Go on from the latest checkpoint, or from DIR/chk-NNNNNNNN.")
 @click.option(
+    "--allow-dropped-state", is_flag=True,
+    help="Drop the state of operators that the topology no longer has, instead of refusing the snapshot.",
+)  # fmt: skip
+@click.option(
     "--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus metrics on 127.0.0.1; 0: a free port."
 )
 @click.option(
@@ -143,6 +147,7 @@ def run(target: str, given: dict[str, str], **options: Any) -> None:
         compression=options["compression"],
         restart=None if attempts is None else FixedDelay(attempts=attempts, delay=1.0),
         restore=options["restore"],
+        allow_dropped_state=options["allow_dropped_state"],
     )
     env.config.on_stop = options["on_stop"]
     before_s = compile_seconds()

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from streamcore.checkpoint.ledger import Ledger
-from streamcore.checkpoint.log import CheckpointLog, Entry, OperatorEntry, SubtaskEntry, directory_of
+from streamcore.checkpoint.log import CheckpointLog, Entry, SubtaskEntry, directory_of
 from streamcore.checkpoint.storage import Storage, open_storage
 from streamcore.errors import DamagedCheckpointError, FencedError, NoCheckpointError
 from streamcore.job.config import Checkpointing
 from streamcore.job.status import CheckpointStats, JobStatus
+from streamcore.runtime.compatibility import check_compatible, operator_entries
 from streamcore.runtime.messages import Acknowledge, Finished, Restore, Subtask
-from streamcore.runtime.restore import check_compatible
+from streamcore.runtime.restore import check_endings
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import JobSpec
 
@@ -29,8 +31,17 @@ logger = logging.getLogger("streamcore.job")
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, job: JobSpec, config: Checkpointing, services: Services, status: JobStatus) -> None:
+    def __init__(
+        self,
+        job: JobSpec,
+        config: Checkpointing,
+        services: Services,
+        status: JobStatus,
+        *,
+        allow_dropped: bool = False,
+    ) -> None:
         self.config = config
+        self._allow_dropped = allow_dropped
         self._job = job
         self._services = services
         self._status = status
@@ -55,8 +66,10 @@ class Checkpoints:
         self._storage.check_writable()
         self.newest = self._find(restore) if restore else None
         if self.newest is not None:
+            self.newest = replace(self.newest, allow_dropped=self._allow_dropped)
             check_compatible(self._job, self.newest)
             self._check_files(self.newest)  # a damaged one is named now, not by a subtask
+            check_endings(self.newest, self._services.open_storage(self.newest.storage_url), self._job)
 
     def take_over(self, restore: str | None) -> int:
         """Fences off every run before; returns the first epoch.
@@ -180,11 +193,6 @@ class Checkpoints:
         return self._services.open_storage(restore.storage_url).identity == self._storage.identity
 
     def _append(self, kind: str, epoch: int, checkpoint_id: int, parts: list[SubtaskEntry]) -> Entry:
-        operators = {
-            spec.uid: OperatorEntry(spec.name, vertex.parallelism, vertex.max_parallelism)
-            for vertex in self._job.vertices
-            for spec in vertex.saved_operators
-        }
         entry = Entry(
             kind="checkpoint" if kind == "checkpoint" else "fence",
             job=self._job.name,
@@ -192,7 +200,7 @@ class Checkpoints:
             epoch=epoch,
             checkpoint_id=checkpoint_id,
             created_ms=self._services.clock.now_ms(),
-            operators=operators if kind == "checkpoint" else {},
+            operators=operator_entries(self._job) if kind == "checkpoint" else {},
             subtasks=parts,
         )
         self._log.append(entry)

@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
+import functools
+
 from streamcore.batch import Batch, Columns
 from streamcore.batch.codec import decode_saved
+from streamcore.batch.widening import as_of_now
 from streamcore.checkpoint.log import SubtaskEntry
 from streamcore.checkpoint.parts import read_part
+from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
 from streamcore.checkpoint.storage import Storage
-from streamcore.errors import IncompatibleSnapshotError
+from streamcore.errors import IncompatibleSnapshotError, StateCodecError
 from streamcore.runtime.chain import RestoredOperator
+from streamcore.runtime.finished import Endings, Offsets
 from streamcore.runtime.messages import Restore
 from streamcore.runtime.operator_task import edge_name
 from streamcore.runtime.partition import make_partitioner
 from streamcore.runtime.spec import EdgeSpec, JobSpec, Route, VertexSpec
 from streamcore.runtime.subtask import RestoredSubtask
+from streamcore.state.store import refuse_dropped
 
 NOTHING_RESTORED = RestoredSubtask({}, [], finished=False)
 
 
-def check_compatible(job: JobSpec, restore: Restore) -> None:
-    """Refuses a snapshot that this topology can't take over.
+def check_endings(restore: Restore, storage: Storage, job: JobSpec) -> None:
+    """Refuses a snapshot in which something had ended that would have to go on; blocking.
 
     Raises:
-        IncompatibleSnapshotError: another job's, or with operators that the topology doesn't have, or with
-            another number of key groups.
+        IncompatibleSnapshotError: see `Endings`.
     """
-    manifest = restore.manifest
-    place = f"checkpoint {manifest.checkpoint_id} in {restore.storage_url}"
-    known = {spec.uid: vertex for vertex in job.vertices for spec in vertex.operators}
-    unknown = sorted(set(manifest.operators) - set(known))
-    if manifest.job != job.name or unknown:
-        what = f"has operators {', '.join(unknown)}, which it does not have" if unknown else "is of another job"
-        raise IncompatibleSnapshotError(
-            f"{place} was taken by job {manifest.job!r}; it doesn't fit the topology of {job.name!r}: it {what}",
-            hint="restore with the topology that wrote it; an operator with a uid is found again when others change",
-        )
-    for uid, old in manifest.operators.items():
-        if old.max_parallelism != known[uid].max_parallelism:
-            raise IncompatibleSnapshotError(
-                f"{place}: operator {uid!r} has max_parallelism {old.max_parallelism} there and "
-                f"{known[uid].max_parallelism} here",
-                hint=f"set max_parallelism={old.max_parallelism}: it is fixed for the life of the state",
-            )
+    _endings(restore, storage, job)
 
 
 def read_subtask(restore: Restore, storage: Storage, job: JobSpec, vertex: VertexSpec, index: int) -> RestoredSubtask:
@@ -49,8 +38,8 @@ def read_subtask(restore: Restore, storage: Storage, job: JobSpec, vertex: Verte
 
     Raises:
         DamagedCheckpointError: a file is missing or damaged.
-        IncompatibleSnapshotError: the subtasks had finished in part, and the parallelism has changed; or records
-            were in flight on a back edge that is no more.
+        IncompatibleSnapshotError: something had ended that would have to go on; or records were in flight on a back
+            edge that is no more; or a value can't be read.
     """
     uids = {spec.uid for spec in vertex.operators}
     entries = [entry for entry in restore.manifest.subtasks if uids & set(entry.operators)]
@@ -59,47 +48,63 @@ def read_subtask(restore: Restore, storage: Storage, job: JobSpec, vertex: Verte
     same = all(entry.parallelism == vertex.parallelism for entry in entries)
     if same and not vertex.is_source:  # a source looks its splits up wherever they were
         entries = [entry for entry in entries if entry.index == index]
-    operators: dict[str, RestoredOperator] = {uid: RestoredOperator([]) for uid in uids}
-    logged: list[tuple[SubtaskEntry, dict[str, list[tuple[int, bytes]]]]] = []
-    for entry in entries:
-        snapshot = read_part(storage, entry, allow_pickle=job.settings.allow_pickle)
-        for uid, part in snapshot.operators.items():
-            if uid in operators:
-                operators[uid].parts.append((entry.index, entry.parallelism, part))
-        logged.append((entry, snapshot.feedback))
-    feedback = _in_flight(job, vertex, index, logged, same=same)
-    finished = _has_finished(entries, vertex, index, same=same)
-    if vertex.is_source and any(entry.finished for entry in entries):
-        _refuse_new_splits(vertex, operators)
+    try:
+        parts = [(entry, read_part(storage, entry, allow_pickle=job.settings.allow_pickle)) for entry in entries]
+        feedback = _in_flight(job, vertex, index, parts, same=same, allow_dropped=restore.allow_dropped)
+    except StateCodecError as error:
+        raise IncompatibleSnapshotError(f"{vertex.name}: {error.message}", hint=error.hint) from error
+    endings = _endings(restore, storage, job)
+    operators = {uid: RestoredOperator([], endings.has_finished(uid, index), restore.allow_dropped) for uid in uids}
+    for entry, snapshot in parts:
+        for uid in uids & snapshot.operators.keys():
+            part = snapshot.operators[uid]
+            if endings.is_spent(uid, index, entry.index):
+                part = OperatorSnapshot({"states": {}, "timers": {}}, part.own)
+            operators[uid].parts.append((entry.index, entry.parallelism, part))
+    known = [operators[uid] for uid in uids if operators[uid].parts]
+    finished = not feedback and all(operator.finished for operator in known)
     return RestoredSubtask(operators, feedback, finished)
+
+
+def _endings(restore: Restore, storage: Storage, job: JobSpec) -> Endings:
+    def offsets_of(uid: str) -> Offsets:
+        found: dict[str, tuple[object, bool]] = {}
+        for entry in restore.manifest.subtasks:
+            if uid in entry.operators:
+                part = SubtaskSnapshot.decode(storage.get(entry.file), allow_pickle=job.settings.allow_pickle)
+                found.update(part.operators[uid].own["offsets"])
+        return found
+
+    return Endings(job, restore.manifest, functools.cache(offsets_of))
 
 
 def _in_flight(
     job: JobSpec,
     vertex: VertexSpec,
     index: int,
-    logged: list[tuple[SubtaskEntry, dict[str, list[tuple[int, bytes]]]]],
+    parts: list[tuple[SubtaskEntry, SubtaskSnapshot]],
     *,
     same: bool,
+    allow_dropped: bool,
 ) -> list[tuple[int, Batch]]:
     """This subtask's share of the records that were in flight on back edges, by port."""
     back = {edge_name(job, edge): edge for edge in job.edges if edge.feedback and edge.target == vertex.id}
     feedback: list[tuple[int, Batch]] = []
-    for entry, log in logged:
-        for name, batches in log.items():
+    for entry, snapshot in parts:
+        for name, batches in snapshot.feedback.items():
             edge = back.get(name)
             if edge is None:
                 if batches and f">{vertex.operators[0].uid}." in name:
-                    raise IncompatibleSnapshotError(
+                    refuse_dropped(
                         f"{vertex.name}: the snapshot has records in flight on the back edge {name}, "
                         "which the topology no longer has",
-                        hint="restore with the topology that wrote it; give operators on loops a uid",
+                        allowed=allow_dropped,
                     )
                 continue
             for form, body in batches:
                 batch = decode_saved(form, body, allow_pickle=job.settings.allow_pickle)
                 if isinstance(batch, Columns) and edge.schema is not None:
-                    batch = Columns(edge.schema, batch.arrays)  # whose rows are of the user's class again
+                    batch = as_of_now(batch, edge.schema, f"records in flight on the back edge {name}")
                 own = batch if same else _own_records(edge, batch, entry, vertex, index)
                 if len(own):
                     feedback.append((edge.port, own))
@@ -118,27 +123,3 @@ def _own_records(edge: EdgeSpec, batch: Batch, entry: SubtaskEntry, vertex: Vert
         partition = make_partitioner(edge.partitioning, 0, vertex.parallelism, vertex.max_parallelism)
         return dict(partition(batch)).get(index, [])
     return batch if entry.index % vertex.parallelism == index else []
-
-
-def _refuse_new_splits(vertex: VertexSpec, operators: dict[str, RestoredOperator]) -> None:
-    """A subtask that had finished reads no more, so nothing new may be dealt out among the subtasks."""
-    old = {split for part in operators[vertex.operators[0].uid].parts for split in part[2].own["offsets"]}
-    new = sorted({split.id for split in vertex.splits or ()} - old)
-    if new:
-        raise IncompatibleSnapshotError(
-            f"{vertex.name}: had read a part of its input to the end in the snapshot, and now there is more: "
-            f"{', '.join(new)}",
-            hint="start a job of its own for the new input, or take it away to go on with the old",
-        )
-
-
-def _has_finished(entries: list[SubtaskEntry], vertex: VertexSpec, index: int, *, same: bool) -> bool:
-    if same:
-        return all(entry.finished for entry in entries if entry.index == index)
-    finished = [entry.finished for entry in entries]
-    if any(finished) and not all(finished):
-        raise IncompatibleSnapshotError(
-            f"{vertex.name}: some of its subtasks had finished in the snapshot, so its parallelism can't change now",
-            hint=f"restore with parallelism {entries[0].parallelism}",
-        )
-    return all(finished)
