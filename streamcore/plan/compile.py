@@ -154,7 +154,7 @@ def _vertex(
                 prepare=node.prepare,
                 stateless=node.stateless,
                 place=node.id,
-                has_made_up_uid=node.uid is None,
+                has_made_up_uid=graph.nodes[node.id].uid is None,
             )
         )
     title = " → ".join(node.name for node in chain.nodes)

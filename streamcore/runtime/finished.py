@@ -22,7 +22,7 @@ changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from streamcore.checkpoint.log import Entry
 from streamcore.errors import IncompatibleSnapshotError
@@ -60,7 +60,7 @@ class Endings:
                 self._old.setdefault(uid, {})[entry.index] = entry.parallelism, entry.finished
         self._offsets_of = offsets_of
         self._finished: set[tuple[str, int]] = set()
-        self._fed: dict[tuple[int, int], bool] = {}
+        self._live: dict[tuple[int, int], bool] = {}
         if any(entry.finished for entry in manifest.subtasks):
             for vertex in job.vertices:
                 for index in range(vertex.parallelism):
@@ -77,36 +77,31 @@ class Endings:
 
     def _is_live(self, vertex_id: int, index: int) -> bool:
         """Whether the subtask may still emit something. Decides its operators' ends on the way."""
-        known = self._fed.get((vertex_id, index))
-        if known is not None:
-            return known
-        self._fed[vertex_id, index] = False  # a loop's records come from outside in the end
-        vertex = self._vertices[vertex_id]
-        live = self._decide_source(vertex, index) if vertex.is_source else self._is_fed(vertex, index)
-        alive = [live]
-        for place, spec in enumerate(vertex.operators):
-            if place == 0 and vertex.is_source:
-                continue
-            fed = alive[spec.parent] if spec.parent >= 0 else live
-            here = self._decide(vertex, spec.uid, index, fed=fed, is_head=spec.parent < 0)
-            if place == 0:
-                alive[0] = here
-            else:
-                alive.append(here)
-        self._fed[vertex_id, index] = any(alive)
-        return any(alive)
+        if (vertex_id, index) not in self._live:
+            vertex = self._vertices[vertex_id]
+            live: list[bool] = []
+            for spec in vertex.operators:
+                if spec.parent >= 0:
+                    live.append(self._decide(vertex, spec.uid, index, fed=live[spec.parent], by_key=False))
+                elif vertex.is_source:
+                    live.append(self._decide_source(vertex, index))
+                else:
+                    fed = self._is_fed(vertex, index)
+                    live.append(self._decide(vertex, spec.uid, index, fed=fed, by_key=self._has_key(vertex)))
+            self._live[vertex_id, index] = any(live)
+        return self._live[vertex_id, index]
 
     def _is_fed(self, vertex: VertexSpec, index: int) -> bool:
         """Whether records may come to the subtask from outside of it."""
-        fed = False
-        for edge in self._inputs[vertex.id]:
-            forward = edge.partitioning.route is Route.FORWARD
-            senders = [index] if forward else range(self._vertices[edge.source].parallelism)
-            for sender in senders:
-                fed |= self._is_live(edge.source, sender)
-        return fed
+        senders = [(edge.source, sender) for edge in self._inputs[vertex.id] for sender in self._senders(edge, index)]
+        return any(self._is_live(*sender) for sender in senders)
 
-    def _decide(self, vertex: VertexSpec, uid: str, index: int, *, fed: bool, is_head: bool) -> bool:
+    def _senders(self, edge: EdgeSpec, index: int) -> Iterable[int]:
+        if edge.partitioning.route is Route.FORWARD:
+            return (index,)
+        return range(self._vertices[edge.source].parallelism)
+
+    def _decide(self, vertex: VertexSpec, uid: str, index: int, *, fed: bool, by_key: bool) -> bool:
         old = self._old.get(uid)
         if not old:
             return fed
@@ -114,9 +109,9 @@ class Endings:
         if all(taken) and not fed:
             self._finished.add((uid, index))
             return False
-        if fed and any(taken) and is_head and self._has_key(vertex):
+        if fed and any(taken) and by_key:
             raise IncompatibleSnapshotError(
-                f"{vertex.name}: had come to its end in the snapshot, at least in part, and would now get records again",
+                f"{vertex.name}: had come to its end in the snapshot, or a part of it, and would now get records again",
                 hint="restore with the input and the topology of the snapshot, or give the operator another uid and "
                 "have its old state dropped: --allow-dropped-state",
             )

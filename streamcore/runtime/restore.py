@@ -54,7 +54,10 @@ def read_subtask(restore: Restore, storage: Storage, job: JobSpec, vertex: Verte
     except StateCodecError as error:
         raise IncompatibleSnapshotError(f"{vertex.name}: {error.message}", hint=error.hint) from error
     endings = _endings(restore, storage, job)
-    operators = {uid: RestoredOperator([], endings.has_finished(uid, index), restore.allow_dropped) for uid in uids}
+    ended = frozenset(entry.index for entry in entries if entry.finished)
+    operators = {
+        uid: RestoredOperator([], endings.has_finished(uid, index), ended, restore.allow_dropped) for uid in uids
+    }
     for entry, snapshot in parts:
         for uid in uids & snapshot.operators.keys():
             part = snapshot.operators[uid]
