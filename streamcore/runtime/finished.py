@@ -22,7 +22,7 @@ changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from streamcore.checkpoint.log import Entry
 from streamcore.errors import IncompatibleSnapshotError
@@ -61,6 +61,7 @@ class Endings:
         self._offsets_of = offsets_of
         self._finished: set[tuple[str, int]] = set()
         self._live: dict[tuple[int, int], bool] = {}
+        self._any: dict[int, bool] = {}
         if any(entry.finished for entry in manifest.subtasks):
             for vertex in job.vertices:
                 for index in range(vertex.parallelism):
@@ -93,13 +94,18 @@ class Endings:
 
     def _is_fed(self, vertex: VertexSpec, index: int) -> bool:
         """Whether records may come to the subtask from outside of it."""
-        senders = [(edge.source, sender) for edge in self._inputs[vertex.id] for sender in self._senders(edge, index)]
-        return any(self._is_live(*sender) for sender in senders)
+        return any(
+            self._is_live(edge.source, index)
+            if edge.partitioning.route is Route.FORWARD
+            else self._any_live(edge.source)
+            for edge in self._inputs[vertex.id]
+        )
 
-    def _senders(self, edge: EdgeSpec, index: int) -> Iterable[int]:
-        if edge.partitioning.route is Route.FORWARD:
-            return (index,)
-        return range(self._vertices[edge.source].parallelism)
+    def _any_live(self, vertex_id: int) -> bool:
+        if vertex_id not in self._any:
+            indices = range(self._vertices[vertex_id].parallelism)
+            self._any[vertex_id] = any(self._is_live(vertex_id, index) for index in indices)
+        return self._any[vertex_id]
 
     def _decide(self, vertex: VertexSpec, uid: str, index: int, *, fed: bool, by_key: bool) -> bool:
         old = self._old.get(uid)
