@@ -12,6 +12,7 @@ from streamcore.batch import Columns, concat_columns, plain
 from streamcore.batch.codec import decode_saved, encode_saved
 from streamcore.errors import IncompatibleSnapshotError, TopologyError
 from streamcore.kernels.key_columns import KeyColumns, as_list
+from streamcore.state.capture import Capture
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import (
     ColumnarState,
@@ -26,7 +27,6 @@ from streamcore.state.evolution import Evolution, OtherForm, as_values, in_colum
 from streamcore.state.heap import HeapBackend, ListHandle, MapHandle, ReducingHandle, ValueHandle
 from streamcore.state.key_groups import groups_of
 from streamcore.state.object_table import CurrentKey, ObjectState, ObjectTable, StateBackend
-from streamcore.state.table_capture import TableCapture
 from streamcore.state.timers import TimerQueue
 
 T = TypeVar("T")
@@ -208,17 +208,14 @@ class KeyedStore:
         self._tell(name, evolution.changes)
         return entries
 
-    def capture(self, checkpoint_id: int, since: int | None = None) -> tuple[Saved, dict[str, TableCapture]]:
-        """Everything as it is now: what later changes don't touch, and the columnar state by name, which is to be
-        copied step by step.
+    def capture(self, checkpoint_id: int, since: int | None = None) -> tuple[Saved, dict[str, Capture]]:
+        """Everything as it is now: what later changes don't touch, and by name what is to be copied step by step.
 
         Args:
             checkpoint_id: what to call it when a later capture builds on it.
-            since: the checkpoint after which the changes of columnar state are enough; None: all of it.
+            since: the checkpoint after which the changes are enough; None: all of it.
         """
         states: dict[str, Any] = {}
-        for name, table in self._objects.items():
-            states[name] = table.captured()
         for name, descriptor in self._tables.items():
             form, rows = encode_saved(descriptor.capture(), allow_pickle=False)
             states[name] = {"kind": "table", "key": descriptor.key, "form": int(form), "rows": rows}
@@ -226,7 +223,8 @@ class KeyedStore:
             queue.capture(self._max_parallelism, allow_pickle=self.allow_pickle)
             for queue in (self.timers, self.event_timers)
         )
-        captures = {name: table.capture(checkpoint_id, since) for name, table in self._columnar.items()}
+        captures: dict[str, Capture] = dict(self._backend.capture(checkpoint_id, since))
+        captures |= {name: table.capture(checkpoint_id, since) for name, table in self._columnar.items()}
         saved = {"states": states, "schemas": self._schemas, "timers": timers, "event_timers": event_timers}
         return saved, captures
 
