@@ -209,7 +209,7 @@ def test_a_class_that_has_itself_inside(monkeypatch):
 
 def test_nothing_is_imported_to_find_a_class(shop):
     del sys.modules["shop"]
-    forged = msgspec.msgpack.Ext(13, msgspec.msgpack.encode([0, "this", "d", ["a"], [""]]))
+    forged = msgspec.msgpack.Ext(13, msgspec.msgpack.encode([0, "this", "d", "a", "."]))
     data = msgspec.msgpack.encode(msgspec.msgpack.Ext(14, msgspec.msgpack.encode([forged, 1])))
     with pytest.raises(StateCodecError, match=r"this\.d, which is not loaded"):
         plain.decode(data)
