@@ -155,7 +155,7 @@ def _lookup(module: str, qualname: str) -> Any:
 def form_of(cls: type) -> RecordForm | None:
     """The form of a record class; None: it is none, or can't be built from what it holds."""
     names = _fields(cls)
-    if names is None or (dataclasses.is_dataclass(cls) and list(inspect.signature(cls).parameters) != names):
+    if names is None or (dataclasses.is_dataclass(cls) and set(inspect.signature(cls).parameters) != set(names)):
         return None
     try:
         hints = typing.get_type_hints(cls)

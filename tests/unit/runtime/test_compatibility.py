@@ -94,7 +94,9 @@ def test_a_snapshot_from_before_places_were_written_down():
 
 
 def test_key_groups_are_fixed():
-    assert "operator 'source' has max_parallelism 16 there and 8 here" in refused(job("a"), job("a", key_groups=8)).message
+    assert (
+        "operator 'source' has max_parallelism 16 there and 8 here" in refused(job("a"), job("a", key_groups=8)).message
+    )
 
 
 NARROW, WIDE = Schema.of(k=np.int32, t=str, u=np.uint8), Schema.of(k=np.int64, t=str, u=np.int16)
