@@ -8,7 +8,8 @@ import uuid
 
 import pytest
 
-from streamcore.checkpoint.storage import FileRef, LocalStorage, digest_of, open_storage
+from streamcore.checkpoint.local_storage import LocalStorage
+from streamcore.checkpoint.storage import FileRef, digest_of, open_storage
 from streamcore.errors import CheckpointError, DamagedCheckpointError, MachineError
 
 
