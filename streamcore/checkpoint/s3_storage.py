@@ -34,7 +34,7 @@ _PART_BYTES = 16 << 20
 _MOST_PARTS = 9_000
 """The protocol allows 10,000."""
 _PARTS_AT_ONCE = 4
-_DELETED_AT_ONCE = 1000
+_NAMES_AT_ONCE = 1000
 _MARK = "streamcore-writer"
 
 _MOMENTARY = {
@@ -121,8 +121,8 @@ class S3Storage(Storage):
     def delete(self, path: str) -> None:
         self._call("delete_object", path)
         keys = [entry["Key"] for page in self._pages(self._key(f"{path}/")) for entry in page.get("Contents", ())]
-        for start in range(0, len(keys), _DELETED_AT_ONCE):
-            objects = [{"Key": key} for key in keys[start : start + _DELETED_AT_ONCE]]
+        for start in range(0, len(keys), _NAMES_AT_ONCE):
+            objects = [{"Key": key} for key in keys[start : start + _NAMES_AT_ONCE]]
             failed = self._call("delete_objects", None, Delete={"Objects": objects, "Quiet": True}).get("Errors", ())
             for error in failed:
                 raise S3Error(
@@ -170,7 +170,7 @@ class S3Storage(Storage):
     def _pages(self, prefix: str, **options: Any) -> Iterator[dict[str, Any]]:
         more: dict[str, Any] = {}
         while True:
-            page = self._call("list_objects_v2", None, Prefix=prefix, **options, **more)
+            page = self._call("list_objects_v2", None, Prefix=prefix, MaxKeys=_NAMES_AT_ONCE, **options, **more)
             yield page
             if not page.get("IsTruncated"):
                 return
@@ -221,6 +221,11 @@ class S3Storage(Storage):
             return S3Error(errno.EACCES, text, code, transient=False)
         number = errno.EACCES if status == 403 else errno.EIO
         return S3Error(number, f"{code}: {text}", code, transient=code in _MOMENTARY or status >= 500)
+
+
+def forget_clients() -> None:
+    """Makes the next storage look anew at the environment and the configuration."""
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 def _cut(pieces: Sequence[Buffer], size: int) -> Iterator[list[Buffer]]:

@@ -65,7 +65,8 @@ class Storage(ABC):
 
     @abstractmethod
     def names(self, directory: str) -> list[str]:
-        """The names in a directory, sorted; empty when there is none."""
+        """The names in a directory, sorted; empty when there is none. A bucket may for a while go on to name
+        directories that have become empty."""
 
     @abstractmethod
     def delete(self, path: str) -> None:
