@@ -25,15 +25,18 @@ from streamcore.errors import (
 from streamcore.job.checkpoints import Checkpoints
 from streamcore.job.config import RunConfig, StopMode
 from streamcore.job.drift import DriftWatch
-from streamcore.job.events import AttemptFailedError, Event, StopRequest, Tick, TickKind
+from streamcore.job.events import AttemptFailedError, Event, Request, StopRequest, Tick, TickKind
 from streamcore.job.links import WorkerLost, Workers
 from streamcore.job.loops import LoopWatch
 from streamcore.job.placement import place
 from streamcore.job.pool import WorkerPool
+from streamcore.job.queries import Queries, QueryExpired, QueryRequest
 from streamcore.job.rounds import CLOSE_TIMEOUT_S, SnapshotRounds
+from streamcore.job.savepoints import SavepointExpired, SavepointRequest
 from streamcore.job.status import JobResult, JobStatus
 from streamcore.runtime.messages import (
     Acknowledge,
+    Answer,
     Cancel,
     Cancelled,
     Closed,
@@ -81,13 +84,36 @@ class Coordinator:
         self._started_s: float | None = None
         self._stop: StopMode | None = None
         self._open: set[Subtask] = set()
-        self._rounds = SnapshotRounds(job, None, self._pool.broadcast, self._tick_later)
+        self._rounds = self._make_rounds()
+        self._queries = Queries()
+        self._placement: dict[Subtask, int] = {}
+        self._is_over = False
         self._loops = LoopWatch(job, 0)
         self._drift = DriftWatch(job, 0)
 
     def request_stop(self, mode: StopMode) -> None:
         """Asks for a graceful end: `snapshot` stops at a last checkpoint, `drain` ends the input."""
-        self._events.put_nowait(StopRequest(mode))
+        self.request(StopRequest(mode))
+
+    def request(self, request: StopRequest | SavepointRequest | QueryRequest) -> None:
+        """Takes a request, at any time, in the thread of the event loop. What becomes of it: its `outcome`."""
+        self._events.put_nowait(request)
+        if isinstance(request, SavepointRequest):
+            self._expire_later(request.timeout_s, SavepointExpired(request))
+        elif isinstance(request, QueryRequest):
+            self._expire_later(request.timeout_s, QueryExpired(request))
+        if self._is_over:
+            self._leave_unanswered()
+
+    @property
+    def newest(self) -> Restore | None:
+        """The last complete checkpoint; may be asked for in any thread."""
+        return self._checkpoints.newest if self._checkpoints else None
+
+    @property
+    def checkpoint_url(self) -> str | None:
+        """Where the job keeps its checkpoints."""
+        return self._config.checkpointing.url if self._config.checkpointing is not None else None
 
     async def run(self) -> JobResult:
         """Runs the job until its input ends, it is stopped, or it fails for good.
@@ -97,13 +123,20 @@ class Coordinator:
             CheckpointError: the snapshot can't be restored, or another run has taken over.
         """
         begun_s = self._clock.monotonic()
+        error: BaseException | None = None
         try:
             self._prepare()
             await self._attempts()
             closed_s = self._clock.monotonic()
+        except BaseException as reason:
+            error = reason
+            raise
         finally:
             self.status.state = "ended"
             await self._pool.dismiss_all()
+            self._is_over = True
+            self._leave_unanswered()
+            self._rounds.end(error)
         checkpoints, started_s = self._checkpoints, self._started_s
         assert started_s is not None, "a job has ended that never began"
         return JobResult(
@@ -114,13 +147,14 @@ class Coordinator:
             run_s=closed_s - started_s,
             restarts=self.status.restarts,
             checkpoints=self.status.checkpoints,
-            stopped=self._stop is not None,
+            stopped=self._stop is not None or self._rounds.stopped_at is not None,
             last_checkpoint=checkpoints.path_of_newest() if checkpoints else None,
+            savepoint=self._rounds.savepoint,
         )
 
     def _prepare(self) -> None:
         if self._config.checkpointing is not None:
-            self._checkpoints = Checkpoints(self._job, self._config.checkpointing, self._services, self.status)
+            self._checkpoints = Checkpoints(self._job, self._config.checkpointing, self._services)
             self._checkpoints.find(self._config.restore)
         elif self._config.restore is not None:
             raise UsageError(
@@ -131,12 +165,15 @@ class Coordinator:
             for spec in vertex.operators:
                 if spec.prepare is not None:
                     spec.prepare(self._restore() is not None)
-        self._rounds = SnapshotRounds(self._job, self._checkpoints, self._pool.broadcast, self._tick_later)
+        self._rounds = self._make_rounds()
         if self._checkpoints is not None:  # last: a start that was refused leaves the run before as it is
             self._epoch = self._checkpoints.take_over(self._config.restore) - 1
 
     def _restore(self) -> Restore | None:
-        return self._checkpoints.newest if self._checkpoints else None
+        return self._rounds.stopped_at or self.newest
+
+    def _make_rounds(self) -> SnapshotRounds:
+        return SnapshotRounds(self.status, self._checkpoints, self._services, self._pool.broadcast, self._tick_later)
 
     async def _attempts(self) -> None:
         policy = self._config.restart_policy()
@@ -146,6 +183,8 @@ class Coordinator:
                 return
             except AttemptFailedError as failure:
                 error = failure.error
+            self._queries.end_attempt()
+            self._rounds.end_attempt(error)
             delay_s = None if isinstance(error, _FINAL_ERRORS) else policy.delay_s(self._clock.monotonic())
             if delay_s is None:
                 raise error  # with the user's own exception as its cause, where it was raised in this process
@@ -171,13 +210,17 @@ class Coordinator:
         await self._start_workers()
         self._tick_later("heartbeat", 1.0)
         await self._deploy()
+        if self._rounds.stopped_at is not None:
+            return  # the sinks have committed what was prepared when they were opened, and the job was to end there
+        self._pool.broadcast(Start(self._epoch))
         self.status.state = "running"
         if self._started_s is None:
             self._started_s = self._clock.monotonic()
-        self._rounds.start()
+        self._queries.start(self._epoch, lambda subtask, query: self._pool.send(self._placement[subtask], query))
+        await self._rounds.start()
         self._align_later()
         if self._stop is not None:
-            self._begin_stop()
+            await self._begin_stop()
         while self._open:
             await self._act(await self._events.get())
 
@@ -188,15 +231,14 @@ class Coordinator:
             raise AttemptFailedError(error) from error
 
     async def _deploy(self) -> None:
-        checkpointing, workers = self._config.checkpointing, self._pool.numbers
-        placement, storage_url = place(self._job, len(workers)), checkpointing.url if checkpointing else None
+        workers = self._pool.numbers
+        self._placement = place(self._job, len(workers))
         for number in workers:
-            deploy = Deploy(self._epoch, self._job, placement, number, storage_url, self._restore())
+            deploy = Deploy(self._epoch, self._job, self._placement, number, self.checkpoint_url, self._restore())
             self._pool.send(number, deploy)
         await self._await_all(Deployed)
         self._pool.broadcast(Connect(self._epoch, self._pool.addresses))
         await self._await_all(Opened)
-        self._pool.broadcast(Start(self._epoch))
 
     async def _await_all(self, kind: type[Deployed | Opened]) -> None:
         waiting = self._pool.numbers
@@ -212,10 +254,8 @@ class Coordinator:
             case WorkerLost():
                 self._pool.lose(event.worker)
                 raise AttemptFailedError(JobFailedError(f"worker {event.worker} {event.reason}"))
-            case StopRequest():
-                self._stop = event.mode
-                if self.status.state == "running":
-                    self._begin_stop()
+            case StopRequest() | SavepointRequest() | SavepointExpired() | QueryRequest() | QueryExpired():
+                await self._on_request(event)
             case _ if getattr(event, "epoch", self._epoch) != self._epoch:
                 pass  # of an attempt that is over
             case Failed():
@@ -228,7 +268,7 @@ class Coordinator:
             case Acknowledge():
                 await self._rounds.acknowledge(event)
             case Decline():
-                self._rounds.decline(event)
+                await self._rounds.decline(event)
             case Finished():
                 self._drift.ended(event.subtask)
                 await self._rounds.finish(event)
@@ -240,6 +280,8 @@ class Coordinator:
                 self._on_wave_reply(event)
             case SlowestSplit():
                 self._drift.report(event)
+            case Answer():
+                self._queries.answer(event)
             case Closed():
                 self._open.discard(event.subtask)
                 self.status.counters[event.subtask] = event.counters
@@ -257,9 +299,34 @@ class Coordinator:
             case "close":
                 self._refuse_unclosed()
             case "timeout":
-                self._rounds.on_timeout(tick)
+                await self._rounds.on_timeout(tick)
             case "checkpoint":
-                self._rounds.on_interval()
+                await self._rounds.on_interval()
+
+    async def _on_request(self, request: Request) -> None:
+        match request:
+            case StopRequest():
+                self._stop = request.mode
+                if self.status.state == "running":
+                    await self._begin_stop()
+            case SavepointRequest():
+                await self._rounds.request(request)
+            case SavepointExpired():
+                await self._rounds.expire(request.request)
+            case QueryRequest():
+                self._queries.request(request)
+            case QueryExpired():
+                self._queries.expire(request.request, self.status.state)
+
+    def _leave_unanswered(self) -> None:
+        """The job is over: nobody acts on requests any more, and those who wait are told."""
+        while not self._events.empty():
+            match self._events.get_nowait():
+                case SavepointRequest() as request:
+                    request.fail("the job has ended")
+                case QueryRequest() as query:
+                    self._queries.request(query)
+        self._queries.end()
 
     def _on_wave_reply(self, reply: WaveReply) -> None:
         match self._loops.reply(reply):
@@ -268,8 +335,8 @@ class Coordinator:
             case float(pause_s):
                 self._tick_later("wave", pause_s, reply.loop)
 
-    def _begin_stop(self) -> None:
-        if self._stop == "drain" or not self._rounds.begin_last():
+    async def _begin_stop(self) -> None:
+        if self._stop == "drain" or not await self._rounds.begin_last():
             logger.info("stopping: the input ends here", extra={"job": self._job.name})
             self._pool.broadcast(Drain(self._epoch))
         else:
@@ -312,8 +379,8 @@ class Coordinator:
             elif isinstance(event, WorkerLost):
                 self._pool.lose(event.worker)
                 waiting.discard(event.worker)
-            elif isinstance(event, StopRequest):
-                self._stop = event.mode
+            elif isinstance(event, Request):
+                await self._on_request(event)
 
     def _align_later(self) -> None:
         if self._drift.every_s is not None:
@@ -322,3 +389,6 @@ class Coordinator:
     def _tick_later(self, kind: TickKind, delay_s: float, number: int = 0) -> None:
         tick = Tick(kind, self._epoch, number)
         asyncio.get_running_loop().call_later(delay_s, self._events.put_nowait, tick)
+
+    def _expire_later(self, delay_s: float, event: SavepointExpired | QueryExpired) -> None:
+        asyncio.get_running_loop().call_later(delay_s, self._events.put_nowait, event)

@@ -8,6 +8,8 @@ from typing import Literal
 from streamcore.errors import StreamcoreError
 from streamcore.job.config import StopMode
 from streamcore.job.links import WorkerLost
+from streamcore.job.queries import QueryExpired, QueryRequest
+from streamcore.job.savepoints import SavepointExpired, SavepointRequest
 from streamcore.runtime.messages import ToCoordinator
 
 TickKind = Literal["checkpoint", "timeout", "heartbeat", "wave", "align", "close"]
@@ -29,7 +31,10 @@ class StopRequest:
     mode: StopMode
 
 
-Event = ToCoordinator | WorkerLost | Tick | StopRequest
+Request = StopRequest | SavepointRequest | SavepointExpired | QueryRequest | QueryExpired
+"""What comes from outside of the job, at any time."""
+
+Event = ToCoordinator | WorkerLost | Tick | Request
 
 
 class AttemptFailedError(Exception):
