@@ -28,6 +28,7 @@ from streamcore.runtime.messages import (
     Failed,
     LoopOver,
     Opened,
+    Query,
     Subtask,
     ToCoordinator,
     ToWorker,
@@ -127,6 +128,8 @@ class Attempt:
                 alignment = self._vertices[vertex_id].alignment
                 if alignment is not None and alignment.group == message.group:
                     subtask.post(message)
+        elif isinstance(message, Query):
+            self._subtasks[message.subtask].post(message)
         elif isinstance(message, Trigger | Complete | Abort):
             for subtask in self._subtasks.values():
                 subtask.post(message)

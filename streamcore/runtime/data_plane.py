@@ -11,10 +11,11 @@ from streamcore.batch import Columns, Schema
 from streamcore.batch.wire import Compression, WireDecoder, WireEncoder
 from streamcore.runtime.channel import InputChannel, OutputChannel, Transmit
 from streamcore.runtime.connection import ChannelKey, Connection, FrameKind, connect, listen
-from streamcore.runtime.elements import END_OF_INPUT, Barrier, Element, LatencyMarker, Watermark
+from streamcore.runtime.elements import END_OF_INPUT, Barrier, Element, LatencyMarker, Savepoint, Watermark
 from streamcore.runtime.wakeup import Wakeup
 
-_CHECKPOINT = struct.Struct("<Q")
+_CHECKPOINT = struct.Struct("<QB")
+_SAVEPOINT, _LAST = 1, 2
 _TIME = struct.Struct("<q?")
 _SENT = struct.Struct("<d")
 
@@ -104,7 +105,7 @@ class DataPlane:
             elif kind == FrameKind.MARKER:
                 element = LatencyMarker(*_SENT.unpack(body))
             elif kind == FrameKind.BARRIER:
-                element = Barrier(*_CHECKPOINT.unpack(body))
+                element = _decode_barrier(body)
             else:
                 element = END_OF_INPUT
             channel.deliver(element)
@@ -135,11 +136,26 @@ def _transmitter(connection: Connection, key: ChannelKey, encoder: WireEncoder) 
         elif isinstance(element, LatencyMarker):
             connection.send(FrameKind.MARKER, _SENT.pack(element.sent_s), channel=key)
         elif isinstance(element, Barrier):
-            connection.send(FrameKind.BARRIER, _CHECKPOINT.pack(element.checkpoint_id), channel=key)
+            connection.send(FrameKind.BARRIER, _encode_barrier(element), channel=key)
         else:
             connection.send(FrameKind.END, channel=key)
 
     return transmit
+
+
+def _encode_barrier(barrier: Barrier) -> bytes:
+    savepoint = barrier.savepoint
+    if savepoint is None:
+        return _CHECKPOINT.pack(barrier.checkpoint_id, 0)
+    flags = _SAVEPOINT | (_LAST if savepoint.is_last else 0)
+    return _CHECKPOINT.pack(barrier.checkpoint_id, flags) + savepoint.url.encode()
+
+
+def _decode_barrier(body: memoryview) -> Barrier:
+    checkpoint_id, flags = _CHECKPOINT.unpack_from(body)
+    if not flags & _SAVEPOINT:
+        return Barrier(checkpoint_id)
+    return Barrier(checkpoint_id, Savepoint(str(body[_CHECKPOINT.size :], "utf-8"), bool(flags & _LAST)))
 
 
 def _granter(connection: Connection, key: ChannelKey) -> Callable[[], None]:

@@ -6,10 +6,12 @@ Every message of an attempt carries its epoch; one from another epoch is ignored
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from streamcore.checkpoint.log import Entry, SubtaskEntry
 from streamcore.errors import StreamcoreError
 from streamcore.runtime.counters import Counters
+from streamcore.runtime.elements import Savepoint
 from streamcore.runtime.spec import JobSpec
 
 Subtask = tuple[int, int]
@@ -57,11 +59,12 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """Start a checkpoint; with `pause`, sources emit nothing after its barrier."""
+    """Start a checkpoint, or a savepoint; with `pause`, sources emit nothing after its barrier."""
 
     epoch: int
     checkpoint_id: int
     pause: bool = False
+    savepoint: Savepoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,19 @@ class Align:
     epoch: int
     group: str
     group_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Tell what state `name` of operator `uid` has for `key`; without a name: what states there are. The answer has
+    the same number."""
+
+    epoch: int
+    number: int
+    subtask: Subtask
+    uid: str
+    name: str | None
+    key: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +234,16 @@ class SlowestSplit:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What a subtask has found. `value`: JSON, None if there is nothing for the key; `error`: why it can't tell."""
+
+    epoch: int
+    number: int
+    value: bytes | None
+    error: StreamcoreError | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """A subtask has committed everything and is closed; `counters` are its last."""
 
@@ -252,7 +278,9 @@ class Report:
     counters: dict[Subtask, Counters] = field(default_factory=dict)
 
 
-ToWorker = Deploy | Connect | Start | Trigger | Complete | Abort | Wave | LoopOver | Drain | Align | Cancel | Shutdown
+ToWorker = (
+    Deploy | Connect | Start | Trigger | Complete | Abort | Wave | LoopOver | Drain | Align | Query | Cancel | Shutdown
+)
 ToCoordinator = (
     Hello
     | Deployed
@@ -263,6 +291,7 @@ ToCoordinator = (
     | OutsideEnded
     | WaveReply
     | SlowestSplit
+    | Answer
     | Closed
     | Failed
     | Cancelled

@@ -146,6 +146,7 @@ class OperatorTask(SubtaskTask):
         else:
             if self._alignment.current != element.checkpoint_id:
                 self._aligning_since = self._clock.monotonic()
+                self._snapshots.announce(element.checkpoint_id, element.savepoint)
             await self._perform(self._alignment.barrier(channel.number, element.checkpoint_id))
 
     async def _perform(self, step: Step) -> None:
@@ -164,6 +165,7 @@ class OperatorTask(SubtaskTask):
             case Trigger():
                 if self._alignment.current is None:
                     self._aligning_since = self._clock.monotonic()
+                self._snapshots.announce(mail.checkpoint_id, mail.savepoint)
                 await self._perform(self._alignment.trigger(mail.checkpoint_id))
             case Abort():
                 self._alignment.abort(mail.checkpoint_id)

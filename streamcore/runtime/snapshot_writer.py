@@ -8,9 +8,11 @@ from typing import Any, TypeVar
 
 from streamcore.checkpoint.log import SubtaskEntry, finished_path, state_path
 from streamcore.checkpoint.parts import Increments, write_part
+from streamcore.checkpoint.savepoint import copy_files
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
 from streamcore.checkpoint.storage import FileRef, Storage
 from streamcore.errors import CheckpointError
+from streamcore.runtime.elements import Savepoint
 from streamcore.runtime.messages import Acknowledge, Decline, Subtask, ToCoordinator
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import VertexSpec
@@ -49,12 +51,22 @@ class SnapshotWriter:
         self._allow_pickle = allow_pickle
         self._tasks: set[asyncio.Task[Any]] = set()
         self._increments = Increments()
+        self._savepoint: tuple[int, Savepoint] | None = None
         self._copying: tuple[int | None, asyncio.Task[float]] | None = None
 
-    @property
-    def base(self) -> int | None:
-        """The checkpoint that the next capture may build on; None: none."""
-        return self._increments.base
+    def announce(self, checkpoint_id: int, savepoint: Savepoint | None) -> None:
+        """Tells, before the state is captured, what the snapshot is for."""
+        if savepoint is not None:
+            self._savepoint = checkpoint_id, savepoint
+
+    def savepoint(self, checkpoint_id: int) -> Savepoint | None:
+        """The savepoint that has this number; None: it is a checkpoint."""
+        known = self._savepoint
+        return known[1] if known is not None and known[0] == checkpoint_id else None
+
+    def base(self, checkpoint_id: int) -> int | None:
+        """The checkpoint that the capture for `checkpoint_id` may build on; None: none, as for every savepoint."""
+        return self._increments.base if self.savepoint(checkpoint_id) is None else None
 
     def begin(self, captured: Captured, base: int | None) -> None:
         """Begins to copy what was captured `base` on, between the batches of the stream."""
@@ -133,14 +145,17 @@ class SnapshotWriter:
         copying: asyncio.Task[float],
     ) -> None:
         path = state_path(checkpoint_id, *self._id, self._epoch)
-        files = self._increments.files(base)
+        savepoint, files = self.savepoint(checkpoint_id), self._increments.files(base)
         try:
             pause_s = max(pause_s, await copying)
-            file, tables = await self._services.in_background(lambda: self._store(path, captured, log, files))
+            file, tables = await self._services.in_background(
+                lambda: self._store(path, captured, log, files, savepoint)
+            )
         except Exception as error:  # noqa: BLE001 - whatever it was, this part can't be written
             self._send(Decline(self._epoch, checkpoint_id, self._id, str(error) or type(error).__name__))
             return
-        self._increments.wrote(checkpoint_id, tables)
+        if savepoint is None:
+            self._increments.wrote(checkpoint_id, tables)
         for operator in captured.values():
             for table in operator.tables.values():
                 table.release()
@@ -148,10 +163,14 @@ class SnapshotWriter:
         self._send(Acknowledge(self._epoch, checkpoint_id, self._id, entry, alignment_s, pause_s))
 
     def _store(
-        self, path: str, captured: Captured, log: FeedbackLog, base: list[FileRef]
+        self, path: str, captured: Captured, log: FeedbackLog, base: list[FileRef], savepoint: Savepoint | None = None
     ) -> tuple[FileRef, list[FileRef]]:
-        assert self._storage is not None, "a checkpoint was triggered without storage"
-        return write_part(self._storage, path, SubtaskSnapshot(captured, log), base, allow_pickle=self._allow_pickle)
+        storage = self._storage if savepoint is None else self._services.open_storage(savepoint.url)
+        assert storage is not None, "a checkpoint was triggered without storage"
+        file, tables = write_part(storage, path, SubtaskSnapshot(captured, log), base, allow_pickle=self._allow_pickle)
+        if savepoint is not None and savepoint.is_last and self._storage is not None:
+            copy_files(storage, self._storage, [file, *tables])
+        return file, tables
 
     def _entry(self, file: FileRef, tables: list[FileRef], *, finished: bool) -> SubtaskEntry:
         vertex, (_, index) = self._vertex, self._id

@@ -7,7 +7,7 @@ from functools import partial
 from streamcore.runtime.chain import guard
 from streamcore.runtime.counters import Counters
 from streamcore.runtime.elements import LatencyMarker
-from streamcore.runtime.messages import Align, Drain, SlowestSplit, Trigger
+from streamcore.runtime.messages import Abort, Align, Drain, SlowestSplit, Trigger
 from streamcore.runtime.operators.source import SourceOperator
 from streamcore.runtime.subtask import Mail, RestoredSubtask, SubtaskTask, SubtaskWiring
 
@@ -94,9 +94,12 @@ class SourceTask(SubtaskTask):
             case Trigger():
                 if mail.checkpoint_id <= self._last_captured:
                     return
+                self._snapshots.announce(mail.checkpoint_id, mail.savepoint)
                 captured, pause_s = await self._capture(mail.checkpoint_id)
                 self._snapshots.write(mail.checkpoint_id, captured, {}, 0.0, pause_s)
                 self._paused = mail.pause
+            case Abort():
+                self._paused = False  # what was to be the last snapshot isn't: the job goes on
             case Drain():
                 self._ending = True
             case Align():

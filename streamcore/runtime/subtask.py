@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from streamcore.batch import Batch
 from streamcore.checkpoint.storage import Storage
+from streamcore.errors import StreamcoreError, UsageError
 from streamcore.runtime.attention import Attention
 from streamcore.runtime.chain import Chain, RestoredOperator
 from streamcore.runtime.counters import Counters
@@ -22,10 +23,12 @@ from streamcore.runtime.failures import describe_failure
 from streamcore.runtime.messages import (
     Abort,
     Align,
+    Answer,
     Complete,
     Drain,
     Finished,
     LoopOver,
+    Query,
     Subtask,
     ToCoordinator,
     Trigger,
@@ -37,7 +40,7 @@ from streamcore.runtime.snapshot_writer import Captured, SnapshotWriter
 from streamcore.runtime.spec import JobSpec, VertexSpec
 from streamcore.runtime.wakeup import Wakeup
 
-Mail = Trigger | Complete | Abort | Wave | LoopOver | Drain | Align
+Mail = Trigger | Complete | Abort | Wave | LoopOver | Drain | Align | Query
 
 
 @dataclass(slots=True)
@@ -176,6 +179,8 @@ class SubtaskTask(ABC):
             mail = self._mail.popleft()
             if isinstance(mail, Complete):
                 self._commit(mail)
+            elif isinstance(mail, Query):
+                self._answer(mail)
             elif not self._ended or isinstance(mail, Wave):
                 await self._handle(mail)
 
@@ -185,13 +190,27 @@ class SubtaskTask(ABC):
         if complete.final:
             self._closed = True
 
+    def _answer(self, query: Query) -> None:
+        value: bytes | None = None
+        error: StreamcoreError | None = None
+        try:
+            value = self.chain.query(query.uid, query.name, query.key)
+        except StreamcoreError as reason:
+            error = reason
+        except Exception as reason:  # noqa: BLE001 - whatever a value's class does: a question never ends a job
+            error = UsageError(f"the value can't be shown: {type(reason).__name__}: {reason}")
+        self._send(Answer(self.epoch, query.number, value, error))
+
     def _commit_while_blocked(self) -> bool:
         """Commits must not wait for credit: a job that is stopped gives none any more. Between two batches the
-        operators are at rest, so this is as good a moment as any."""
-        completes = [mail for mail in self._mail if isinstance(mail, Complete)]
-        self._mail = deque(mail for mail in self._mail if not isinstance(mail, Complete))
-        for complete in completes:
-            self._commit(complete)
+        operators are at rest, so this is as good a moment as any, also to look at their state."""
+        now = [mail for mail in self._mail if isinstance(mail, Complete | Query)]
+        self._mail = deque(mail for mail in self._mail if not isinstance(mail, Complete | Query))
+        for mail in now:
+            if isinstance(mail, Complete):
+                self._commit(mail)
+            else:
+                self._answer(mail)
         return not self._closed
 
     def _check_after_end(self) -> None:  # noqa: B027 - only a subtask with inputs has something to look at
@@ -228,12 +247,12 @@ class SubtaskTask(ABC):
         self.outputs.flush()
         await self.outputs.drain()
         started = self._clock.monotonic()
-        base = self._snapshots.base
+        base = self._snapshots.base(checkpoint_id)
         captured = self.chain.capture(checkpoint_id, since=base)
         self._last_captured = checkpoint_id
         pause_s = self._clock.monotonic() - started
         self._snapshots.begin(captured, base)
-        await self.outputs.send_all(Barrier(checkpoint_id))
+        await self.outputs.send_all(Barrier(checkpoint_id, self._snapshots.savepoint(checkpoint_id)))
         return captured, pause_s
 
     async def _end(self, *, run_finish: bool) -> None:

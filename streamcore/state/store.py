@@ -8,7 +8,7 @@ import numpy as np
 
 from streamcore.batch import Columns, Schema, concat_columns
 from streamcore.batch.codec import decode_saved, encode_saved
-from streamcore.errors import IncompatibleSnapshotError, TopologyError
+from streamcore.errors import IncompatibleSnapshotError, TopologyError, UnknownStateError, UsageError
 from streamcore.kernels.key_columns import KeyColumns, as_list
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
@@ -151,6 +151,33 @@ class KeyedStore:
         )
         captures = {name: table.capture(checkpoint_id, since) for name, table in self._columnar.items()}
         return {"states": states, "timers": timers, "event_timers": event_timers}, captures
+
+    def kinds(self) -> dict[str, str]:
+        """The declared states: name → `value`, `list`, `map`, `columnar` or `table`."""
+        kinds = {name: kind for name, (kind, _) in self._heap.items()}
+        return kinds | dict.fromkeys(self._columnar, "columnar") | dict.fromkeys(self._tables, "table")
+
+    def lookup(self, name: str, key: Any, missing: Any = None) -> Any:
+        """What a state has for one key of this subtask, to be read at once and left as it is; columnar state: field →
+        value. `missing` if there is nothing.
+
+        Raises:
+            UnknownStateError: there is no such state.
+            UsageError: it is table state, in the operator's own form, which has no keys to look under.
+        """
+        if name in self._columnar:
+            fields = self._columnar[name].lookup(key)
+            return missing if fields is None else fields
+        if name in self._tables:
+            raise UsageError(
+                f"state {name!r} is table state, which is only put into rows for a snapshot",
+                hint="ask for it as of the last checkpoint: consistency=checkpoint",
+            )
+        if name not in self._heap:
+            raise UnknownStateError(
+                f"there is no state {name!r}", hint=f"there is: {', '.join(self.kinds()) or 'none'}"
+            )
+        return self._heap[name][1].get(key, missing)
 
     def _refuse_taken(self, name: str) -> None:
         if name in self._heap or name in self._columnar or name in self._tables:
