@@ -23,6 +23,9 @@ class Checkpointing:
         tolerable_failures: how many in a row may fail before the attempt is failed.
         allow_pickle: saves values that have no plain form with pickle; only for a directory that nobody
             else can write to.
+        fallback: where the newest checkpoint turns out to be damaged, goes on from the next older whole one, when the
+            job starts with `restore="latest"` and when it restarts by itself. What was written to sinks after it is
+            then written again.
     """
 
     url: str
@@ -31,6 +34,7 @@ class Checkpointing:
     retain: int = 3
     tolerable_failures: int = 2
     allow_pickle: bool = False
+    fallback: bool = False
 
 
 @dataclass(slots=True)

@@ -62,7 +62,7 @@ from streamcore.runtime.spec import JobSpec
 
 CANCEL_TIMEOUT_S = 10.0
 
-_FINAL_ERRORS = (FencedError, IncompatibleSnapshotError, DamagedCheckpointError, UsageError, BadRecordError)
+_FINAL_ERRORS = (FencedError, IncompatibleSnapshotError, UsageError, BadRecordError)
 """What no restart can mend."""
 
 logger = logging.getLogger("streamcore.job")
@@ -185,7 +185,11 @@ class Coordinator:
                 error = failure.error
             self._queries.end_attempt()
             self._rounds.end_attempt(error)
-            delay_s = None if isinstance(error, _FINAL_ERRORS) else policy.delay_s(self._clock.monotonic())
+            if isinstance(error, DamagedCheckpointError) and self._checkpoints is not None:
+                await self._checkpoints.fall_back(error)
+            elif isinstance(error, _FINAL_ERRORS):
+                raise error
+            delay_s = policy.delay_s(self._clock.monotonic())
             if delay_s is None:
                 raise error  # with the user's own exception as its cause, where it was raised in this process
             self.status.restarts += 1
