@@ -21,6 +21,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 import fsspec
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
@@ -206,7 +207,9 @@ class S3Storage(Storage):
             text = "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
             return S3Error(errno.EACCES, text, "NoCredentials", transient=False)
         if isinstance(error, BotoCoreError | TimeoutError | ConnectionError):
-            return S3Error(errno.EHOSTUNREACH, f"no answer: {error}", type(error).__name__, transient=True)
+            host = urlsplit(getattr(error, "kwargs", {}).get("endpoint_url", ""))  # the whole URL would be long
+            text = f"no answer from {host.scheme}://{host.netloc}" if host.netloc else f"no answer: {error}"
+            return S3Error(errno.EHOSTUNREACH, text, type(error).__name__, transient=True)
         return error
 
     def _explained_answer(self, cause: ClientError) -> Exception:

@@ -245,6 +245,14 @@ def test_no_fallback_for_a_checkpoint_that_is_named_or_without_a_whole_one(place
     refused(restore(place, "latest", "--fallback"), "is damaged", hint="there is no older one that is whole")
 
 
+def test_what_killed_processes_left_half_written_is_gone_after_a_restore(place):
+    left = [place / "checkpoints" / name for name in ("log/.1.json.0123456789abcdef.tmp", "probe-0123456789abcdef")]
+    for file in left:
+        file.write_bytes(b"half")
+    assert restore(place, "latest").exit_code == 0
+    assert not [file for file in left if file.exists()]
+
+
 def test_fallback_needs_a_directory():
     result = CliRunner().invoke(cli, ["run", f"{JOBS}:numbers", "--fallback"])
     assert result.exit_code == 2

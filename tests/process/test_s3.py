@@ -6,9 +6,11 @@ import threading
 import uuid
 
 import pytest
+from process_harness import until
 from s3_server import BUCKET, WEED, S3Server
 
 from streamcore.checkpoint import s3_storage
+from streamcore.checkpoint.log import CheckpointLog
 from streamcore.checkpoint.retry import Backoff
 from streamcore.checkpoint.s3_storage import S3Error, S3Storage
 from streamcore.checkpoint.storage import digest_of, open_storage
@@ -223,7 +225,7 @@ def test_clear_words_for_a_wrong_bucket_credentials_and_host(bucket, server, mon
     for name, value in {**server.environment, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}.items():
         monkeypatch.setenv(name, value)
     storage = S3Storage(bucket, Backoff(attempts=2, sleep=lambda seconds: None))
-    with pytest.raises(MachineError, match=r"no answer: .*http://127\.0\.0\.1:9"):
+    with pytest.raises(MachineError, match=r"no answer from http://127\.0\.0\.1:9$"):
         storage.check_writable()
 
 
@@ -242,3 +244,30 @@ def test_a_server_that_lets_a_name_be_made_twice_is_refused(storage, monkeypatch
     monkeypatch.setattr(storage._fs, "call_s3", without_condition)
     with pytest.raises(MachineError, match="a file there can be made twice"):
         storage.check_writable()
+
+
+def test_a_job_outlives_kills_of_the_server_and_of_itself(runs, bucket, server):
+    """Snapshots wait for the server to come back; then the job is killed and goes on from the bucket."""
+    runs.checkpoints = f"{bucket}/job"
+    options = ("--checkpoint-interval", "200ms")
+    run = runs.start("numbers", *options, records=60_000, rate=2000)
+    until(lambda: len(runs.checkpoint_ids()) >= 2, "two checkpoints")
+    server.kill()
+    run.wait_for("trying again in")
+    server.start()
+    before = max(runs.checkpoint_ids())
+    until(lambda: max(runs.checkpoint_ids()) > before, "checkpoints go on")
+    run.kill()
+    runs.start("numbers", *options, restore="latest", records=60_000, rate=1e6).expect(0)
+    assert sorted(row["n"] for row in runs.rows("rows")) == list(range(60_000))
+    log = CheckpointLog(open_storage(runs.checkpoints))
+    needed = {path for entry in log.checkpoints() for path in entry.paths}
+    found = log.storage._fs.find(runs.checkpoints)
+    kept = {path.partition("/job/")[2] for path in found}
+    assert {path for path in kept if not path.startswith("log/")} == needed  # nothing is missing and nothing is left
+
+
+def test_a_bucket_that_is_not_there_ends_the_command_with_a_message(runs, bucket):
+    runs.checkpoints = "s3://nowhere/job"
+    run = runs.start("numbers", records=10, rate=1e6).expect(5)
+    assert run.text == "error: the checkpoint directory s3://nowhere/job can't be read: there is no bucket 'nowhere'\n"
