@@ -9,6 +9,7 @@ from typing import Literal
 from streamcore.job.restart import ExponentialDelay, NoRestart, RestartPolicy
 
 StopMode = Literal["snapshot", "drain"]
+Control = Literal["off", "on", "required"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class RunConfig:
         restore: `"latest"`, a checkpoint's directory, or None to start afresh.
         restart: None chooses by whether there is checkpointing: ExponentialDelay or NoRestart.
         heartbeat_timeout: seconds of silence after which a worker process counts as lost.
+        control: whether the job can be asked by other processes of this user; see `streamcore.connect`. `required`: it
+            doesn't start where that can't be had.
     """
 
     workers: int = 1
@@ -49,6 +52,7 @@ class RunConfig:
     restart: RestartPolicy | None = None
     heartbeat_timeout: float = 60.0
     on_stop: StopMode = field(default="snapshot")
+    control: Control = "off"
 
     def restart_policy(self) -> RestartPolicy:
         """The policy in force, with no failure counted yet."""
