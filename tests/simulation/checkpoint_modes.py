@@ -10,7 +10,7 @@ import collections
 import dataclasses
 import random
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from test_loop_schedules import HOPS, Hop
 from test_nested_loops import expected_nested, nested_loops
@@ -85,7 +85,7 @@ def two_inputs(env: StreamEnvironment, sink: MemorySink) -> None:
     right = env.source(GeneratorSource(lambda a, b: [(i + 1000,) for i in range(a, b)], count=RECORDS)).uid("right")
     left = left.rebalance().map(lambda r: r).uid("left map")
     both = left.connect(right).key_by(lambda r: r[0], lambda r: r[0]).process(Both()).uid("both")
-    both.partition_custom(lambda r, n: r[0] % n).process(Pass()).uid("pass").sink(sink).uid("sink")
+    both.partition(lambda r, n: r[0] % n).process(Pass()).uid("pass").sink(sink).uid("sink")
 
 
 class Pass(ProcessFunction):
@@ -149,19 +149,27 @@ def expected_windows() -> Output:
 
 @dataclass(frozen=True)
 class Topology:
+    """`covers`: whether output in which records may count twice has a result for what is expected."""
+
     build: Callable[[StreamEnvironment, MemorySink], None]
     expected: Callable[[], Output]
+    covers: Callable[[tuple[int, ...], tuple[int, ...]], bool]
     rescales: bool = True
 
 
+def first(count: int) -> Callable[[tuple[int, ...], tuple[int, ...]], bool]:
+    """What is to be the same: the first fields; what follows are counts, which may be too high."""
+    return lambda expected, got: expected[:count] == got[:count] and all(map(int.__le__, expected[count:], got[count:]))
+
+
 TOPOLOGIES = {
-    "chain": Topology(chain, expected_chain),
-    "two inputs": Topology(two_inputs, expected_two_inputs),
-    "loop": Topology(loop, expected_loop),
-    "long loop": Topology(long_loop, expected_loop),
-    "nested": Topology(nested, expected_nested),
-    "windows": Topology(windows, expected_windows),
-    "two-stage windows": Topology(windows, expected_windows, rescales=False),
+    "chain": Topology(chain, expected_chain, first(1)),
+    "two inputs": Topology(two_inputs, expected_two_inputs, first(1)),
+    "loop": Topology(loop, expected_loop, first(2)),
+    "long loop": Topology(long_loop, expected_loop, first(2)),
+    "nested": Topology(nested, expected_nested, first(2)),
+    "windows": Topology(windows, expected_windows, first(3)),
+    "two-stage windows": Topology(windows, expected_windows, first(3), rescales=False),
 }
 
 MODES: dict[str, Callable[[random.Random], dict[str, object]]] = {
@@ -175,20 +183,21 @@ MODES: dict[str, Callable[[random.Random], dict[str, object]]] = {
 @dataclass
 class Outcome:
     committed: Output
-    expected: Output
+    topology: Topology
     restored: int = 0
     rescaled: int = 0
     with_inputs: int = 0
     with_outputs: int = 0
-    times: list[float] = field(default_factory=list)
 
     @property
-    def lost(self) -> Output:
-        return self.expected - self.committed
+    def lost(self) -> list[Hashable]:
+        """What is expected, and doesn't come out even with counts that are too high."""
+        covers = self.topology.covers
+        return [e for e in self.topology.expected() if not any(covers(e, tuple(got)) for got in self.committed)]
 
     @property
     def is_exact(self) -> bool:
-        return self.committed == self.expected
+        return self.committed == self.topology.expected()
 
 
 def make_job(topology: str, sink: MemorySink, parallelism: int, chance: random.Random) -> JobSpec:
@@ -215,7 +224,7 @@ def run_schedule(topology: str, mode: str, seed: int) -> Outcome:
     until it ends."""
     chance, world, sink = random.Random(f"{topology} {mode} {seed}"), SimulatedWorld(seed), MemorySink()
     checkpointing = Checkpointing("simulated://", interval=chance.uniform(0.0005, 0.003), **MODES[mode](chance))
-    outcome = Outcome(collections.Counter(), TOPOLOGIES[topology].expected())
+    outcome = Outcome(collections.Counter(), TOPOLOGIES[topology])
     parallelism = chance.choice([2, 3])
     for crash in [*(chance.randint(100, 900) for _ in range(chance.randint(2, 4))), None]:
         manifest = newest(world)
