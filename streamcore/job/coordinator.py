@@ -302,6 +302,8 @@ class Coordinator:
                 self._align_later()
             case "close":
                 self._refuse_unclosed()
+            case "overtake":
+                self._rounds.overtake(tick)
             case "timeout":
                 await self._rounds.on_timeout(tick)
             case "checkpoint":
