@@ -14,6 +14,7 @@ from streamcore.batch import Columns, Field, Schema, Vector
 from streamcore.batch.conditions import when
 from streamcore.batch.expressions import Expression, col, lit
 from streamcore.errors import StreamcoreError, TopologyError, UsageError
+from streamcore.job.client import JobClient, connect
 from streamcore.job.config import Checkpointing
 from streamcore.job.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
 from streamcore.job.status import JobResult
@@ -89,6 +90,7 @@ __all__ = [
     "Field",
     "FixedDelay",
     "GlobalWindows",
+    "JobClient",
     "JobResult",
     "KeyResult",
     "KeyedStream",
@@ -127,6 +129,7 @@ __all__ = [
     "bounded_out_of_orderness",
     "col",
     "collect",
+    "connect",
     "continuous_trigger",
     "count",
     "count_distinct",

@@ -33,7 +33,8 @@ _ARRAY_KINDS = "biufcmMSU"  # all but objects and structs
 
 
 def encode(value: Any, *, allow_pickle: bool = False) -> bytes:
-    """The value as bytes; `allow_pickle` falls back to pickle for classes that have no plain form.
+    """The value as bytes; `allow_pickle` falls back to pickle for classes that have no plain form. A `SavedRecord` goes
+    back as the record that it was read from.
 
     Raises:
         StateCodecError: a value inside has no plain form.
@@ -118,6 +119,11 @@ class _Writing:
             return self._pack(_SET if cls is set else _FROZENSET, list(value))
         if cls in self._known:
             return self._record(*self._known[cls], value)
+        if cls is SavedRecord:
+            form = value.form
+            if form in self._known:
+                return self._record(*self._known[form], tuple(value.values()))
+            return self._first_record(form, form, tuple(value.values()))
         if isinstance(value, enum.Enum) and is_importable(cls):
             member = value.value if isinstance(value, enum.Flag) else value.name
             return self._pack(_ENUM, [cls.__module__, cls.__qualname__, member])
@@ -131,10 +137,7 @@ class _Writing:
             return self._pack(_ROW, [list(value._fields), list(value)])
         form = form_of(cls)
         if form is not None and is_importable(cls):
-            number = len(self._known)
-            self._known[cls] = number, form.names
-            described = [number, form.module, form.qualname, form.names, form.types]
-            return self._record(msgspec.msgpack.Ext(_FORM, msgspec.msgpack.encode(described)), form.names, value)
+            return self._first_record(cls, form, value)
         if self._allow_pickle:
             return msgspec.msgpack.Ext(_PICKLE, _pickled(value))
         raise StateCodecError(
@@ -142,6 +145,12 @@ class _Writing:
             hint="keep builtins, NumPy arrays, dataclasses, NamedTuples or Structs defined at module level in state, "
             "or ask for pickle by name: Checkpointing(..., allow_pickle=True)",
         )
+
+    def _first_record(self, known_by: Any, form: RecordForm, value: Any) -> msgspec.msgpack.Ext:
+        number = len(self._known)
+        self._known[known_by] = number, form.names
+        described = [number, form.module, form.qualname, form.names, form.types]
+        return self._record(msgspec.msgpack.Ext(_FORM, msgspec.msgpack.encode(described)), form.names, value)
 
     def _record(self, form: Any, names: tuple[str, ...], value: Any) -> msgspec.msgpack.Ext:
         fields = value if isinstance(value, tuple) else [getattr(value, name) for name in names]

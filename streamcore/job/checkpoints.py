@@ -10,7 +10,7 @@ import logging
 from streamcore.checkpoint.choice import check_files, find, older_whole, path_of, split_path
 from streamcore.checkpoint.log import CheckpointLog, Entry, OperatorEntry, SubtaskEntry
 from streamcore.checkpoint.storage import Storage
-from streamcore.errors import DamagedCheckpointError, FencedError
+from streamcore.errors import DamagedCheckpointError, FencedError, MachineError
 from streamcore.job.config import Checkpointing
 from streamcore.runtime.messages import Restore
 from streamcore.runtime.restore import check_compatible
@@ -75,6 +75,7 @@ class Checkpoints:
 
         Raises:
             CheckpointError: as `find`, where a run before has gone on meanwhile.
+            MachineError: the directory can't be written.
         """
         while True:
             self._run = self._log.last_run + 1
@@ -82,11 +83,13 @@ class Checkpoints:
             try:
                 created_ms = self._services.clock.now_ms()
                 self._log.append(Entry("fence", self._job.name, self._run, self._run * RUN_EPOCHS, base, created_ms))
+                self._storage.clean_up()
             except FencedError:  # the run before was still writing: look again
                 self._log.refresh()
                 self.find(restore)
                 continue
-            self._storage.clean_up()
+            except OSError as error:
+                raise MachineError(f"the start can't be written to {self._storage.url}: {error.strerror}") from error
             self._next_id = self._log.last_checkpoint_id + 1
             return self._run * RUN_EPOCHS + 1
 

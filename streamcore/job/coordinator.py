@@ -111,6 +111,11 @@ class Coordinator:
         return self._checkpoints.newest if self._checkpoints else None
 
     @property
+    def path_of_newest(self) -> str | None:
+        """Where that is, as `--restore` takes it."""
+        return self._checkpoints.path_of_newest() if self._checkpoints else None
+
+    @property
     def checkpoint_url(self) -> str | None:
         """Where the job keeps its checkpoints."""
         return self._config.checkpointing.url if self._config.checkpointing is not None else None
@@ -137,7 +142,7 @@ class Coordinator:
             self._is_over = True
             self._leave_unanswered()
             self._rounds.end(error)
-        checkpoints, started_s = self._checkpoints, self._started_s
+        started_s = self._started_s
         assert started_s is not None, "a job has ended that never began"
         return JobResult(
             job=self._job.name,
@@ -148,7 +153,7 @@ class Coordinator:
             restarts=self.status.restarts,
             checkpoints=self.status.checkpoints,
             stopped=self._stop is not None or self._rounds.stopped_at is not None,
-            last_checkpoint=checkpoints.path_of_newest() if checkpoints else None,
+            last_checkpoint=self.path_of_newest,
             savepoint=self._rounds.savepoint,
         )
 
@@ -194,10 +199,9 @@ class Coordinator:
                 raise error  # with the user's own exception as its cause, where it was raised in this process
             self.status.restarts += 1
             self.status.state = "restarting"
-            where = self._checkpoints.path_of_newest() if self._checkpoints else None
             logger.warning(
                 "attempt failed: %s; restarting in %.1f s from %s",
-                error.message, delay_s, where or "the beginning",
+                error.message, delay_s, self.path_of_newest or "the beginning",
                 extra={"job": self._job.name, "epoch": self._epoch},
             )  # fmt: skip
             await self._cancel_attempt()
@@ -302,6 +306,8 @@ class Coordinator:
                 self._align_later()
             case "close":
                 self._refuse_unclosed()
+            case "overtake":
+                self._rounds.overtake(tick)
             case "timeout":
                 await self._rounds.on_timeout(tick)
             case "checkpoint":

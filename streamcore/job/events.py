@@ -12,7 +12,7 @@ from streamcore.job.queries import QueryExpired, QueryRequest
 from streamcore.job.savepoints import SavepointExpired, SavepointRequest
 from streamcore.runtime.messages import ToCoordinator
 
-TickKind = Literal["checkpoint", "timeout", "heartbeat", "wave", "align", "close"]
+TickKind = Literal["checkpoint", "overtake", "timeout", "heartbeat", "wave", "align", "close"]
 
 
 @dataclass(frozen=True, slots=True)

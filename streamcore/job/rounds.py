@@ -30,6 +30,7 @@ from streamcore.job.checkpoints import Checkpoints, make_manifest
 from streamcore.job.events import AttemptFailedError, Tick, TickKind
 from streamcore.job.savepoints import SavepointRequest
 from streamcore.job.status import CheckpointStats, JobStatus
+from streamcore.runtime.elements import Mode
 from streamcore.runtime.messages import (
     Abort,
     Acknowledge,
@@ -64,6 +65,7 @@ class _Round:
     request: SavepointRequest | None
     alignment_s: float = 0.0
     pause_s: float = 0.0
+    in_flight_bytes: int = 0
 
 
 class SnapshotRounds:
@@ -146,6 +148,11 @@ class SnapshotRounds:
         if checkpoints is not None and self._ledger.pending == tick.number:
             await self._abort_checkpoint(tick.number, self._overdue(checkpoints.config.timeout))
 
+    def overtake(self, tick: Tick) -> None:
+        """A checkpoint has waited for aligned barriers long enough."""
+        if self._ledger.pending == tick.number:
+            self._broadcast(Trigger(self._epoch, tick.number, mode=Mode.UNALIGNED))
+
     async def begin_last(self) -> bool:
         """Stops the job at a last checkpoint: now, or when what is pending is over. False: it takes no checkpoints."""
         self._stopping = True
@@ -172,6 +179,7 @@ class SnapshotRounds:
         if round_ is not None and ack.checkpoint_id == round_.checkpoint_id:
             round_.alignment_s = max(round_.alignment_s, ack.alignment_s)
             round_.pause_s = max(round_.pause_s, ack.pause_s)
+            round_.in_flight_bytes += ack.in_flight_bytes
             self._show_progress(round_)
         if is_complete:
             await self._complete()
@@ -214,17 +222,21 @@ class SnapshotRounds:
     def _take(self, request: SavepointRequest | None = None, *, is_last: bool = False) -> None:
         """Begins a round and tells the workers."""
         is_last = is_last or (request is not None and request.stop)
+        config = self._checkpoints.config if self._checkpoints is not None else None
+        mode = config.begins if config is not None and request is None and not is_last else Mode.ALIGNED
         round_ = self._begin(request, is_last=is_last)
         target = request.target if request is not None else None
-        self._broadcast(Trigger(self._epoch, round_.checkpoint_id, pause=is_last, savepoint=target))
+        self._broadcast(Trigger(self._epoch, round_.checkpoint_id, is_last, mode, target))
         if request is not None:
             request.state = "running"
             self._show_progress(round_)
             logger.info(
                 "savepoint begun: %s", request.url, extra={"job": self._job.name, "checkpoint": round_.checkpoint_id}
             )
-        elif self._checkpoints is not None:
-            self._tick_later("timeout", self._checkpoints.config.timeout, round_.checkpoint_id)
+        elif config is not None:
+            self._tick_later("timeout", config.timeout, round_.checkpoint_id)
+            if mode is Mode.ALIGNED and config.aligned_timeout is not None and not is_last:
+                self._tick_later("overtake", config.aligned_timeout, round_.checkpoint_id)
 
     def _begin(self, request: SavepointRequest | None = None, *, is_last: bool = False) -> _Round:
         checkpoint_id = self._checkpoints.next_id() if self._checkpoints is not None else next(self._ids)
@@ -275,13 +287,19 @@ class SnapshotRounds:
             raise AttemptFailedError(_as_ours(error)) from error
         duration_s = self._clock.monotonic() - round_.begun_s
         stats = CheckpointStats(
-            round_.checkpoint_id, duration_s, manifest.size_bytes, round_.alignment_s, round_.pause_s
+            round_.checkpoint_id,
+            duration_s,
+            manifest.size_bytes,
+            round_.alignment_s,
+            round_.pause_s,
+            round_.in_flight_bytes,
         )
         self._status.checkpoints += 1
         self._status.last_checkpoint = stats
         logger.info(
-            "checkpoint complete: %.0f ms, %d bytes, alignment %.0f ms, pause %.1f ms",
-            stats.duration_s * 1e3, stats.size_bytes, stats.alignment_s * 1e3, stats.pause_s * 1e3,
+            "checkpoint complete: %.0f ms, %d bytes, %d of them in flight, alignment %.0f ms, pause %.1f ms",
+            stats.duration_s * 1e3, stats.size_bytes, stats.in_flight_bytes, stats.alignment_s * 1e3,
+            stats.pause_s * 1e3,
             extra={"job": self._job.name, "checkpoint": round_.checkpoint_id},
         )  # fmt: skip
 

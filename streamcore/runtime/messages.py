@@ -11,7 +11,7 @@ from typing import Any
 from streamcore.checkpoint.log import Entry, SubtaskEntry
 from streamcore.errors import StreamcoreError
 from streamcore.runtime.counters import Counters
-from streamcore.runtime.elements import Savepoint
+from streamcore.runtime.elements import Mode, Savepoint
 from streamcore.runtime.spec import JobSpec
 
 Subtask = tuple[int, int]
@@ -59,11 +59,13 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """Start a checkpoint, or a savepoint; with `pause`, sources emit nothing after its barrier."""
+    """Start a checkpoint, or a savepoint; with `pause`, sources emit nothing after its barrier. Sent again with
+    `Mode.UNALIGNED`: the checkpoint has become too old to go on waiting for aligned barriers."""
 
     epoch: int
     checkpoint_id: int
     pause: bool = False
+    mode: Mode = Mode.ALIGNED
     savepoint: Savepoint | None = None
 
 
@@ -173,7 +175,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
-    """A subtask has written its part of a checkpoint; times in seconds."""
+    """A subtask has written its part of a checkpoint; times in seconds, `in_flight_bytes`: of records in flight."""
 
     epoch: int
     checkpoint_id: int
@@ -181,6 +183,7 @@ class Acknowledge:
     entry: SubtaskEntry
     alignment_s: float
     pause_s: float
+    in_flight_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
