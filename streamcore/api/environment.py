@@ -46,6 +46,8 @@ class StreamEnvironment:
             between them is slower than the codec (for lz4 about 1 GB/s a core).
         restart: what to do after a failure.
         restore: `"latest"` or a checkpoint's directory.
+        control: lets `streamcore.connect` and the command line ask the job while it runs: for values of its state, for
+            a savepoint.
 
     Example:
         >>> env = StreamEnvironment()
@@ -68,6 +70,7 @@ class StreamEnvironment:
         compression: Compression = "none",
         restart: RestartPolicy | None = None,
         restore: str | None = None,
+        control: bool = False,
     ) -> None:
         self.name = name
         self.graph = Graph()
@@ -82,7 +85,13 @@ class StreamEnvironment:
         )
         self.max_parallelism = max_parallelism
         self._parallelism = parallelism
-        self.config = RunConfig(workers=workers, checkpointing=checkpoint, restart=restart, restore=restore)
+        self.config = RunConfig(
+            workers=workers,
+            checkpointing=checkpoint,
+            restart=restart,
+            restore=restore,
+            control="required" if control else "off",
+        )
 
     @property
     def parallelism(self) -> int:
