@@ -15,6 +15,7 @@ from streamcore.batch.conditions import when
 from streamcore.batch.expressions import Expression, col, lit
 from streamcore.batch.record_forms import formerly
 from streamcore.errors import StreamcoreError, TopologyError, UsageError
+from streamcore.job.client import JobClient, connect
 from streamcore.job.config import Checkpointing
 from streamcore.job.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
 from streamcore.job.status import JobResult
@@ -61,6 +62,7 @@ from streamcore.runtime.window_kinds import (
     session,
 )
 from streamcore.runtime.windows import Windows, sliding, tumbling
+from streamcore.snapshots import Snapshot, SnapshotBuilder
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
 from streamcore.time import MAX_TIME, days, hours, milliseconds, minutes, seconds
@@ -90,6 +92,7 @@ __all__ = [
     "Field",
     "FixedDelay",
     "GlobalWindows",
+    "JobClient",
     "JobResult",
     "KeyResult",
     "KeyedStream",
@@ -104,6 +107,8 @@ __all__ = [
     "Retry",
     "Schema",
     "SessionWindows",
+    "Snapshot",
+    "SnapshotBuilder",
     "StreamEnvironment",
     "StreamcoreError",
     "TableState",
@@ -128,6 +133,7 @@ __all__ = [
     "bounded_out_of_orderness",
     "col",
     "collect",
+    "connect",
     "continuous_trigger",
     "count",
     "count_distinct",

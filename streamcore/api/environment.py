@@ -48,6 +48,8 @@ class StreamEnvironment:
         restore: `"latest"` or a checkpoint's directory.
         allow_dropped_state: drops what the snapshot has for operators, states and back edges that the topology no
             longer has, with a warning for each; without it such a snapshot is refused.
+        control: lets `streamcore.connect` and the command line ask the job while it runs: for values of its state, for
+            a savepoint.
 
     Example:
         >>> env = StreamEnvironment()
@@ -71,6 +73,7 @@ class StreamEnvironment:
         restart: RestartPolicy | None = None,
         restore: str | None = None,
         allow_dropped_state: bool = False,
+        control: bool = False,
     ) -> None:
         self.name = name
         self.graph = Graph()
@@ -91,6 +94,7 @@ class StreamEnvironment:
             restart=restart,
             restore=restore,
             allow_dropped_state=allow_dropped_state,
+            control="required" if control else "off",
         )
 
     @property

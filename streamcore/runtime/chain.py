@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from streamcore.batch import Batch, to_columns, to_rows
+from streamcore.batch.json_values import encode_json
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot
 from streamcore.runtime.attention import Attention
 from streamcore.runtime.counters import Counters
@@ -22,6 +23,7 @@ from streamcore.state.key_groups import group_range
 from streamcore.state.store import KeyedStore
 
 T = TypeVar("T")
+_MISSING = object()
 
 
 @dataclass(slots=True)
@@ -189,6 +191,20 @@ class Chain:
             if not spec.stateless:
                 captured[spec.uid] = OperatorSnapshot(keyed, own, tables)
         return captured
+
+    def query(self, uid: str, name: str | None, key: Any) -> bytes | None:
+        """What an operator's state `name` has for a key, as JSON; None for nothing. Without a name: its states, name →
+        kind. To be called between two batches.
+
+        Raises:
+            UnknownStateError: the operator has no such state.
+            UsageError: it can't be asked for while the job runs.
+        """
+        store = self._stores[[spec.uid for spec in self.vertex.operators].index(uid)]
+        if name is None:
+            return encode_json(store.kinds())
+        value = store.lookup(name, key, _MISSING)
+        return None if value is _MISSING else encode_json(value)
 
     def notify_complete(self, checkpoint_id: int) -> None:
         """Tells every operator that a checkpoint is complete."""

@@ -76,6 +76,11 @@ class ColumnarTable:
         self._touch(slots)
         return slots
 
+    def lookup(self, key: Any) -> dict[str, Any] | None:
+        """The fields of one key, as Python values; None for an unknown key."""
+        slot = self._index.find_one(key)
+        return None if slot < 0 else {name: array[slot].tolist() for name, array in self._arrays.items()}
+
     def touch(self, slots: Any) -> None:
         """Tells that rows are about to change; `slots` does so for the rows that it returns.
 

@@ -214,9 +214,7 @@ class HeapTable(ObjectTable):
         Args:
             changed: the keys that are enough; None: all.
         """
-        if (
-            self._guard is not None
-        ):  # the one before is still to be written, unless it was abandoned: at the end of input
+        if self._guard is not None:  # at the end of input, the one before may still have to be written
             self._guard.capture.finish()
         values = self._dictionary
         if changed is not None and 2 * len(changed) > len(values):

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamcore.batch import Columns, concat_columns, plain
 from streamcore.batch.codec import decode_saved, encode_saved
-from streamcore.errors import IncompatibleSnapshotError, TopologyError
+from streamcore.errors import IncompatibleSnapshotError, TopologyError, UnknownStateError, UsageError
 from streamcore.kernels.key_columns import KeyColumns, as_list
 from streamcore.state.capture import Capture
 from streamcore.state.columnar import ColumnarTable
@@ -228,6 +228,32 @@ class KeyedStore:
         saved = {"states": states, "schemas": self._schemas, "timers": timers, "event_timers": event_timers}
         return saved, captures
 
+    def kinds(self) -> dict[str, str]:
+        """The declared states: name → `value`, `list`, `map`, `columnar` or `table`."""
+        return {name: schema["kind"] for name, schema in self._schemas.items()}
+
+    def lookup(self, name: str, key: Any, missing: Any = None) -> Any:
+        """What a state has for one key of this subtask, to be read at once and left as it is; columnar state: field →
+        value. `missing` if there is nothing.
+
+        Raises:
+            UnknownStateError: there is no such state.
+            UsageError: it is table state, in the operator's own form, which has no keys to look under.
+        """
+        if name in self._columnar:
+            fields = self._columnar[name].lookup(key)
+            return missing if fields is None else fields
+        if name in self._tables:
+            raise UsageError(
+                f"state {name!r} is table state, which is only put into rows for a snapshot",
+                hint="ask for it as of the last checkpoint: consistency=checkpoint",
+            )
+        if name not in self._objects:
+            raise UnknownStateError(
+                f"there is no state {name!r}", hint=f"there is: {', '.join(self.kinds()) or 'none'}"
+            )
+        return self._objects[name].get(key, missing)
+
     def _take(self, name: str, kind: str, descriptor: Versioned | None) -> None:
         if name in self._schemas:
             raise TopologyError(
@@ -262,16 +288,14 @@ class KeyedStore:
             logger.warning("operator %s: state %r: %s", self._operator, name, change)
 
 
-def refuse_dropped(what: str, *, allowed: bool) -> None:
+def refuse_dropped(what: str, *, allowed: bool, instead: str = "restore with the code that wrote the snapshot") -> None:
     """Something in a snapshot is for nobody: drops it with a warning where that is allowed.
 
     Raises:
         IncompatibleSnapshotError: it is not.
     """
     if not allowed:
-        raise IncompatibleSnapshotError(
-            what, hint="restore with the code that wrote the snapshot, or have it dropped: --allow-dropped-state"
-        )
+        raise IncompatibleSnapshotError(what, hint=f"{instead}; or have it dropped: --allow-dropped-state")
     logger.warning("%s; it is dropped", what)
 
 

@@ -33,7 +33,7 @@ class Gather(ProcessFunction):
         self.sums = ctx.state(ValueState("sums", None))
 
     def process(self, record, ctx):
-        number, key = record
+        number, _key = record
         self.numbers.add(number)
         if len(parts := self.numbers.get()) > 3:
             self.numbers.set([sum(parts)])

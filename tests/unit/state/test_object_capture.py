@@ -124,7 +124,7 @@ def test_every_capture_is_the_table_as_of_its_moment(actions):
                     running[2].step()
             case "abandon" if running is not None:
                 running[2].abandon()
-                running = None if what else running[:3] + (None,)
+                running = None if what else (*running[:3], None)
             case "complete" if running is not None and running[3] is not None:
                 name, since, capture, expected = running
                 capture.finish()
@@ -178,7 +178,7 @@ def test_handles_are_used_while_their_tables_are_captured(actions):
                 model["m"].get(key, {}).pop(amount + 2, None)
             case "r":
                 total.add([amount])
-                model["r"][key] = model["r"].get(key, []) + [amount]
+                model["r"][key] = [*model["r"].get(key, []), amount]
             case "s" if running is not None:
                 for capture in running[1].values():
                     capture.step()
@@ -292,7 +292,7 @@ def test_what_cannot_be_encoded_fails_the_capture_and_nothing_else():
 
 
 def test_changes_of_what_is_not_there_are_refused():
-    backend, table = filled(10)
+    backend, _table = filled(10)
     finished(backend.capture(1, None))
     backend.touch([1])
     saved = finished(backend.capture(2, 1))
