@@ -221,13 +221,15 @@ def _builder(form: RecordForm, cls: type) -> Builder:
     words += [
         f"field {name} was {form.types[place]} and is {new_types[name]}"
         for name, place in kept
-        if form.types[place] != new_types[name]
+        if form.types[place] != new_types[name] and form.types[place] and new_types[name]
     ]
 
     def build(values: list[Any]) -> Any:
         return cls(**{name: conversions[name](values[place]) for name, place in kept})
 
-    return Builder(build, f"{cls.__qualname__}: {', '.join(words) or 'its fields are in another order'}")
+    if not words and form.names != now.names:
+        words.append("its fields are in another order")
+    return Builder(build, f"{cls.__qualname__}: {', '.join(words)}" if words else "")
 
 
 def _plain_builder(cls: Any, names: tuple[str, ...]) -> Callable[[list[Any]], Any]:

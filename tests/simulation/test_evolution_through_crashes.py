@@ -146,14 +146,15 @@ def as_tuple(row):
 def in_flight(storage):
     manifest = CheckpointLog(storage).latest()
     parts = [SubtaskSnapshot.decode(storage.get(part.file), allow_pickle=False) for part in manifest.subtasks]
-    return sum(len(log) for part in parts for log in part.feedback.values())
+    return sum(len(log.elements) for part in parts for log in part.in_flight.inputs)
 
 
 def run_schedule(seed, monkeypatch):
     """Killed twice at version 0, and then at version 1; how many batches were in flight in the loop at the change."""
     chance = random.Random(seed)
     world, sink, logged = SimulatedWorld(seed), MemorySink(), 0
-    config = RunConfig(checkpointing=Checkpointing("simulated://", interval=chance.uniform(0.001, 0.004)))
+    interval, unaligned = chance.uniform(0.001, 0.004), chance.random() < 0.5
+    config = RunConfig(checkpointing=Checkpointing("simulated://", interval=interval, unaligned=unaligned))
     for run in range(5):
         version = int(run >= 2)
         if run in (0, 2):

@@ -101,7 +101,8 @@ def run_schedule(seed, lengths):
     """Crashes and restores till the end; how many snapshots that had ended in part were restored elsewhere, by uid."""
     chance = random.Random(seed)
     world, sink = SimulatedWorld(seed), MemorySink()
-    checkpointing = Checkpointing("simulated://", interval=chance.uniform(0.0002, 0.001), retain=2)
+    interval, unaligned = chance.uniform(0.0002, 0.001), chance.random() < 0.3
+    checkpointing = Checkpointing("simulated://", interval=interval, retain=2, unaligned=unaligned)
     taken: collections.Counter[str] = collections.Counter()
     for _ in range(40):
         config = RunConfig(checkpointing=checkpointing)
@@ -141,4 +142,5 @@ def test_whatever_had_ended_at_a_crash_is_done_once_at_any_parallelism(slow_ends
     taken: collections.Counter[str] = collections.Counter()
     for seed in range(40):
         taken += run_schedule(seed, lengths)
-    assert all(taken[uid] > 5 for uid in ("source", "apart", "last", "reduce", "count")), taken
+    assert all(taken[uid] for uid in ("source", "apart", "last", "reduce", "count")), taken
+    assert sum(taken[uid] for uid in ("last", "reduce", "count")) > 20, taken
