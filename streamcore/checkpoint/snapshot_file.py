@@ -8,7 +8,7 @@ In the plain codec (`streamcore.batch.plain`), so it can be read without the eng
 
 A captured store (`streamcore.state.store`) is `{"states": {NAME: ...}, "timers": {group: bytes}, "event_timers": ...}`;
 object state is `{"kind", "groups": {group: bytes of [[key, value], ...]}}`. Columnar state is in files of its own
-(`checkpoint.table_file`); in format 1 it was here, as `{"kind", "groups", "keys", "columns"}`. In formats 1 and 2 there was
+(`checkpoint.table_file`); in format 1 it was here, as `{"kind", "groups", "keys", "columns"}`. Formats 1 and 2 had
 `"feedback": {EDGE: [(form, bytes), ...]}` instead of `"in_flight"`.
 """
 

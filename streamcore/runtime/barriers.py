@@ -1,8 +1,8 @@
 """What a subtask does about barriers: performs what `runtime.alignment` decides.
 
-Captures the chain's state, sends the barrier on, records what is in flight, and hands all of it to the `SnapshotWriter`.
-An aligned capture waits until the outputs have been drained. An unaligned one never waits; it is made between two
-batches, also while the subtask waits for credit, since backpressure is what it is for.
+Captures the chain's state, sends the barrier on, records what is in flight, and hands all to the `SnapshotWriter`. An
+aligned capture waits until the outputs have been drained. An unaligned one never waits; it is made between two batches,
+also while the subtask waits for credit, since backpressure is what it is for.
 """
 
 from __future__ import annotations
