@@ -24,8 +24,8 @@ _MARKS = frozenset((Barrier, EndOfInput))
 
 
 class InputChannel:
-    """The receiving end. `grant` gives a credit back to the sender. In `marks` the subtask sees barriers that have arrived,
-    before their turn has come. `restored`: how many elements at the front of the queue are of a snapshot."""
+    """The receiving end. `grant` gives a credit back to the sender; in `marks` the subtask sees barriers that have
+    arrived, before their turn has come; `restored`: how many elements at the front of the queue are of a snapshot."""
 
     __slots__ = (
         "feedback",

@@ -1,15 +1,15 @@
 """What one subtask takes over of the records that were in flight in a snapshot, at any parallelism.
 
-What waited in an input channel goes into the same channel again, ahead of all that arrives; what a barrier had overtaken
-goes into the same output again. Where the subtasks at an end of the edge are others than they were:
+What waited in an input channel goes into the same channel again, ahead of all that arrives; what a barrier had
+overtaken goes into the same output again. Where the subtasks at an end of the edge are others than they were:
 
 - a record that waited for one of the old receivers goes to the one that the edge's own rule chooses now: by hash or by
   the user's function; what was dealt out evenly or sent straight on goes from old subtask i to i mod n
 - a new sender i takes over what the old senders i, i + n, … had left, and sends it by the edge's own rule
 - copies that were broadcast stay where they are if the number of receivers has not changed, and are refused otherwise:
   each of the old receivers has seen another part of them
-- watermarks are left out, since those of one channel mean nothing behind the records of another: the sources send theirs
-  again, and they come behind all records that were in flight
+- watermarks are left out, since those of one channel mean nothing behind the records of another: the sources send
+  theirs again, and they come behind all records that were in flight
 """
 
 from __future__ import annotations
@@ -141,6 +141,6 @@ class _Reader:
         return IncompatibleSnapshotError(
             f"{self._vertex.name}: records were in flight on the edge {edge}, which is broadcast: each of the "
             f"{parallelism} subtasks had seen another part, so its parallelism can't change now",
-            hint=f"restore with parallelism {parallelism}; unless the edge leads back, an aligned checkpoint, such as a "
-            "stop takes, has no records in flight on it",
+            hint=f"restore with parallelism {parallelism}; unless the edge leads back, an aligned checkpoint, such as "
+            "a stop takes, has no records in flight on it",
         )

@@ -1,5 +1,5 @@
-"""Networks of subtasks that follow `runtime.alignment`, on any schedule: what a checkpoint has of a channel is exactly what
-its sender had sent when it was captured, once and in order; and no schedule makes a checkpoint hang.
+"""Networks of subtasks that follow `runtime.alignment`, on any schedule: what a checkpoint has of a channel is exactly
+what its sender had sent when it was captured, once and in order; and no schedule makes a checkpoint hang.
 
 A model of its own: messages are numbers, channels are lists, outputs wait for room. On it run only the rules.
 """

@@ -220,8 +220,8 @@ def newest(world: SimulatedWorld):
 
 
 def run_schedule(topology: str, mode: str, seed: int) -> Outcome:
-    """One job under one seed: crashes, restores from the newest checkpoint - at another parallelism if the topology can -
-    until it ends."""
+    """One job under one seed: crashes, and restores from the newest checkpoint, at another parallelism if the topology
+    can, until it ends."""
     chance, world, sink = random.Random(f"{topology} {mode} {seed}"), SimulatedWorld(seed), MemorySink()
     checkpointing = Checkpointing("simulated://", interval=chance.uniform(0.0005, 0.003), **MODES[mode](chance))
     outcome = Outcome(collections.Counter(), TOPOLOGIES[topology])

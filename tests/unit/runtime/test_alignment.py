@@ -1,4 +1,4 @@
-"""The table at the top of `runtime.alignment`, row by row; `tests/property/test_alignment_cuts.py` has what follows from it."""
+"""The table at the top of `runtime.alignment`, row by row; `tests/property/test_alignment_cuts.py` has what follows."""
 
 from __future__ import annotations
 
