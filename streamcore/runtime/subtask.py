@@ -111,6 +111,7 @@ class SubtaskTask(ABC):
             wiring.services,
         )
         self._done_work = 0
+        self._turn_began = 0.0
         self._started = 0.0
         self._idle_since: float | None = None
         self._ended = False
@@ -251,7 +252,8 @@ class SubtaskTask(ABC):
         self._idle_since = started = self._clock.monotonic()
         await self._wakeup.wait(deadline)
         self._idle_since = None
-        rested_s = self._clock.monotonic() - started
+        self._turn_began = self._clock.monotonic()
+        rested_s = self._turn_began - started
         self.counters.idle_s += rested_s
         if attentive:
             self._attention.rested(rested_s)
@@ -265,11 +267,13 @@ class SubtaskTask(ABC):
         return None if left_s is None else self._clock.monotonic() + left_s
 
     async def _take_turns(self, work: int) -> None:
-        """Lets the other subtasks run after a fair share of work."""
+        """Lets the other subtasks and the connections run after a fair share of work, or of time."""
         self._done_work += 1 + (work >> 10)
-        if self._done_work >= self._services.work_per_turn:
+        is_long = self._clock.monotonic() - self._turn_began >= self._services.turn_s
+        if is_long or self._done_work >= self._services.work_per_turn:
             self._done_work = 0
-            await asyncio.sleep(0)
+            await (self._services.give_way() if is_long else asyncio.sleep(0))
+            self._turn_began = self._clock.monotonic()
 
     async def _end(self, *, run_finish: bool) -> None:
         """Emits what is left, captures the last state, ends the outputs and reports."""
