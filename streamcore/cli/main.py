@@ -58,6 +58,10 @@ def _read_duration(ctx: click.Context, param: click.Parameter, text: str) -> flo
         raise click.BadParameter(f"{error.message}: {error.hint}", ctx, param) from error
 
 
+def _read_optional_duration(ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
+    return None if text is None else _read_duration(ctx, param, text)
+
+
 def _read_interval(ctx: click.Context, param: click.Parameter, text: str) -> float:
     interval_s = _read_duration(ctx, param, text)
     if interval_s <= 0:
@@ -109,6 +113,15 @@ def cli() -> None:
     "--checkpoint-interval", metavar="DURATION", default="10s", show_default=True, callback=_read_interval,
     help="From the start of one to the start of the next.",
 )  # fmt: skip
+@click.option(
+    "--checkpoint-mode", type=click.Choice(["exactly-once", "at-least-once"]), default="exactly-once",
+    show_default=True, help="At-least-once never waits for barriers; after a restore records may count twice.",
+)  # fmt: skip
+@click.option("--unaligned", is_flag=True, help="Barriers overtake queued records, which go into the checkpoint.")
+@click.option(
+    "--aligned-timeout", metavar="DURATION", callback=_read_optional_duration,
+    help="A checkpoint that is older than this becomes unaligned.",
+)  # fmt: skip
 @click.option("--restore", metavar="latest|PATH", help="Go on from the latest checkpoint, or from DIR/chk-NNNNNNNN.")
 @click.option(
     "--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus metrics on 127.0.0.1; 0: a free port."
@@ -129,7 +142,7 @@ def cli() -> None:
 def run(target: str, given: dict[str, str], **options: Any) -> None:
     """Runs a topology to its end. The first Ctrl-C stops it gracefully, the second at once."""
     configure_logging(options["log_level"].upper(), as_json=options["log_format"] == "json")
-    checkpointing = _checkpointing(options["checkpoint_dir"], options["checkpoint_interval"], options["restore"])
+    checkpointing = _checkpointing(options)
     attempts = options["restart_attempts"]
     app = load_app(target)
     settings = app.settings(given)
@@ -206,13 +219,25 @@ def main() -> None:
     cli(prog_name="streamcore")
 
 
-def _checkpointing(url: str | None, interval_s: float, restore: str | None) -> Checkpointing | None:
+def _checkpointing(options: dict[str, Any]) -> Checkpointing | None:
+    url, restore, aligned_timeout_s = options["checkpoint_dir"], options["restore"], options["aligned_timeout"]
     if url is not None:
-        return Checkpointing(url, interval=interval_s)
+        return Checkpointing(
+            url,
+            interval=options["checkpoint_interval"],
+            mode=options["checkpoint_mode"],
+            unaligned=options["unaligned"],
+            aligned_timeout=aligned_timeout_s,
+        )
     if restore is not None:
         raise UsageError(
             f"--restore {restore} needs --checkpoint-dir",
             hint="add --checkpoint-dir DIR: where the job takes its checkpoints from here on",
+        )
+    if options["unaligned"] or aligned_timeout_s is not None or options["checkpoint_mode"] != "exactly-once":
+        raise UsageError(
+            "--checkpoint-mode, --unaligned and --aligned-timeout need --checkpoint-dir",
+            hint="say where checkpoints are kept: --checkpoint-dir DIR",
         )
     return None
 

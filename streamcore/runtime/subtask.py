@@ -17,7 +17,7 @@ from streamcore.runtime.attention import Attention
 from streamcore.runtime.barriers import Barriers
 from streamcore.runtime.chain import Chain, RestoredOperator
 from streamcore.runtime.counters import Counters
-from streamcore.runtime.elements import END_OF_INPUT, Element, Mode
+from streamcore.runtime.elements import END_OF_INPUT, Mode
 from streamcore.runtime.failures import describe_failure
 from streamcore.runtime.gate import Gate
 from streamcore.runtime.messages import (
@@ -33,6 +33,7 @@ from streamcore.runtime.messages import (
     Wave,
 )
 from streamcore.runtime.output import Outputs
+from streamcore.runtime.restore_in_flight import RestoredInFlight
 from streamcore.runtime.services import Services
 from streamcore.runtime.snapshot_writer import SnapshotWriter
 from streamcore.runtime.spec import JobSpec, VertexSpec
@@ -46,10 +47,7 @@ class RestoredSubtask:
     """What a subtask starts from."""
 
     operators: dict[str, RestoredOperator]
-    inputs: list[tuple[int, list[Element]]]
-    """What was in flight on input channels: (channel, elements in order)."""
-    outputs: list[tuple[int, int | None, list[Element]]]
-    """What barriers had overtaken: (edge, its target, elements in order); target None: by the edge's own rule."""
+    in_flight: RestoredInFlight
     finished: bool
 
 
@@ -131,7 +129,7 @@ class SubtaskTask(ABC):
         """
         try:
             self.chain.open(restored.operators)
-            self._restore_in_flight(restored)
+            self._restore(restored.in_flight)
             opened()
             await start.wait()
             self._started = self._clock.monotonic()
@@ -188,11 +186,13 @@ class SubtaskTask(ABC):
     async def _handle(self, mail: Mail) -> None:
         """Acts on mail that isn't about checkpoints."""
 
-    def _restore_in_flight(self, restored: RestoredSubtask) -> None:
-        for number, elements in restored.inputs:
+    def _restore(self, in_flight: RestoredInFlight) -> None:
+        for number, elements in in_flight.inputs:
             self._gate.restore(number, elements)
-        for edge, target, elements in restored.outputs:
+        for edge, target, elements in in_flight.outputs:
             self.outputs.edges[edge].restore(target, elements)
+        for place, batch in in_flight.inside:
+            self.chain.receive_inside(batch, place)
         self.outputs.flush()
 
     async def _read_mail(self) -> None:

@@ -88,6 +88,17 @@ def two_inputs(env: StreamEnvironment, sink: MemorySink) -> None:
     both.partition(lambda r, n: r[0] % n).process(Pass()).uid("pass").sink(sink).uid("sink")
 
 
+def narrow(env: StreamEnvironment, sink: MemorySink) -> None:
+    """At parallelism 1 all that follows the key is one chain."""
+    stream = env.source(GeneratorSource(numbers, count=RECORDS, splits=2)).uid("source")
+    stream = stream.rebalance().map(lambda r: r).uid("map").key_by(lambda r: r[0]).process(Seen()).uid("seen")
+    stream.process(Pass()).uid("pass").parallelism(1).sink(sink).uid("sink")
+
+
+def expected_narrow() -> Output:
+    return collections.Counter((i, 1) for i in range(RECORDS))
+
+
 class Pass(ProcessFunction):
     def process(self, record, ctx):
         ctx.emit(record)
@@ -165,6 +176,7 @@ def first(count: int) -> Callable[[tuple[int, ...], tuple[int, ...]], bool]:
 TOPOLOGIES = {
     "chain": Topology(chain, expected_chain, first(1)),
     "two inputs": Topology(two_inputs, expected_two_inputs, first(1)),
+    "narrow": Topology(narrow, expected_narrow, first(1)),
     "loop": Topology(loop, expected_loop, first(2)),
     "long loop": Topology(long_loop, expected_loop, first(2)),
     "nested": Topology(nested, expected_nested, first(2)),
@@ -225,7 +237,7 @@ def run_schedule(topology: str, mode: str, seed: int) -> Outcome:
     chance, world, sink = random.Random(f"{topology} {mode} {seed}"), SimulatedWorld(seed), MemorySink()
     checkpointing = Checkpointing("simulated://", interval=chance.uniform(0.0005, 0.003), **MODES[mode](chance))
     outcome = Outcome(collections.Counter(), TOPOLOGIES[topology])
-    parallelism = chance.choice([2, 3])
+    parallelism = chance.choice([1, 2, 3])
     for crash in [*(chance.randint(100, 900) for _ in range(chance.randint(2, 4))), None]:
         manifest = newest(world)
         if manifest is not None:
@@ -234,7 +246,7 @@ def run_schedule(topology: str, mode: str, seed: int) -> Outcome:
             outcome.with_inputs += any(part.in_flight.inputs for part in parts)
             outcome.with_outputs += any(part.in_flight.outputs for part in parts)
             if TOPOLOGIES[topology].rescales and not any(s.finished for s in manifest.subtasks):
-                before, parallelism = parallelism, chance.choice([2, 3])
+                before, parallelism = parallelism, chance.choice([1, 2, 3])
                 outcome.rescaled += before != parallelism
         config = RunConfig(checkpointing=checkpointing, restore="latest" if manifest is not None else None)
         if world.run(make_job(topology, sink, parallelism, chance), config, crash_after=crash) is not None:
