@@ -6,6 +6,7 @@ to overtake.
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import dataclasses
 import random
@@ -99,6 +100,29 @@ def expected_narrow() -> Output:
     return collections.Counter((i, 1) for i in range(RECORDS))
 
 
+async def slowly(record):
+    await asyncio.sleep(0.0003)
+    return record
+
+
+def slow_chain(env: StreamEnvironment, sink: MemorySink) -> None:
+    """The sources end long before the records are through, and wait for credit at their end."""
+    stream = env.source(GeneratorSource(numbers, count=RECORDS, splits=2)).uid("source")
+    for stage in ("a", "b", "c"):
+        stream = stream.key_by(lambda r: r[0]).process(Seen()).uid(stage)
+    stream.rebalance().async_map(slowly, capacity=1).uid("slow").parallelism(1).sink(sink).uid("sink")
+
+
+def slow_loop(env: StreamEnvironment, sink: MemorySink) -> None:
+    """The body of the loop is slow, and what stands behind it is too."""
+    pairs = env.source(GeneratorSource(lambda a, b: [(i, 0) for i in range(a, b)], count=RECORDS // 2, splits=2))
+    with env.loop() as back:
+        hops = pairs.uid("source").connect(back.feedback).key_by(lambda r: r, lambda r: r).process(Hop()).uid("hop")
+        body = hops.side_output(AGAIN).rebalance().async_map(slowly, capacity=2).uid("body")
+        back.close(body.rebalance().map(lambda r: r).uid("tail"))
+    hops.rebalance().async_map(slowly, capacity=1).uid("slow").parallelism(1).sink(sink).uid("sink")
+
+
 class Pass(ProcessFunction):
     def process(self, record, ctx):
         ctx.emit(record)
@@ -148,7 +172,8 @@ def windows(env: StreamEnvironment, sink: MemorySink) -> None:
     source = GeneratorSource(events, count=4 * RECORDS, splits=2, schema=EVENT, rate=20_000)
     stream = env.source(source, watermarks=bounded_out_of_orderness("t", milliseconds(4))).uid("source")
     stream = stream.rebalance().filter(lambda r: True).uid("filter")
-    stream.key_by("key").window(WINDOW).aggregate(count(), sum_of("n")).uid("window").sink(sink).uid("sink")
+    results = stream.key_by("key").window(WINDOW).aggregate(count(), sum_of("n")).uid("window")
+    results.async_map(slowly, capacity=1).uid("slow").sink(sink).uid("sink")
 
 
 def expected_windows() -> Output:
@@ -177,6 +202,8 @@ TOPOLOGIES = {
     "chain": Topology(chain, expected_chain, first(1)),
     "two inputs": Topology(two_inputs, expected_two_inputs, first(1)),
     "narrow": Topology(narrow, expected_narrow, first(1)),
+    "slow chain": Topology(slow_chain, expected_chain, first(1)),
+    "slow loop": Topology(slow_loop, expected_loop, first(2)),
     "loop": Topology(loop, expected_loop, first(2)),
     "long loop": Topology(long_loop, expected_loop, first(2)),
     "nested": Topology(nested, expected_nested, first(2)),
@@ -222,6 +249,7 @@ def make_job(topology: str, sink: MemorySink, parallelism: int, chance: random.R
         two_stage=topology == "two-stage windows",
     )
     env.settings = dataclasses.replace(env.settings, channel_credits=chance.choice([1, 2]))
+    env.settings = dataclasses.replace(env.settings, feedback_memory_records=chance.choice([1, 3, 1000]))
     TOPOLOGIES[topology].build(env, sink)
     return env.compile()
 
