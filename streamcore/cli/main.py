@@ -53,6 +53,10 @@ class _Group(click.Group):
             ctx.exit(error.exit_code)
 
 
+def _read_optional_duration(ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
+    return None if text is None else read_duration(ctx, param, text)
+
+
 def _read_settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     settings: dict[str, str] = {}
     for text in values:
@@ -96,6 +100,15 @@ def cli() -> None:
 @click.option(
     "--checkpoint-interval", metavar="DURATION", default="10s", show_default=True, callback=read_interval,
     help="From the start of one to the start of the next.",
+)  # fmt: skip
+@click.option(
+    "--checkpoint-mode", type=click.Choice(["exactly-once", "at-least-once"]), default="exactly-once",
+    show_default=True, help="At-least-once never waits for barriers; after a restore records may count twice.",
+)  # fmt: skip
+@click.option("--unaligned", is_flag=True, help="Barriers overtake queued records, which go into the checkpoint.")
+@click.option(
+    "--aligned-timeout", metavar="DURATION", callback=_read_optional_duration,
+    help="A checkpoint that is older than this becomes unaligned.",
 )  # fmt: skip
 @click.option("--restore", metavar="latest|PATH", help="Go on from the latest checkpoint, or from DIR/chk-NNNNNNNN.")
 @click.option(
@@ -210,9 +223,15 @@ def main() -> None:
 
 
 def _checkpointing(options: Mapping[str, Any]) -> Checkpointing | None:
+    aligned_timeout_s = options["aligned_timeout"]
     if options["checkpoint_dir"] is not None:
         return Checkpointing(
-            options["checkpoint_dir"], interval=options["checkpoint_interval"], fallback=options["fallback"]
+            options["checkpoint_dir"],
+            interval=options["checkpoint_interval"],
+            fallback=options["fallback"],
+            mode=options["checkpoint_mode"],
+            unaligned=options["unaligned"],
+            aligned_timeout=aligned_timeout_s,
         )
     if options["fallback"]:
         raise UsageError("--fallback needs --checkpoint-dir", hint="add --checkpoint-dir DIR and --restore latest")
@@ -220,6 +239,11 @@ def _checkpointing(options: Mapping[str, Any]) -> Checkpointing | None:
         raise UsageError(
             f"--restore {options['restore']} needs --checkpoint-dir",
             hint="add --checkpoint-dir DIR: where the job takes its checkpoints from here on",
+        )
+    if options["unaligned"] or aligned_timeout_s is not None or options["checkpoint_mode"] != "exactly-once":
+        raise UsageError(
+            "--checkpoint-mode, --unaligned and --aligned-timeout need --checkpoint-dir",
+            hint="say where checkpoints are kept: --checkpoint-dir DIR",
         )
     return None
 

@@ -24,7 +24,7 @@ _MARKS = frozenset((Barrier, EndOfInput))
 
 
 class InputChannel:
-    """The receiving end. `grant` gives a credit back to the sender; `marks` is where the subtask sees barriers that have
+    """The receiving end. `grant` gives a credit back to the sender; in `marks` the subtask sees barriers that have
     arrived, before their turn has come; `restored`: how many elements at the front of the queue are of a snapshot."""
 
     __slots__ = (

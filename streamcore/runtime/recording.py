@@ -21,8 +21,8 @@ Encode = Callable[[Batch], tuple[int, bytes]]
 
 
 class Recording:
-    """One channel's. `waiting`: its queue from the front, None for an element that lies on disk: such a one is saved when
-    it is taken. Nothing from the barrier on is recorded."""
+    """One channel's. `waiting`: its queue from the front, None for an element that lies on disk: such a one is saved
+    when it is taken. Nothing from the barrier on is recorded."""
 
     __slots__ = ("_ahead", "_checkpoint_id", "_encode", "_error", "_pending", "_saved", "_settled", "is_open")
 

@@ -11,11 +11,11 @@ from streamcore.errors import IncompatibleSnapshotError, StateCodecError
 from streamcore.runtime.chain import RestoredOperator
 from streamcore.runtime.finished import Endings, Offsets
 from streamcore.runtime.messages import Restore
-from streamcore.runtime.restore_in_flight import read_in_flight
+from streamcore.runtime.restore_in_flight import RestoredInFlight, read_in_flight
 from streamcore.runtime.spec import JobSpec, VertexSpec
 from streamcore.runtime.subtask import RestoredSubtask
 
-NOTHING_RESTORED = RestoredSubtask({}, [], [], finished=False)
+NOTHING_RESTORED = RestoredSubtask({}, RestoredInFlight(), finished=False)
 
 
 def check_endings(restore: Restore, storage: Storage, job: JobSpec) -> None:
@@ -45,7 +45,7 @@ def read_subtask(restore: Restore, storage: Storage, job: JobSpec, vertex: Verte
     try:
         parts = [(entry, read_part(storage, entry, allow_pickle=job.settings.allow_pickle)) for entry in entries]
         in_flight = [(entry, snapshot.in_flight) for entry, snapshot in parts]
-        inputs, outputs = read_in_flight(job, vertex, index, in_flight, allow_dropped=restore.allow_dropped)
+        found = read_in_flight(job, vertex, index, in_flight, allow_dropped=restore.allow_dropped)
     except StateCodecError as error:
         raise IncompatibleSnapshotError(f"{vertex.name}: {error.message}", hint=error.hint) from error
     endings = _endings(restore, storage, job)
@@ -60,8 +60,9 @@ def read_subtask(restore: Restore, storage: Storage, job: JobSpec, vertex: Verte
                 part = OperatorSnapshot({"states": {}, "timers": {}}, part.own)
             operators[uid].parts.append((entry.index, entry.parallelism, part))
     known = [operators[uid] for uid in uids if operators[uid].parts]
-    finished = not (inputs or outputs) and all(operator.finished for operator in known)
-    return RestoredSubtask(operators, inputs, outputs, finished)
+    nothing_left = not (found.inside or found.inputs or found.outputs)
+    finished = nothing_left and all(operator.finished for operator in known)
+    return RestoredSubtask(operators, found, finished)
 
 
 def _endings(restore: Restore, storage: Storage, job: JobSpec) -> Endings:
