@@ -150,8 +150,9 @@ class BroadcastContext(Context[Out]):
         current key. For `process_broadcast`, when a new rule is about what has been gathered under the old ones."""
         before = self._current.key
         try:
-            for self._current.key in state.all_keys():
-                visit(self._current.key)
+            for key in state.all_keys():
+                self._operator.store.go_to(key)
+                visit(key)
         finally:
             self._current.key = before
 

@@ -184,6 +184,8 @@ class Chain:
                 guard(spec, operator.close)
             except Exception as error:  # noqa: BLE001 - reported by the caller; the others must be closed too
                 errors.append(error)
+        for store in self._stores:
+            store.close()
         return errors
 
     def _link(self, outputs: Sequence[tuple[EdgeSpec, EdgeOutput]]) -> None:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from streamcore.batch import plain
+from streamcore.state.descriptors import ListState, MapState, ReducingState, ValueState
 from streamcore.state.key_groups import groups_of
+from streamcore.state.object_table import CurrentKey, ObjectState, ObjectTable, Saved, StateBackend
 
 T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
-
-
-class CurrentKey:
-    """The key of the record at hand; handles look their value up under it."""
-
-    __slots__ = ("key",)
-
-    def __init__(self) -> None:
-        self.key: Any = None
 
 
 class _Handle:
@@ -117,20 +110,83 @@ class ReducingHandle(_Handle, Generic[T]):
         return self._table.get(self._current.key)
 
 
-def capture_table(table: dict[Any, Any], kind: str, max_parallelism: int, *, allow_pickle: bool) -> dict[str, Any]:
-    """The entries of a table, encoded by key group."""
-    keys = list(table)
-    by_group: dict[int, list[list[Any]]] = {}
-    for key, group in zip(keys, groups_of(keys, max_parallelism).tolist(), strict=True):
-        by_group.setdefault(group, []).append([key, table[key]])
-    return {
-        "kind": kind,
-        "groups": {group: plain.encode(entries, allow_pickle=allow_pickle) for group, entries in by_group.items()},
-    }
+class HeapTable(ObjectTable):
+    """A dictionary."""
+
+    def __init__(self, kind: str, max_parallelism: int, *, allow_pickle: bool) -> None:
+        self._kind = kind
+        self._max_parallelism = max_parallelism
+        self._allow_pickle = allow_pickle
+        self.values: dict[Any, Any] = {}
+
+    @property
+    def bare(self) -> dict[Any, Any] | None:
+        return self.values
+
+    def batch(self, keys: Sequence[Any]) -> dict[Any, Any]:
+        return self.values
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return self.values.get(key, default)
+
+    def for_update(self, key: Any, default: Any = None) -> Any:
+        return self.values.get(key, default)
+
+    def put(self, key: Any, value: Any) -> None:
+        self.values[key] = value
+
+    def remove(self, key: Any) -> None:
+        self.values.pop(key, None)
+
+    def clear(self) -> None:
+        self.values.clear()
+
+    def all_keys(self) -> list[Any]:
+        return list(self.values)
+
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        return iter(self.values.items())
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def restore(self, saved: Saved, groups: range) -> None:
+        for group, body in saved["groups"].items():
+            if group in groups:
+                pairs = plain.decode(body, allow_pickle=self._allow_pickle)
+                self.values.update((key, value) for key, value in pairs)
+
+    def captured(self) -> Saved:
+        table = self.values
+        keys = list(table)
+        by_group: dict[int, list[list[Any]]] = {}
+        for key, group in zip(keys, groups_of(keys, self._max_parallelism).tolist(), strict=True):
+            by_group.setdefault(group, []).append([key, table[key]])
+        encode, allow_pickle = plain.encode, self._allow_pickle
+        return {
+            "kind": self._kind,
+            "groups": {group: encode(entries, allow_pickle=allow_pickle) for group, entries in by_group.items()},
+        }
 
 
-def restore_table(table: dict[Any, Any], saved: dict[str, Any], groups: range, *, allow_pickle: bool) -> None:
-    """Adds the entries of `saved` that belong to this subtask's key groups."""
-    for group, body in saved["groups"].items():
-        if group in groups:
-            table.update((key, value) for key, value in plain.decode(body, allow_pickle=allow_pickle))
+class HeapBackend(StateBackend):
+    """State in this process's memory."""
+
+    def __init__(self, max_parallelism: int, *, allow_pickle: bool) -> None:
+        self._max_parallelism = max_parallelism
+        self._allow_pickle = allow_pickle
+
+    def table(self, name: str, kind: str) -> HeapTable:
+        return HeapTable(kind, self._max_parallelism, allow_pickle=self._allow_pickle)
+
+    def handle(self, descriptor: ObjectState, table: ObjectTable, current: CurrentKey) -> Any:
+        assert isinstance(table, HeapTable), "a handle on another backend's table"
+        match descriptor:
+            case ValueState():
+                return ValueHandle(current, table.values, descriptor.default)
+            case ListState():
+                return ListHandle(current, table.values)
+            case MapState():
+                return MapHandle(current, table.values)
+            case ReducingState():
+                return ReducingHandle(current, table.values, descriptor.reduce)

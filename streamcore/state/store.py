@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -12,16 +13,9 @@ from streamcore.errors import IncompatibleSnapshotError, TopologyError
 from streamcore.kernels.key_columns import KeyColumns, as_list
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
-from streamcore.state.heap import (
-    CurrentKey,
-    ListHandle,
-    MapHandle,
-    ReducingHandle,
-    ValueHandle,
-    capture_table,
-    restore_table,
-)
+from streamcore.state.heap import HeapBackend, ListHandle, MapHandle, ReducingHandle, ValueHandle
 from streamcore.state.key_groups import groups_of
+from streamcore.state.object_table import CurrentKey, ObjectState, ObjectTable, StateBackend
 from streamcore.state.table_capture import TableCapture
 from streamcore.state.timers import TimerQueue
 
@@ -29,7 +23,6 @@ T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
 
-Descriptor = ValueState[Any] | ListState[Any] | MapState[Any, Any] | ReducingState[Any]
 Saved = dict[str, Any]
 
 
@@ -37,10 +30,19 @@ class KeyedStore:
     """The keyed state of one operator subtask.
 
     State is restored when its descriptor is declared, from `saved`: the captured stores of the old
-    subtasks, of which only the key groups in `groups` are taken.
+    subtasks, of which only the key groups in `groups` are taken. `backend` has the state of Python objects; without
+    one it is in memory.
     """
 
-    def __init__(self, max_parallelism: int, groups: range, saved: list[Saved], *, allow_pickle: bool) -> None:
+    def __init__(
+        self,
+        max_parallelism: int,
+        groups: range,
+        saved: list[Saved],
+        *,
+        allow_pickle: bool,
+        backend: StateBackend | None = None,
+    ) -> None:
         self.current = CurrentKey()
         self.timers = TimerQueue()
         self.event_timers = TimerQueue()
@@ -48,7 +50,8 @@ class KeyedStore:
         self._groups = groups
         self._saved = saved
         self.allow_pickle = allow_pickle
-        self._heap: dict[str, tuple[str, dict[Any, Any]]] = {}
+        self._backend = backend or HeapBackend(max_parallelism, allow_pickle=allow_pickle)
+        self._objects: dict[str, ObjectTable] = {}
         self._columnar: dict[str, ColumnarTable] = {}
         self._tables: dict[str, TableState] = {}
         for store in saved:
@@ -65,7 +68,7 @@ class KeyedStore:
     def declare(self, descriptor: ReducingState[T]) -> ReducingHandle[T]: ...
     @overload
     def declare(self, descriptor: ColumnarState) -> ColumnarTable: ...
-    def declare(self, descriptor: Descriptor | ColumnarState) -> Any:
+    def declare(self, descriptor: ObjectState | ColumnarState) -> Any:
         """The handle of a descriptor, with what the snapshot has under its name.
 
         Raises:
@@ -78,24 +81,29 @@ class KeyedStore:
             for saved in self._saved_as(descriptor.name, "columnar"):
                 columnar.restore(saved, self._groups)
             return columnar
-        match descriptor:
-            case ValueState():
-                return ValueHandle(self.current, self.table(descriptor.name, "value"), descriptor.default)
-            case ListState():
-                return ListHandle(self.current, self.table(descriptor.name, "list"))
-            case MapState():
-                return MapHandle(self.current, self.table(descriptor.name, "map"))
-            case ReducingState():
-                return ReducingHandle(self.current, self.table(descriptor.name, "value"), descriptor.reduce)
+        kind = {ListState: "list", MapState: "map"}.get(type(descriptor), "value")
+        return self._backend.handle(descriptor, self.table(descriptor.name, kind), self.current)
 
-    def table(self, name: str, kind: str = "value") -> dict[Any, Any]:
-        """The bare dictionary key → value behind a name, for operators that loop over whole batches."""
+    def table(self, name: str, kind: str = "value") -> ObjectTable:
+        """The table key → value behind a name, for operators that go by whole batches."""
         self._refuse_taken(name)
-        table: dict[Any, Any] = {}
+        table = self._objects[name] = self._backend.table(name, kind)
         for saved in self._saved_as(name, kind):
-            restore_table(table, saved, self._groups, allow_pickle=self.allow_pickle)
-        self._heap[name] = (kind, table)
+            table.restore(saved, self._groups)
         return table
+
+    def touch(self, keys: Sequence[Any]) -> None:
+        """The handles are about to be used under these keys, and under no others until the operator is called again."""
+        self._backend.touch(keys)
+
+    def go_to(self, key: Any) -> None:
+        """Makes a key the current one, outside of a batch."""
+        self.current.key = key
+        self._backend.touch((key,))
+
+    def close(self) -> None:
+        """Frees what the state takes outside of memory."""
+        self._backend.close()
 
     def declare_table(self, descriptor: TableState) -> None:
         """Registers state of the operator's own form and restores it.
@@ -122,7 +130,7 @@ class KeyedStore:
         Raises:
             IncompatibleSnapshotError: the snapshot has state that no descriptor asked for.
         """
-        claimed = {*self._heap, *self._columnar, *self._tables}
+        claimed = {*self._objects, *self._columnar, *self._tables}
         dropped = sorted({name for store in self._saved for name in store["states"]} - claimed)
         if dropped:
             raise IncompatibleSnapshotError(
@@ -140,8 +148,8 @@ class KeyedStore:
             since: the checkpoint after which the changes of columnar state are enough; None: all of it.
         """
         states: dict[str, Any] = {}
-        for name, (kind, table) in self._heap.items():
-            states[name] = capture_table(table, kind, self._max_parallelism, allow_pickle=self.allow_pickle)
+        for name, table in self._objects.items():
+            states[name] = table.captured()
         for name, descriptor in self._tables.items():
             form, rows = encode_saved(descriptor.capture(), allow_pickle=False)
             states[name] = {"kind": "table", "key": descriptor.key, "form": int(form), "rows": rows}
@@ -153,7 +161,7 @@ class KeyedStore:
         return {"states": states, "timers": timers, "event_timers": event_timers}, captures
 
     def _refuse_taken(self, name: str) -> None:
-        if name in self._heap or name in self._columnar or name in self._tables:
+        if name in self._objects or name in self._columnar or name in self._tables:
             raise TopologyError(
                 f"state {name!r} is declared twice", hint="give each descriptor of an operator its own name"
             )

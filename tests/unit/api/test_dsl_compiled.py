@@ -271,7 +271,7 @@ def test_exceptions_that_the_user_raises_keep_their_message():
 
 def test_a_snapshot_of_the_interpreted_scan_is_refused_with_a_hint():
     interpreted = KeyedStore(16, range(16), [], allow_pickle=False)
-    interpreted.table("scan")[1] = 5
+    interpreted.table("scan").put(1, 5)
     saved, _ = interpreted.capture(1)
     store = KeyedStore(16, range(16), [saved], allow_pickle=False)
     with pytest.raises(IncompatibleSnapshotError) as caught:
