@@ -61,6 +61,7 @@ from streamcore.runtime.window_kinds import (
 )
 from streamcore.runtime.windows import Windows, sliding, tumbling
 from streamcore.state.columnar import ColumnarTable
+from streamcore.state.backends import RocksDB
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
 from streamcore.time import MAX_TIME, days, hours, milliseconds, minutes, seconds
 
@@ -101,6 +102,7 @@ __all__ = [
     "ProcessFunction",
     "ReducingState",
     "Retry",
+    "RocksDB",
     "Schema",
     "SessionWindows",
     "StreamEnvironment",

@@ -18,7 +18,9 @@ from streamcore.runtime.output import EdgeOutput
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import EdgeSpec, Form, OperatorSpec, Partitioning, VertexSpec
 from streamcore.runtime.wakeup import Wakeup
+from streamcore.state.backends import RocksDB
 from streamcore.state.key_groups import group_range
+from streamcore.state.rocks_image import delete_images
 from streamcore.state.store import KeyedStore
 
 T = TypeVar("T")
@@ -47,6 +49,7 @@ class Chain:
         attention: Attention,
         *,
         allow_pickle: bool,
+        state_backend: RocksDB | None = None,
     ) -> None:
         self.vertex = vertex
         self._subtask = subtask
@@ -56,6 +59,7 @@ class Chain:
         self._counters = counters
         self._attention = attention
         self._allow_pickle = allow_pickle
+        self._state_backend = state_backend
         self._outputs = [Output() for _ in vertex.operators]
         self.operators: list[Operator] = [spec.make() for spec in vertex.operators]
         self._stores: list[KeyedStore] = []
@@ -88,11 +92,12 @@ class Chain:
         groups = group_range(self._subtask, self.vertex.parallelism, self.vertex.max_parallelism)
         for spec, operator, output in zip(self.vertex.operators, self.operators, self._outputs, strict=True):
             parts = restored[spec.uid].parts if spec.uid in restored else []
+            keyed = [part.keyed for _, _, part in parts]
+            backend = self._services.state_backend(
+                self._state_backend, self.vertex.max_parallelism, groups, keyed, allow_pickle=self._allow_pickle
+            )
             store = KeyedStore(
-                self.vertex.max_parallelism,
-                groups,
-                [part.keyed for _, _, part in parts],
-                allow_pickle=self._allow_pickle,
+                self.vertex.max_parallelism, groups, keyed, allow_pickle=self._allow_pickle, backend=backend
             )
             self._stores.append(store)
             saved = [SavedOperator(old, count, part.own) for old, count, part in parts if part.own is not None]
@@ -113,6 +118,9 @@ class Chain:
         for spec, operator in reversed(list(zip(self.vertex.operators, self.operators, strict=True))):
             guard(spec, operator.open)
             operator.context.store.check_all_claimed(spec.name)
+        for operator_parts in restored.values():
+            for _, _, part in operator_parts.parts:
+                delete_images(part.keyed)
 
     @property
     def next_timer_ms(self) -> int | None:
@@ -145,9 +153,11 @@ class Chain:
         return min((seconds for seconds in left if seconds is not None), default=None)
 
     def before_barrier(self) -> None:
-        """Lets the operators emit what is to be downstream's state instead of theirs, parents first."""
-        for spec, operator in zip(self.vertex.operators, self.operators, strict=True):
+        """Lets the operators emit what is to be downstream's state instead of theirs, parents first, and put away what
+        they have in hand."""
+        for spec, operator, store in zip(self.vertex.operators, self.operators, self._stores, strict=True):
             guard(spec, operator.before_barrier)
+            guard(spec, store.settle)
 
     def finish(self) -> None:
         """Ends the operators, parents first: the timers that wait now fire at once, later ones never, then each

@@ -14,6 +14,8 @@ from streamcore.runtime.operator_task import edge_name
 from streamcore.runtime.partition import make_partitioner
 from streamcore.runtime.spec import EdgeSpec, JobSpec, Route, VertexSpec
 from streamcore.runtime.subtask import RestoredSubtask
+from streamcore.state.key_groups import group_range
+from streamcore.state.rocks_image import fetch_images
 
 NOTHING_RESTORED = RestoredSubtask({}, [], finished=False)
 
@@ -59,12 +61,15 @@ def read_subtask(restore: Restore, storage: Storage, job: JobSpec, vertex: Verte
     same = all(entry.parallelism == vertex.parallelism for entry in entries)
     if same and not vertex.is_source:  # a source looks its splits up wherever they were
         entries = [entry for entry in entries if entry.index == index]
+    groups = group_range(index, vertex.parallelism, vertex.max_parallelism)
+    directory = job.settings.state_backend.directory if job.settings.state_backend is not None else None
     operators: dict[str, RestoredOperator] = {uid: RestoredOperator([]) for uid in uids}
     logged: list[tuple[SubtaskEntry, dict[str, list[tuple[int, bytes]]]]] = []
     for entry in entries:
         snapshot = read_part(storage, entry, allow_pickle=job.settings.allow_pickle)
         for uid, part in snapshot.operators.items():
             if uid in operators:
+                fetch_images(part.keyed, groups, directory)
                 operators[uid].parts.append((entry.index, entry.parallelism, part))
         logged.append((entry, snapshot.feedback))
     feedback = _in_flight(job, vertex, index, logged, same=same)

@@ -9,6 +9,8 @@ from typing import BinaryIO, TypeVar, cast
 
 from streamcore.checkpoint.storage import Storage, open_storage
 from streamcore.runtime import tuning
+from streamcore.state.backends import RocksDB, open_backend
+from streamcore.state.object_table import Saved, StateBackend
 from streamcore.time import Clock
 
 T = TypeVar("T")
@@ -33,6 +35,12 @@ class Services:
     def scratch_file(self) -> BinaryIO:
         """A nameless file for spilled records; gone when closed."""
         return cast(BinaryIO, tempfile.TemporaryFile(dir=self._scratch_directory, prefix="streamcore-spill-"))
+
+    def state_backend(
+        self, choice: RocksDB | None, max_parallelism: int, groups: range, saved: list[Saved], *, allow_pickle: bool
+    ) -> StateBackend:
+        """The backend of one operator subtask's object state: see `streamcore.state.backends.open_backend`."""
+        return open_backend(choice, max_parallelism, groups, saved, allow_pickle=allow_pickle)
 
     def open_storage(self, url: str) -> Storage:
         """The snapshot storage at a path or URL."""

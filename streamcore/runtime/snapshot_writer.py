@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from streamcore.checkpoint.images import Tables
 from streamcore.checkpoint.log import SubtaskEntry, finished_path, state_path
 from streamcore.checkpoint.parts import Increments, write_part
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
@@ -81,11 +82,11 @@ class SnapshotWriter:
             return None
         path = finished_path(*self._id, self._epoch)
         try:
-            file, tables = await self._services.in_background(lambda: self._store(path, captured, {}, []))
+            written = await self._services.in_background(lambda: self._store(path, captured, {}, [], {}))
         except OSError as error:
             place = f"{self._storage.url}/{path}"
             raise CheckpointError(f"the last state can't be written to {place}: {error.strerror}") from error
-        return self._entry(file, tables, finished=True)
+        return self._entry(*written, finished=True)
 
     def complete(self, checkpoint_id: int) -> None:
         """A checkpoint is complete."""
@@ -133,27 +134,28 @@ class SnapshotWriter:
         copying: asyncio.Task[float],
     ) -> None:
         path = state_path(checkpoint_id, *self._id, self._epoch)
-        files = self._increments.files(base)
+        files, known = self._increments.files(base), self._increments.shared
         try:
             pause_s = max(pause_s, await copying)
-            file, tables = await self._services.in_background(lambda: self._store(path, captured, log, files))
+            written = await self._services.in_background(lambda: self._store(path, captured, log, files, known))
         except Exception as error:  # noqa: BLE001 - whatever it was, this part can't be written
             self._send(Decline(self._epoch, checkpoint_id, self._id, str(error) or type(error).__name__))
             return
-        self._increments.wrote(checkpoint_id, tables)
+        self._increments.wrote(checkpoint_id, *written[1:])
         for operator in captured.values():
             for table in operator.tables.values():
                 table.release()
-        entry = self._entry(file, tables, finished=False)
+        entry = self._entry(*written, finished=False)
         self._send(Acknowledge(self._epoch, checkpoint_id, self._id, entry, alignment_s, pause_s))
 
     def _store(
-        self, path: str, captured: Captured, log: FeedbackLog, base: list[FileRef]
-    ) -> tuple[FileRef, list[FileRef]]:
+        self, path: str, captured: Captured, log: FeedbackLog, base: list[FileRef], known: Tables
+    ) -> tuple[FileRef, list[FileRef], Tables]:
         assert self._storage is not None, "a checkpoint was triggered without storage"
-        return write_part(self._storage, path, SubtaskSnapshot(captured, log), base, allow_pickle=self._allow_pickle)
+        snapshot = SubtaskSnapshot(captured, log)
+        return write_part(self._storage, path, snapshot, base, known, allow_pickle=self._allow_pickle)
 
-    def _entry(self, file: FileRef, tables: list[FileRef], *, finished: bool) -> SubtaskEntry:
+    def _entry(self, file: FileRef, tables: list[FileRef], shared: Tables, *, finished: bool) -> SubtaskEntry:
         vertex, (_, index) = self._vertex, self._id
         uids = [spec.uid for spec in vertex.saved_operators]
-        return SubtaskEntry(vertex.id, index, vertex.parallelism, uids, finished, file, tables)
+        return SubtaskEntry(vertex.id, index, vertex.parallelism, uids, finished, file, tables, list(shared.values()))

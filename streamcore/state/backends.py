@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from streamcore.errors import UsageError
+from streamcore.state.heap import HeapBackend
+from streamcore.state.object_table import Saved, StateBackend
 
 Compression = Literal["none", "lz4", "zstd"]
 _COMPRESSIONS = ("none", "lz4", "zstd")
@@ -61,6 +64,30 @@ def chosen_backend(choice: BackendChoice) -> RocksDB | None:
         )
     require_rocksdict("state_backend='rocksdb'")
     return RocksDB() if choice == "rocksdb" else choice
+
+
+def open_backend(
+    choice: RocksDB | None,
+    max_parallelism: int,
+    groups: range,
+    saved: Sequence[Saved],
+    *,
+    allow_pickle: bool,
+    by_itself: bool = True,
+) -> StateBackend:
+    """The backend of one operator subtask.
+
+    Args:
+        choice: None: the heap.
+        groups: the subtask's key groups.
+        saved: the captured stores that it is restored from.
+        by_itself: whether RocksDB merges files when it likes; else what is in them depends on nothing but their use.
+    """
+    if choice is None:
+        return HeapBackend(max_parallelism, allow_pickle=allow_pickle)
+    from streamcore.state.rocks import RocksBackend
+
+    return RocksBackend(choice, max_parallelism, groups, saved, allow_pickle=allow_pickle, compacts=by_itself)
 
 
 def require_rocksdict(what: str) -> None:

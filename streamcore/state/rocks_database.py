@@ -143,6 +143,14 @@ class Database:
         self._write_all()
         return _entries(self._database, prefix, self._path)
 
+    def look(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The same for what are few entries, without waiting for an image."""
+        if self._image is None or self._image.is_over:
+            return self.scan(prefix)
+        found: dict[bytes, bytes | None] = dict(_entries(self._database, prefix, self._path))
+        found.update((entry, value) for entry, value in self._gathered.items() if entry.startswith(prefix))
+        return iter([(entry, value) for entry, value in sorted(found.items()) if value is not None])
+
     def drop(self, start: bytes, stop: bytes) -> None:
         """Removes all entries from `start` to before `stop`."""
         self._write_all()

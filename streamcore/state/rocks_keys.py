@@ -2,13 +2,12 @@
 
 ::
 
-    key group (2 bytes, big endian) | length of the state's name (1 byte) | name | key | map key or chunk, if any
+    key group (2 bytes, big endian) | length of the state's name (1 byte) | name | key
 
-so that all that belongs to a key group lies together and can be moved or dropped as one range. Keys are saved values
-of the plain codec, which is MessagePack: no value is a prefix of another, so what follows a key is never mistaken
-for a part of it. Keys that are equal in Python (`1`, `1.0` and `True`; a NamedTuple and the tuple) must be equal
-bytes: each is encoded as the plainest of those that equal it, and where that is not the key itself, the key is kept
-beside the value.
+so that all that belongs to a key group lies together and can be moved or dropped as one range. Where a key has more
+than one entry, its length stands before it (4 bytes) and the map's key or the number of a chunk behind it. Keys
+that are equal in Python (`1`, `1.0` and `True`; a NamedTuple and the tuple) must be equal bytes: each is saved as the
+plainest of those that equal it, and where that is not the key itself, the key is kept beside the value.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ _INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
 _GROUP = struct.Struct(">H")
 _LENGTH = struct.Struct(">I")
 _EXACT_TYPES = (bytes, type(None), complex, datetime.date, datetime.timedelta, uuid.UUID)
-_NOT_ITSELF = 0xC1
-"""The one byte that MessagePack never begins a value with: the key follows, then the value."""
+_OWN_KEY = b"\xc1"
+"""The one byte that no MessagePack begins with: the key follows, then the value."""
 
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -54,9 +53,16 @@ def encode_key(key: Any) -> tuple[bytes, bool]:
     return plain.encode(value), exact
 
 
-def decode_key(data: bytes) -> Any:
-    """The key of bytes from which it can be had."""
-    return plain.decode(data)
+def with_length(key: bytes) -> bytes:
+    """A key's bytes with their length before them."""
+    return _LENGTH.pack(len(key)) + key
+
+
+def cut_length(data: bytes, start: int) -> tuple[bytes, bytes]:
+    """(a key's bytes, what follows them) from where their length stands."""
+    begin = start + 4
+    stop = begin + _LENGTH.unpack_from(data, start)[0]
+    return data[begin:stop], data[stop:]
 
 
 def name_prefix(name: str) -> bytes:
@@ -78,10 +84,9 @@ def group_prefix(group: int) -> bytes:
     return _GROUP.pack(group)
 
 
-def group_of(entry: bytes) -> int:
-    """The key group of an entry."""
-    found: int = _GROUP.unpack_from(entry)[0]
-    return found
+def state_prefix(group: int, name: str) -> bytes:
+    """What the entries of a state in a key group begin with."""
+    return group_prefix(group) + name_prefix(name)
 
 
 def after(prefix: bytes) -> bytes:
@@ -90,18 +95,14 @@ def after(prefix: bytes) -> bytes:
     return kept[:-1] + bytes([kept[-1] + 1])
 
 
-def with_key(value: bytes, key: Any, *, allow_pickle: bool) -> bytes:
+def beside_key(key: Any, value: bytes, *, allow_pickle: bool) -> bytes:
     """A value with the key beside it that its entry's bytes only equal."""
-    own = plain.encode(key, allow_pickle=allow_pickle)
-    return bytes([_NOT_ITSELF]) + _LENGTH.pack(len(own)) + own + value
+    return _OWN_KEY + with_length(plain.encode(key, allow_pickle=allow_pickle)) + value
 
 
 def split_key(data: bytes) -> tuple[bytes | None, bytes]:
     """(the saved key beside a value if there is one, the saved value)."""
-    if data[0] != _NOT_ITSELF:
-        return None, data
-    stop = 5 + _LENGTH.unpack_from(data, 1)[0]
-    return data[5:stop], data[stop:]
+    return cut_length(data, 1) if data.startswith(_OWN_KEY) else (None, data)
 
 
 def _canonical(key: Any) -> tuple[Any, bool]:
@@ -156,9 +157,7 @@ def _canonical_number(key: Any) -> tuple[Any, bool]:
 def _utc_microseconds(time: datetime.time) -> int:
     offset = time.utcoffset()
     assert offset is not None, "a time without zone is its own form"
-    since = datetime.timedelta(
-        hours=time.hour, minutes=time.minute, seconds=time.second, microseconds=time.microsecond
-    )
+    since = datetime.timedelta(hours=time.hour, minutes=time.minute, seconds=time.second, microseconds=time.microsecond)
     return (since - offset) // datetime.timedelta(microseconds=1)
 
 

@@ -101,6 +101,10 @@ class KeyedStore:
         self.current.key = key
         self._backend.touch((key,))
 
+    def settle(self) -> None:
+        """Puts away what operators have been lent: their call is over."""
+        self._backend.settle()
+
     def close(self) -> None:
         """Frees what the state takes outside of memory."""
         self._backend.close()
@@ -148,8 +152,10 @@ class KeyedStore:
             since: the checkpoint after which the changes of columnar state are enough; None: all of it.
         """
         states: dict[str, Any] = {}
+        images = self._backend.capture(checkpoint_id, since)
         for name, table in self._objects.items():
-            states[name] = table.captured()
+            if name not in images:
+                states[name] = table.captured()
         for name, descriptor in self._tables.items():
             form, rows = encode_saved(descriptor.capture(), allow_pickle=False)
             states[name] = {"kind": "table", "key": descriptor.key, "form": int(form), "rows": rows}
@@ -157,7 +163,7 @@ class KeyedStore:
             queue.capture(self._max_parallelism, allow_pickle=self.allow_pickle)
             for queue in (self.timers, self.event_timers)
         )
-        captures = {name: table.capture(checkpoint_id, since) for name, table in self._columnar.items()}
+        captures = {name: table.capture(checkpoint_id, since) for name, table in self._columnar.items()} | images
         return {"states": states, "timers": timers, "event_timers": event_timers}, captures
 
     def _refuse_taken(self, name: str) -> None:

@@ -23,6 +23,8 @@ from streamcore.job.links import LocalWorkers
 from streamcore.job.status import JobResult
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import JobSpec
+from streamcore.state.backends import RocksDB, open_backend
+from streamcore.state.object_table import Saved, StateBackend
 from streamcore.testing.memory import MemoryStorage
 from streamcore.time import Clock
 
@@ -102,6 +104,11 @@ class SimulatedServices(Services):
     async def in_background(self, work: Callable[[], T]) -> T:
         await asyncio.sleep(self.random.expovariate(1 / 0.001))
         return work()
+
+    def state_backend(
+        self, choice: RocksDB | None, max_parallelism: int, groups: range, saved: list[Saved], *, allow_pickle: bool
+    ) -> StateBackend:
+        return open_backend(choice, max_parallelism, groups, saved, allow_pickle=allow_pickle, by_itself=False)
 
     def open_storage(self, url: str) -> Storage:
         return self._storage

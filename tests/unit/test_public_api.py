@@ -45,6 +45,7 @@ DOCUMENTED = [
     "ProcessFunction",
     "ReducingState",
     "Retry",
+    "RocksDB",
     "Schema",
     "SessionWindows",
     "StreamEnvironment",
