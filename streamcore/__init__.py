@@ -60,8 +60,8 @@ from streamcore.runtime.window_kinds import (
     session,
 )
 from streamcore.runtime.windows import Windows, sliding, tumbling
-from streamcore.state.columnar import ColumnarTable
 from streamcore.state.backends import RocksDB
+from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
 from streamcore.time import MAX_TIME, days, hours, milliseconds, minutes, seconds
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
 from streamcore.checkpoint.storage import FileRef, Storage
@@ -23,6 +24,37 @@ from streamcore.state.rocks_image import image_form, read_images
 
 Tables = dict[tuple[str, str], FileRef]
 """(operator's uid, RocksDB's name of a table file) → where it is in the storage."""
+
+
+class KnownTables:
+    """The table files that the next checkpoint of a subtask may name: those of the newest that it has written, if it
+    knows that one to be complete. If not, that one may lead to the deletion of what only older ones name, or be deleted
+    itself: then everything is written again."""
+
+    def __init__(self) -> None:
+        self._written: dict[int, Tables] = {}
+        self._complete: int | None = None
+
+    def now(self) -> Tables:
+        """The table files, if any may be named."""
+        if self._complete is None or max(self._written) > self._complete:
+            return {}
+        return self._written[self._complete]
+
+    def wrote(self, checkpoint_id: int, tables: Tables) -> None:
+        """The subtask's part of a checkpoint has been written."""
+        self._written[checkpoint_id] = tables
+
+    def forget(self, checkpoint_id: int) -> None:
+        """A checkpoint has been aborted."""
+        if checkpoint_id != self._complete:
+            self._written.pop(checkpoint_id, None)
+
+    def complete(self, checkpoint_id: int) -> None:
+        """A checkpoint is complete."""
+        if checkpoint_id in self._written:
+            self._complete = checkpoint_id
+            self._written = {number: tables for number, tables in self._written.items() if number >= checkpoint_id}
 
 
 def write_images(storage: Storage, path: str, snapshot: SubtaskSnapshot, known: Tables) -> Tables:
@@ -60,7 +92,8 @@ def write_images(storage: Storage, path: str, snapshot: SubtaskSnapshot, known: 
 
 def images_in(operator: OperatorSnapshot) -> dict[str, ImageCapture]:
     """The captured tables that are in a database, by name; all in one."""
-    return {name: capture for name, capture in operator.tables.items() if isinstance(capture, ImageCapture)}
+    tables: dict[str, Any] = dict(operator.tables)
+    return {name: capture for name, capture in tables.items() if isinstance(capture, ImageCapture)}
 
 
 def find_images(storage: Storage, snapshot: SubtaskSnapshot, shared: list[FileRef], *, allow_pickle: bool) -> None:

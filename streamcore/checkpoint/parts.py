@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streamcore.checkpoint.images import Tables, find_images, images_in, write_images
+from streamcore.checkpoint.images import find_images, images_in
 from streamcore.checkpoint.log import SubtaskEntry, tables_path
 from streamcore.checkpoint.snapshot_file import SubtaskSnapshot
 from streamcore.checkpoint.storage import FileRef, Storage
@@ -14,28 +14,20 @@ _LONGEST_CHAIN = 32
 
 
 def write_part(
-    storage: Storage,
-    path: str,
-    snapshot: SubtaskSnapshot,
-    base: Sequence[FileRef],
-    known: Tables,
-    *,
-    allow_pickle: bool,
-) -> tuple[FileRef, list[FileRef], Tables]:
+    storage: Storage, path: str, snapshot: SubtaskSnapshot, base: Sequence[FileRef], *, allow_pickle: bool
+) -> tuple[FileRef, list[FileRef]]:
     """Writes a part whose tables have all been copied; blocking.
 
     Args:
         path: of the state file.
         base: the table files of the checkpoint since which the tables were captured.
-        known: the files of state in RocksDB that needn't be written again.
 
     Returns:
-        The state file, the chain of table files, and the files of state in RocksDB.
+        The state file and the chain of table files.
 
     Raises:
         StateCodecError: something in it has no plain form.
     """
-    shared = write_images(storage, path, snapshot, known)
     captures = {
         (uid, name): table
         for uid, op in snapshot.operators.items()
@@ -48,7 +40,7 @@ def write_part(
         own = storage.put_parts(tables_path(path), encode_tables(saved, allow_pickle=allow_pickle))
         is_whole = all(table.is_whole for table in saved.values())
         tables = [own] if is_whole else [*base, own]
-    return storage.put(path, snapshot.encode(allow_pickle=allow_pickle)), tables, shared
+    return storage.put(path, snapshot.encode(allow_pickle=allow_pickle)), tables
 
 
 def read_part(storage: Storage, entry: SubtaskEntry, *, allow_pickle: bool) -> SubtaskSnapshot:
@@ -77,45 +69,33 @@ class Increments:
 
     def __init__(self) -> None:
         self._written: dict[int, list[FileRef]] = {}
-        self._shared: dict[int, Tables] = {}
         self._complete: int | None = None
 
     @property
     def base(self) -> int | None:
         """The checkpoint to build on; None: write everything."""
-        if self._newest is None or not (files := self._written[self._newest]):
+        if self._complete is None or not (files := self._written[self._complete]):
+            return None
+        if max(self._written) > self._complete:
             return None
         sizes = [file.size_bytes for file in files]
-        return self._newest if len(sizes) < _LONGEST_CHAIN and sum(sizes[1:]) <= sizes[0] else None
+        return self._complete if len(sizes) < _LONGEST_CHAIN and sum(sizes[1:]) <= sizes[0] else None
 
     def files(self, base: int | None) -> list[FileRef]:
         """The table files of a checkpoint that is built on."""
         return self._written[base] if base is not None else []
 
-    @property
-    def shared(self) -> Tables:
-        """The files of state in RocksDB that the next checkpoint may name; those it doesn't need, it leaves out."""
-        return self._shared[self._newest] if self._newest is not None else {}
-
-    def wrote(self, checkpoint_id: int, files: list[FileRef], shared: Tables) -> None:
+    def wrote(self, checkpoint_id: int, files: list[FileRef]) -> None:
         """The subtask's part of a checkpoint has been written."""
         self._written[checkpoint_id] = files
-        self._shared[checkpoint_id] = shared
 
     def forget(self, checkpoint_id: int) -> None:
         """A checkpoint has been aborted."""
         if checkpoint_id != self._complete:
             self._written.pop(checkpoint_id, None)
-            self._shared.pop(checkpoint_id, None)
 
     def complete(self, checkpoint_id: int) -> None:
         """A checkpoint is complete."""
         if checkpoint_id in self._written:
             self._complete = checkpoint_id
             self._written = {number: files for number, files in self._written.items() if number >= checkpoint_id}
-            self._shared = {number: files for number, files in self._shared.items() if number >= checkpoint_id}
-
-    @property
-    def _newest(self) -> int | None:
-        known = self._complete is not None and max(self._written) == self._complete
-        return self._complete if known else None

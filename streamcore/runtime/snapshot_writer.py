@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from streamcore.checkpoint.images import Tables
+from streamcore.checkpoint.images import KnownTables, Tables, write_images
 from streamcore.checkpoint.log import SubtaskEntry, finished_path, state_path
 from streamcore.checkpoint.parts import Increments, write_part
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
@@ -50,6 +50,7 @@ class SnapshotWriter:
         self._allow_pickle = allow_pickle
         self._tasks: set[asyncio.Task[Any]] = set()
         self._increments = Increments()
+        self._known = KnownTables()
         self._copying: tuple[int | None, asyncio.Task[float]] | None = None
 
     @property
@@ -91,10 +92,12 @@ class SnapshotWriter:
     def complete(self, checkpoint_id: int) -> None:
         """A checkpoint is complete."""
         self._increments.complete(checkpoint_id)
+        self._known.complete(checkpoint_id)
 
     def abort(self, checkpoint_id: int) -> None:
         """A checkpoint won't be complete."""
         self._increments.forget(checkpoint_id)
+        self._known.forget(checkpoint_id)
 
     def cancel(self) -> None:
         """Stops what is under way."""
@@ -134,18 +137,21 @@ class SnapshotWriter:
         copying: asyncio.Task[float],
     ) -> None:
         path = state_path(checkpoint_id, *self._id, self._epoch)
-        files, known = self._increments.files(base), self._increments.shared
+        files, known = self._increments.files(base), self._known.now()
         try:
             pause_s = max(pause_s, await copying)
-            written = await self._services.in_background(lambda: self._store(path, captured, log, files, known))
+            file, tables, shared = await self._services.in_background(
+                lambda: self._store(path, captured, log, files, known)
+            )
         except Exception as error:  # noqa: BLE001 - whatever it was, this part can't be written
             self._send(Decline(self._epoch, checkpoint_id, self._id, str(error) or type(error).__name__))
             return
-        self._increments.wrote(checkpoint_id, *written[1:])
+        self._increments.wrote(checkpoint_id, tables)
+        self._known.wrote(checkpoint_id, shared)
         for operator in captured.values():
             for table in operator.tables.values():
                 table.release()
-        entry = self._entry(*written, finished=False)
+        entry = self._entry(file, tables, shared, finished=False)
         self._send(Acknowledge(self._epoch, checkpoint_id, self._id, entry, alignment_s, pause_s))
 
     def _store(
@@ -153,7 +159,8 @@ class SnapshotWriter:
     ) -> tuple[FileRef, list[FileRef], Tables]:
         assert self._storage is not None, "a checkpoint was triggered without storage"
         snapshot = SubtaskSnapshot(captured, log)
-        return write_part(self._storage, path, snapshot, base, known, allow_pickle=self._allow_pickle)
+        shared = write_images(self._storage, path, snapshot, known)
+        return *write_part(self._storage, path, snapshot, base, allow_pickle=self._allow_pickle), shared
 
     def _entry(self, file: FileRef, tables: list[FileRef], shared: Tables, *, finished: bool) -> SubtaskEntry:
         vertex, (_, index) = self._vertex, self._id

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ class RocksBackend(StateBackend):
         for table in self._tables.values():
             table.settle()
 
-    def capture(self, checkpoint_id: int, since: int | None) -> Mapping[str, ImageCapture]:
+    def capture(self, checkpoint_id: int, since: int | None) -> dict[str, Any]:
         self.settle()
         if self._places is None:
             return {}

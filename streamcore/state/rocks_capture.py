@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamcore.state.rocks_image import Saved, SavedImage
+from streamcore.state.rocks_image import SavedImage
 
 if TYPE_CHECKING:  # rocksdict may be missing, and snapshots are written all the same
     from streamcore.state.rocks_database import Image

@@ -11,8 +11,9 @@ import functools
 import itertools
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from rocksdict import (
     AccessType,
@@ -107,7 +108,8 @@ class Database:
         except Exception as error:
             raise _failure(error, path) from error
         without_log = WriteOptions()
-        without_log.disable_wal = True  # what a crash leaves is never read: a restore begins with a snapshot
+        # what a crash leaves is never read: a restore begins with a snapshot
+        without_log.disable_wal = True  # type: ignore[method-assign,assignment]  # its stub has a method
         self._database.set_write_options(without_log)
 
     def get(self, entry: bytes) -> bytes | None:
@@ -120,16 +122,16 @@ class Database:
             raise _failure(error, self._path) from error
         return value
 
-    def get_many(self, entries: list[bytes]) -> list[bytes | None]:
+    def get_many(self, entries: Sequence[bytes]) -> list[bytes | None]:
         """What is under each entry."""
         gathered = self._gathered
         try:
-            values: list[bytes | None] = self._database.get(entries)
+            values: Any = self._database.get(list(entries))
         except Exception as error:
             raise _failure(error, self._path) from error
         if gathered:
             return [gathered.get(entry, value) for entry, value in zip(entries, values, strict=True)]
-        return values
+        return list(values)
 
     def put(self, entry: bytes, value: bytes | None) -> None:
         """Sets an entry, or removes it: None."""
@@ -266,12 +268,17 @@ class FrozenDatabase:
 
 
 def _entries(database: Rdict, prefix: bytes, path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """The entries with a prefix as they are now, whatever is written while they are gone through."""
     bounded = ReadOptions()
     bounded.set_iterate_upper_bound(after(prefix))
     try:
         items = database.items(from_key=prefix, read_opt=bounded)
     except Exception as error:
         raise _failure(error, path) from error
+    return _checked(items, path)
+
+
+def _checked(items: Any, path: Path) -> Iterator[tuple[bytes, bytes]]:
     while True:
         try:
             entry = next(items, None)
@@ -279,7 +286,7 @@ def _entries(database: Rdict, prefix: bytes, path: Path) -> Iterator[tuple[bytes
             raise _failure(error, path) from error
         if entry is None:
             return
-        yield entry  # type: ignore[misc]
+        yield entry
 
 
 def _failure(error: Exception, path: Path) -> MachineError:

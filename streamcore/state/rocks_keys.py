@@ -16,6 +16,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import math
 import struct
 import uuid
 from typing import Any
@@ -149,7 +150,7 @@ def _canonical_number(key: Any) -> tuple[Any, bool]:
     if finite and key == int(key):
         return int(key), False
     as_float = float(key)
-    if as_float == key or as_float != as_float:
+    if as_float == key or math.isnan(as_float):
         return as_float, type(key) is float
     return ["decimal", str(key.normalize(decimal.Context(prec=decimal.MAX_PREC)))], False
 

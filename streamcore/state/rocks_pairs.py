@@ -63,14 +63,11 @@ def pairs(kind: str, entries: Iterable[Entry], start: int, *, allow_pickle: bool
             key = entry[start:] if own is None else own
             yield plain.decode(key, allow_pickle=allow_pickle), plain.decode(value, allow_pickle=allow_pickle)
         return
-    for key, parts in _by_key(entries, start):
-        if kind == "list":
-            own, value = _list_of(parts, allow_pickle=allow_pickle)
-        else:
-            own, value = _map_of(parts, allow_pickle=allow_pickle)
-            if not value:
-                continue
-        yield plain.decode(key if own is None else own, allow_pickle=allow_pickle), value
+    gather = _list_of if kind == "list" else _map_of
+    for saved, parts in _by_key(entries, start):
+        own, gathered = gather(parts, allow_pickle=allow_pickle)
+        if gathered is not None:
+            yield plain.decode(saved if own is None else own, allow_pickle=allow_pickle), gathered
 
 
 def keys(kind: str, entries: Iterable[Entry], start: int, *, allow_pickle: bool) -> Iterator[Any]:
@@ -107,15 +104,17 @@ def _by_key(entries: Iterable[Entry], start: int) -> Iterator[tuple[bytes, Itera
         yield key, ((suffix, data) for _, suffix, data in parts)
 
 
-def _list_of(parts: Iterator[Entry], *, allow_pickle: bool) -> tuple[bytes | None, list[Any]]:
+def _list_of(parts: Iterator[Entry], *, allow_pickle: bool) -> tuple[bytes | None, Any]:
     own, data = split_key(next(parts)[1])
     head = ListHead(data)
     values = [value for _, chunk in parts for value in plain.decode(chunk, allow_pickle=allow_pickle)]
     return own, [*values, *plain.decode(head.as_chunk(), allow_pickle=allow_pickle)]
 
 
-def _map_of(parts: Iterator[Entry], *, allow_pickle: bool) -> tuple[bytes | None, dict[Any, Any]]:
-    own, values = None, {}
+def _map_of(parts: Iterator[Entry], *, allow_pickle: bool) -> tuple[bytes | None, Any]:
+    """(the key beside, the map; None if all that was in it is gone)."""
+    own: bytes | None = None
+    values: dict[Any, Any] = {}
     for suffix, data in parts:
         beside, value = split_key(data)
         if suffix:
@@ -123,4 +122,4 @@ def _map_of(parts: Iterator[Entry], *, allow_pickle: bool) -> tuple[bytes | None
             values[key] = plain.decode(value, allow_pickle=allow_pickle)
         else:
             own = beside
-    return own, values
+    return own, values or None
