@@ -100,7 +100,8 @@ class RocksBackend(StateBackend):
 
     def close(self) -> None:
         if self._places is not None:
-            self._places.database.close()
+            self._places.database.abandon()
+            self._places = None
         if self._scratch is not None:
             self._scratch.delete()
 

@@ -35,6 +35,8 @@ from streamcore.errors import MachineError
 from streamcore.state.backends import RocksDB
 from streamcore.state.rocks_keys import after
 
+_FAMILY = "state"
+"""All is in a column family of its own, since only such a one can be dropped."""
 _FILE_BYTES = 16 << 20
 """Of a file below the first level: small enough that most stay what they are from one snapshot to the next."""
 _BLOOM_BITS = 10
@@ -50,9 +52,10 @@ _ENTRY_BYTES = 64
 class Image:
     """The files of a database as it was when `hold` was called, in `path` once `make` has run."""
 
-    def __init__(self, database: Rdict, path: Path) -> None:
+    def __init__(self, root: Rdict, database: Rdict, path: Path) -> None:
         self.path = path
         self.is_over = False
+        self._root = root
         self._database = database
         self._lock = threading.Lock()
         self._error: Exception | None = None
@@ -67,7 +70,7 @@ class Image:
             if not self.is_over:
                 try:
                     self._database.flush()
-                    Checkpoint(self._database).create_checkpoint(str(self.path))
+                    Checkpoint(self._root).create_checkpoint(str(self.path))
                 except Exception as error:  # noqa: BLE001 - RocksDB's errors have no class of their own
                     self._error = error
                 self.is_over = True
@@ -104,7 +107,10 @@ class Database:
         self._limit_bytes = _GATHERED_BYTES
         self._image: Image | None = None
         try:
-            self._database = Rdict(str(path), _options(settings, compacts=compacts))
+            options = _options(settings, compacts=compacts)
+            self._root = Rdict(str(path), options, column_families={_FAMILY: options})
+            self._database = self._root.get_column_family(_FAMILY)
+            self._family = self._root.get_column_family_handle(_FAMILY)
         except Exception as error:
             raise _failure(error, path) from error
         without_log = WriteOptions()
@@ -171,14 +177,14 @@ class Database:
         self._write_all()
         gathered = path.with_name(f"{path.name}.taken")
         try:
-            old = Rdict(str(path), Options(raw_mode=True), access_type=AccessType.read_only(False))
+            old = FrozenDatabase(path)
             options = Options(raw_mode=True)
             options.set_compression_type(_compression(self._settings))
             writer = SstFileWriter(options)
             writer.open(str(gathered))
             count = 0
             for prefix in prefixes:
-                for entry, value in _entries(old, prefix, path):
+                for entry, value in old.scan(prefix):
                     writer[entry] = value
                     count += 1
             old.close()
@@ -194,12 +200,18 @@ class Database:
         """Begins an image of the database as it is now, in a directory beside it. Whatever is written from here on
         doesn't go into it."""
         self._write_all()
-        self._image = Image(self._database, self._path.with_name(f"image-{next(self._numbers)}"))
+        self._image = Image(self._root, self._database, self._path.with_name(f"image-{next(self._numbers)}"))
         return self._image
 
-    def close(self) -> None:
-        """Closes it; what is left of it in its directory is of no use. A second call does nothing."""
-        self._database.close()
+    def abandon(self) -> None:
+        """Closes it without writing what it has in memory, which it would do if nothing were dropped."""
+        try:
+            self._root.drop_column_family(_FAMILY)
+            del self._database, self._family
+            self._image = None
+            self._root.close()
+        except Exception as error:
+            raise _failure(error, self._path) from error
 
     def _make_room(self) -> None:
         """Too much has been gathered."""
@@ -233,6 +245,7 @@ class Database:
 
     def _write(self, changes: dict[bytes, bytes | None]) -> None:
         batch = WriteBatch(raw_mode=True)
+        batch.set_default_column_family(self._family)
         for entry, value in changes.items():
             if value is None:
                 batch.delete(entry)
@@ -254,7 +267,10 @@ class FrozenDatabase:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._database = Rdict(str(path), Options(raw_mode=True), access_type=AccessType.read_only(False))
+            options = Options(raw_mode=True)
+            access = AccessType.read_only(error_if_log_file_exist=False)
+            self._root = Rdict(str(path), options, column_families={_FAMILY: options}, access_type=access)
+            self._database = self._root.get_column_family(_FAMILY)
         except Exception as error:
             raise _failure(error, path) from error
 
@@ -264,7 +280,8 @@ class FrozenDatabase:
 
     def close(self) -> None:
         """Closes it."""
-        self._database.close()
+        del self._database
+        self._root.close()
 
 
 def _entries(database: Rdict, prefix: bytes, path: Path) -> Iterator[tuple[bytes, bytes]]:
@@ -275,10 +292,11 @@ def _entries(database: Rdict, prefix: bytes, path: Path) -> Iterator[tuple[bytes
         items = database.items(from_key=prefix, read_opt=bounded)
     except Exception as error:
         raise _failure(error, path) from error
-    return _checked(items, path)
+    return _checked(items, bounded, path)
 
 
-def _checked(items: Any, path: Path) -> Iterator[tuple[bytes, bytes]]:
+def _checked(items: Any, bounded: ReadOptions, path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """`bounded` is kept as long as the iterator, which has but a pointer to the bound's bytes."""
     while True:
         try:
             entry = next(items, None)
@@ -325,6 +343,7 @@ def _options(settings: RocksDB, *, compacts: bool) -> Options:
     blocks.set_bloom_filter(_BLOOM_BITS, False)
     options = Options(raw_mode=True)
     options.create_if_missing(True)
+    options.create_missing_column_families(True)
     options.set_write_buffer_manager(buffers)
     options.set_write_buffer_size(settings.memory_bytes // 4)
     options.set_block_based_table_factory(blocks)
