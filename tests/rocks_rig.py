@@ -87,9 +87,7 @@ class Stores:
             if complete:
                 subtask.known.complete(checkpoint_id)
             entries.append(
-                SubtaskEntry(
-                    0, subtask.index, len(self.subtasks), ["op"], False, file, chain, list(shared.values())
-                )
+                SubtaskEntry(0, subtask.index, len(self.subtasks), ["op"], False, file, chain, list(shared.values()))
             )
         return entries
 

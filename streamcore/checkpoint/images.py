@@ -15,7 +15,6 @@ from __future__ import annotations
 import mmap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
 from streamcore.checkpoint.storage import FileRef, Storage
@@ -92,8 +91,7 @@ def write_images(storage: Storage, path: str, snapshot: SubtaskSnapshot, known: 
 
 def images_in(operator: OperatorSnapshot) -> dict[str, ImageCapture]:
     """The captured tables that are in a database, by name; all in one."""
-    tables: dict[str, Any] = dict(operator.tables)
-    return {name: capture for name, capture in tables.items() if isinstance(capture, ImageCapture)}
+    return {name: capture for name, capture in operator.tables.items() if isinstance(capture, ImageCapture)}
 
 
 def find_images(storage: Storage, snapshot: SubtaskSnapshot, shared: list[FileRef], *, allow_pickle: bool) -> None:

@@ -1,14 +1,17 @@
-"""One subtask's part of a checkpoint, written and read: a state file, and a chain of table files for columnar state."""
+"""One subtask's part of a checkpoint, written and read: a state file, and a chain of table files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from streamcore.checkpoint.images import find_images, images_in
 from streamcore.checkpoint.log import SubtaskEntry, tables_path
 from streamcore.checkpoint.snapshot_file import SubtaskSnapshot
 from streamcore.checkpoint.storage import FileRef, Storage
 from streamcore.checkpoint.table_file import assemble, decode_tables, encode_tables
+from streamcore.errors import StateCodecError
+from streamcore.state.capture import Capture
 
 _LONGEST_CHAIN = 32
 
@@ -36,15 +39,22 @@ def write_part(
     }
     tables = list(base)
     if captures and not (base and all(capture.is_empty for capture in captures.values())):
-        saved = {name: capture.saved() for name, capture in captures.items()}
+        saved = {name: _saved(name, capture) for name, capture in captures.items()}
         own = storage.put_parts(tables_path(path), encode_tables(saved, allow_pickle=allow_pickle))
         is_whole = all(table.is_whole for table in saved.values())
         tables = [own] if is_whole else [*base, own]
     return storage.put(path, snapshot.encode(allow_pickle=allow_pickle)), tables
 
 
+def _saved(name: tuple[str, str], capture: Capture) -> Any:
+    try:
+        return capture.saved()
+    except StateCodecError as error:
+        raise StateCodecError(f"operator {name[0]!r}, state {name[1]!r}: {error.message}", hint=error.hint) from error
+
+
 def read_part(storage: Storage, entry: SubtaskEntry, *, allow_pickle: bool) -> SubtaskSnapshot:
-    """Reads a part; the columnar state is among each operator's keyed state; blocking.
+    """Reads a part; the state in table files is among each operator's keyed state; blocking.
 
     Raises:
         DamagedCheckpointError: a file is missing or damaged.
@@ -53,7 +63,7 @@ def read_part(storage: Storage, entry: SubtaskEntry, *, allow_pickle: bool) -> S
     """
     snapshot = SubtaskSnapshot.decode(storage.get(entry.file), allow_pickle=allow_pickle)
     chain = [decode_tables(storage.get(file), allow_pickle=allow_pickle) for file in entry.tables]
-    for (uid, name), table in assemble(chain).items():
+    for (uid, name), table in assemble(chain, allow_pickle=allow_pickle).items():
         snapshot.operators[uid].keyed["states"][name] = table
     find_images(storage, snapshot, entry.shared, allow_pickle=allow_pickle)
     return snapshot

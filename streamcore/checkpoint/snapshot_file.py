@@ -7,8 +7,9 @@ In the plain codec (`streamcore.batch.plain`), so it can be read without the eng
      "feedback": {EDGE: [(form, bytes), ...]}}        # records in flight on back edges, in order
 
 A captured store (`streamcore.state.store`) is `{"states": {NAME: ...}, "timers": {group: bytes}, "event_timers": ...}`;
-object state is `{"kind", "groups": {group: bytes of [[key, value], ...]}}`. Columnar state is in files of its own
-(`checkpoint.table_file`); in format 1 it was here, as `{"kind", "groups", "keys", "columns"}`.
+state of objects is `{"kind", "groups": {group: bytes of [[key, value], ...]}}`, columnar state is
+`{"kind", "groups", "keys", "columns"}`. Both are in files of their own (`checkpoint.table_file`), and put here when the
+part is read; columnar state was here in format 1, and state of objects as long as table files had format 2.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from typing import Any
 
 from streamcore.batch import plain
 from streamcore.errors import CheckpointError
-from streamcore.state.table_capture import TableCapture
+from streamcore.state.capture import Capture
 
 FORMAT = 2
 
 
 @dataclass(slots=True)
 class OperatorSnapshot:
-    """One operator's part: its keyed store and what else it captured. `tables`: its columnar state while it is being
-    captured, by name; when read back it is in `keyed`."""
+    """One operator's part: its keyed store and what else it captured. `tables`: the state that is copied step by step
+    while it is being captured, by name; when read back it is in `keyed`."""
 
     keyed: dict[str, Any]
     own: Any
-    tables: dict[str, TableCapture] = field(default_factory=dict)
+    tables: dict[str, Capture] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

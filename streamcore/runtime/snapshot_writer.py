@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from streamcore.checkpoint.images import KnownTables, Tables, write_images
@@ -15,6 +16,7 @@ from streamcore.errors import CheckpointError
 from streamcore.runtime.messages import Acknowledge, Decline, Subtask, ToCoordinator
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import VertexSpec
+from streamcore.state.capture import Capture
 
 T = TypeVar("T")
 
@@ -25,9 +27,27 @@ Captured = dict[str, OperatorSnapshot]
 """Uid → what its operator captured."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Copying:
+    """What was captured for a checkpoint, `base` on, and the task that copies it; it returns the longest stop."""
+
+    checkpoint_id: int
+    captured: Captured
+    base: int | None
+    task: asyncio.Task[float]
+
+    @property
+    def captures(self) -> list[Capture]:
+        return [capture for operator in self.captured.values() for capture in operator.tables.values()]
+
+
 class SnapshotWriter:
     """The snapshots of one subtask on their way to storage. `begin` when the barrier has gone out, then `write` when
-    the records in flight are known too."""
+    the records in flight are known too.
+
+    One is written at a time: where storage is slow, the next one waits. One that is given up is dropped as soon as it
+    isn't being written any more, so there are never more than two in memory, however many have been given up.
+    """
 
     def __init__(
         self,
@@ -51,24 +71,27 @@ class SnapshotWriter:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._increments = Increments()
         self._known = KnownTables()
-        self._copying: tuple[int | None, asyncio.Task[float]] | None = None
+        self._copying: _Copying | None = None
+        self._writing = asyncio.Lock()
+        self._given_up = 0  # checkpoints up to this number that aren't complete
 
     @property
     def base(self) -> int | None:
         """The checkpoint that the next capture may build on; None: none."""
         return self._increments.base
 
-    def begin(self, captured: Captured, base: int | None) -> None:
+    def begin(self, checkpoint_id: int, captured: Captured, base: int | None) -> None:
         """Begins to copy what was captured `base` on, between the batches of the stream."""
-        self._copying = base, self._beside(self._copy(captured))
+        self._copying = _Copying(checkpoint_id, captured, base, self._beside(self._copy(captured)))
 
     def write(
         self, checkpoint_id: int, captured: Captured, log: FeedbackLog, alignment_s: float, pause_s: float
     ) -> None:
         """Writes the subtask's part of a checkpoint, then acknowledges it, or tells why it can't."""
-        assert self._copying is not None, "a snapshot is written that was not captured"
-        base, copying = self._copying
-        self._beside(self._write_and_acknowledge(checkpoint_id, captured, log, alignment_s, pause_s, base, copying))
+        copying = self._copying
+        assert copying is not None, "a snapshot is written that was not captured"
+        assert copying.captured is captured, "a snapshot is written that was not captured last"
+        self._beside(self._write_and_acknowledge(copying, log, alignment_s, pause_s))
 
     async def write_last(self, captured: Captured) -> SubtaskEntry | None:
         """Writes the last state, which stands for the subtask in every later checkpoint; None without storage.
@@ -95,9 +118,14 @@ class SnapshotWriter:
         self._known.complete(checkpoint_id)
 
     def abort(self, checkpoint_id: int) -> None:
-        """A checkpoint won't be complete."""
+        """A checkpoint won't be complete: what was captured for it is not encoded any further, nor written."""
         self._increments.forget(checkpoint_id)
         self._known.forget(checkpoint_id)
+        self._given_up = max(self._given_up, checkpoint_id)
+        copying = self._copying
+        if copying is not None and copying.checkpoint_id == checkpoint_id and not copying.task.done():
+            for capture in copying.captures:
+                capture.abandon()
 
     def cancel(self) -> None:
         """Stops what is under way."""
@@ -111,7 +139,7 @@ class SnapshotWriter:
         return task
 
     async def _copy(self, captured: Captured) -> float:
-        """Copies the columnar state that was captured, a little at a time between batches, for which this task runs
+        """Copies the state that was captured, a little at a time between batches, for which this task runs
         on the same loop as the subtask's; returns the longest stop in seconds."""
         longest_s = 0.0
         for operator in captured.values():
@@ -128,29 +156,34 @@ class SnapshotWriter:
 
     async def _write_and_acknowledge(
         self,
-        checkpoint_id: int,
-        captured: Captured,
+        copying: _Copying,
         log: FeedbackLog,
         alignment_s: float,
         pause_s: float,
-        base: int | None,
-        copying: asyncio.Task[float],
     ) -> None:
+        checkpoint_id, captured = copying.checkpoint_id, copying.captured
         path = state_path(checkpoint_id, *self._id, self._epoch)
-        files, known = self._increments.files(base), self._known.now()
+        files = self._increments.files(copying.base)
         try:
-            pause_s = max(pause_s, await copying)
-            file, tables, shared = await self._services.in_background(
-                lambda: self._store(path, captured, log, files, known)
-            )
+            pause_s = max(pause_s, await copying.task)
+            async with self._writing:
+                if checkpoint_id <= self._given_up:
+                    return
+                known = self._known.now()
+                file, tables, shared = await self._services.in_background(
+                    lambda: self._store(path, captured, log, files, known)
+                )
+                if checkpoint_id <= self._given_up:  # meanwhile: what others left has been deleted by now
+                    await self._services.in_background(lambda: self._discard([file, *tables, *shared.values()]))
+                    return
         except Exception as error:  # noqa: BLE001 - whatever it was, this part can't be written
             self._send(Decline(self._epoch, checkpoint_id, self._id, str(error) or type(error).__name__))
             return
+        finally:
+            for capture in copying.captures:
+                capture.release()
         self._increments.wrote(checkpoint_id, tables)
         self._known.wrote(checkpoint_id, shared)
-        for operator in captured.values():
-            for table in operator.tables.values():
-                table.release()
         entry = self._entry(file, tables, shared, finished=False)
         self._send(Acknowledge(self._epoch, checkpoint_id, self._id, entry, alignment_s, pause_s))
 
@@ -161,6 +194,14 @@ class SnapshotWriter:
         snapshot = SubtaskSnapshot(captured, log)
         shared = write_images(self._storage, path, snapshot, known)
         return *write_part(self._storage, path, snapshot, base, allow_pickle=self._allow_pickle), shared
+
+    def _discard(self, files: list[FileRef]) -> None:
+        """Deletes a part that no manifest will name, but what it shares with others."""
+        assert self._storage is not None, "something was written without storage"
+        directory = files[0].path.rpartition("/")[0]
+        for written in files:
+            if written.path.startswith(f"{directory}/"):
+                self._storage.delete(written.path)
 
     def _entry(self, file: FileRef, tables: list[FileRef], shared: Tables, *, finished: bool) -> SubtaskEntry:
         vertex, (_, index) = self._vertex, self._id

@@ -232,7 +232,7 @@ class SubtaskTask(ABC):
         captured = self.chain.capture(checkpoint_id, since=base)
         self._last_captured = checkpoint_id
         pause_s = self._clock.monotonic() - started
-        self._snapshots.begin(captured, base)
+        self._snapshots.begin(checkpoint_id, captured, base)
         await self.outputs.send_all(Barrier(checkpoint_id))
         return captured, pause_s
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from streamcore.batch import plain
+from streamcore.state.capture import Capture
+from streamcore.state.changed_keys import ChangedKeys
 from streamcore.state.descriptors import ListState, MapState, ReducingState, ValueState
-from streamcore.state.key_groups import groups_of
-from streamcore.state.object_table import CurrentKey, ObjectState, ObjectTable, Saved, StateBackend
+from streamcore.state.heap_table import HeapTable, Values
+from streamcore.state.object_table import CurrentKey, ObjectState, ObjectTable, StateBackend
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -17,10 +18,11 @@ V = TypeVar("V")
 
 class _Handle:
     __slots__ = ("_current", "_table")
+    _table: Values
 
-    def __init__(self, current: CurrentKey, table: dict[Any, Any]) -> None:
+    def __init__(self, current: CurrentKey, table: HeapTable) -> None:
         self._current = current
-        self._table = table
+        table.attach(self)
 
     def all_keys(self) -> list[Any]:
         """All keys that there is something for, whatever the current one is."""
@@ -36,7 +38,7 @@ class ValueHandle(_Handle, Generic[T]):
 
     __slots__ = ("_default",)
 
-    def __init__(self, current: CurrentKey, table: dict[Any, Any], default: T) -> None:
+    def __init__(self, current: CurrentKey, table: HeapTable, default: T) -> None:
         super().__init__(current, table)
         self._default = default
 
@@ -95,7 +97,7 @@ class ReducingHandle(_Handle, Generic[T]):
 
     __slots__ = ("_reduce",)
 
-    def __init__(self, current: CurrentKey, table: dict[Any, Any], reduce: Callable[[T, T], T]) -> None:
+    def __init__(self, current: CurrentKey, table: HeapTable, reduce: Callable[[T, T], T]) -> None:
         super().__init__(current, table)
         self._reduce = reduce
 
@@ -110,83 +112,37 @@ class ReducingHandle(_Handle, Generic[T]):
         return self._table.get(self._current.key)
 
 
-class HeapTable(ObjectTable):
-    """A dictionary."""
-
-    def __init__(self, kind: str, max_parallelism: int, *, allow_pickle: bool) -> None:
-        self._kind = kind
-        self._max_parallelism = max_parallelism
-        self._allow_pickle = allow_pickle
-        self.values: dict[Any, Any] = {}
-
-    @property
-    def bare(self) -> dict[Any, Any] | None:
-        return self.values
-
-    def batch(self, keys: Sequence[Any]) -> dict[Any, Any]:
-        return self.values
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        return self.values.get(key, default)
-
-    def for_update(self, key: Any, default: Any = None) -> Any:
-        return self.values.get(key, default)
-
-    def put(self, key: Any, value: Any) -> None:
-        self.values[key] = value
-
-    def remove(self, key: Any) -> None:
-        self.values.pop(key, None)
-
-    def clear(self) -> None:
-        self.values.clear()
-
-    def all_keys(self) -> list[Any]:
-        return list(self.values)
-
-    def items(self) -> Iterator[tuple[Any, Any]]:
-        return iter(self.values.items())
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def restore(self, saved: Saved, groups: range) -> None:
-        for group, body in saved["groups"].items():
-            if group in groups:
-                pairs = plain.decode(body, allow_pickle=self._allow_pickle)
-                self.values.update((key, value) for key, value in pairs)
-
-    def captured(self) -> Saved:
-        table = self.values
-        keys = list(table)
-        by_group: dict[int, list[list[Any]]] = {}
-        for key, group in zip(keys, groups_of(keys, self._max_parallelism).tolist(), strict=True):
-            by_group.setdefault(group, []).append([key, table[key]])
-        encode, allow_pickle = plain.encode, self._allow_pickle
-        return {
-            "kind": self._kind,
-            "groups": {group: encode(entries, allow_pickle=allow_pickle) for group, entries in by_group.items()},
-        }
-
-
 class HeapBackend(StateBackend):
     """State in this process's memory."""
 
     def __init__(self, max_parallelism: int, *, allow_pickle: bool) -> None:
         self._max_parallelism = max_parallelism
         self._allow_pickle = allow_pickle
+        self._tables: dict[str, HeapTable] = {}
+        self._changed = ChangedKeys()
 
     def table(self, name: str, kind: str) -> HeapTable:
-        return HeapTable(kind, self._max_parallelism, allow_pickle=self._allow_pickle)
+        table = HeapTable(kind, self._max_parallelism, self._changed, allow_pickle=self._allow_pickle)
+        self._tables[name] = table
+        return table
 
     def handle(self, descriptor: ObjectState, table: ObjectTable, current: CurrentKey) -> Any:
         assert isinstance(table, HeapTable), "a handle on another backend's table"
         match descriptor:
             case ValueState():
-                return ValueHandle(current, table.values, descriptor.default)
+                return ValueHandle(current, table, descriptor.default)
             case ListState():
-                return ListHandle(current, table.values)
+                return ListHandle(current, table)
             case MapState():
-                return MapHandle(current, table.values)
+                return MapHandle(current, table)
             case ReducingState():
-                return ReducingHandle(current, table.values, descriptor.reduce)
+                return ReducingHandle(current, table, descriptor.reduce)
+
+    def touch(self, keys: Sequence[Any]) -> None:
+        self._changed.add(keys)
+
+    def capture(self, checkpoint_id: int, since: int | None) -> Mapping[str, Capture]:
+        changed = self._changed.since(since) if since is not None else None
+        captures = {name: table.capture(changed) for name, table in self._tables.items()}
+        self._changed.begin(checkpoint_id, max(map(len, self._tables.values()), default=0))
+        return captures

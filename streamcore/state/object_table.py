@@ -4,9 +4,10 @@ that makes them. `streamcore.state.heap` is the one in memory."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from streamcore.state.capture import Capture
 from streamcore.state.descriptors import ListState, MapState, ReducingState, ValueState
 
 ObjectState = ValueState[Any] | ListState[Any] | MapState[Any, Any] | ReducingState[Any]
@@ -88,14 +89,6 @@ class ObjectTable(ABC):
             StateCodecError: a value is of a class that isn't loaded, or pickled although that is not allowed.
         """
 
-    @abstractmethod
-    def captured(self) -> Saved:
-        """All entries as they are now, encoded by key group.
-
-        Raises:
-            StateCodecError: a value has no plain form.
-        """
-
 
 class StateBackend(ABC):
     """Makes the tables and handles of one operator subtask's object state."""
@@ -117,11 +110,19 @@ class StateBackend(ABC):
         """The operator's handles are about to be used under these keys, and under no others until it is called again:
         told ahead of each batch and each timer. A backend may read them ahead, or note that they change."""
 
-    def capture(self, checkpoint_id: int, since: int | None) -> dict[str, Any]:
-        return {}
-
     def settle(self) -> None:  # noqa: B027 - optional
         """The operator's call is over, and a capture may follow: a backend may do now what it would have to do then."""
+
+    @abstractmethod
+    def capture(self, checkpoint_id: int, since: int | None) -> Mapping[str, Capture]:
+        """Captures all tables as they are now, by name; between two calls of the operator. Must not take long: what
+        takes time is left to the captures' steps, and to `saved`.
+
+        Args:
+            checkpoint_id: what to call it when a later capture builds on it.
+            since: the checkpoint after which the changes are enough; None: all is captured. A capture may be of all
+                nevertheless.
+        """
 
     def close(self) -> None:  # noqa: B027 - optional
         """Frees what the tables hold outside of memory; called after failures too."""

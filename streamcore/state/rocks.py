@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from streamcore.state.backends import RocksDB
+from streamcore.state.capture import Capture
 from streamcore.state.descriptors import ListState, MapState, ReducingState, ValueState
 from streamcore.state.object_table import CurrentKey, ObjectState, ObjectTable, StateBackend
 from streamcore.state.rocks_capture import ImageCapture
@@ -89,7 +90,7 @@ class RocksBackend(StateBackend):
         for table in self._tables.values():
             table.settle()
 
-    def capture(self, checkpoint_id: int, since: int | None) -> dict[str, Any]:
+    def capture(self, checkpoint_id: int, since: int | None) -> Mapping[str, Capture]:
         self.settle()
         if self._places is None:
             return {}

@@ -134,14 +134,6 @@ class RocksTable(ObjectTable):
                 for key, value in pairs:
                     self.write(key, value)
 
-    def captured(self) -> Saved:
-        groups: dict[int, bytes] = {}
-        for group, (prefix, entries) in zip(self._places.groups, self._entries(), strict=True):
-            pairs = rocks_pairs.pairs(self.kind, entries, len(prefix), allow_pickle=self._allow_pickle)
-            if listed := [[key, value] for key, value in pairs]:
-                groups[group] = plain.encode(listed, allow_pickle=self._allow_pickle)
-        return {"kind": self.kind, "groups": groups}
-
     @abstractmethod
     def read(self, key: Any) -> Any:
         """The value of a key that isn't lent, or `_MISSING`."""

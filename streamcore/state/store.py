@@ -11,12 +11,12 @@ from streamcore.batch import Columns, Schema, concat_columns
 from streamcore.batch.codec import decode_saved, encode_saved
 from streamcore.errors import IncompatibleSnapshotError, TopologyError
 from streamcore.kernels.key_columns import KeyColumns, as_list
+from streamcore.state.capture import Capture
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
 from streamcore.state.heap import HeapBackend, ListHandle, MapHandle, ReducingHandle, ValueHandle
 from streamcore.state.key_groups import groups_of
 from streamcore.state.object_table import CurrentKey, ObjectState, ObjectTable, StateBackend
-from streamcore.state.table_capture import TableCapture
 from streamcore.state.timers import TimerQueue
 
 T = TypeVar("T")
@@ -143,19 +143,14 @@ class KeyedStore:
                 hint="restore with the code that wrote the snapshot, or start without --restore",
             )
 
-    def capture(self, checkpoint_id: int, since: int | None = None) -> tuple[Saved, dict[str, TableCapture]]:
-        """Everything as it is now: what later changes don't touch, and the columnar state by name, which is to be
-        copied step by step.
+    def capture(self, checkpoint_id: int, since: int | None = None) -> tuple[Saved, dict[str, Capture]]:
+        """Everything as it is now: what later changes don't touch, and by name what is to be copied step by step.
 
         Args:
             checkpoint_id: what to call it when a later capture builds on it.
-            since: the checkpoint after which the changes of columnar state are enough; None: all of it.
+            since: the checkpoint after which the changes are enough; None: all of it.
         """
         states: dict[str, Any] = {}
-        images = self._backend.capture(checkpoint_id, since)
-        for name, table in self._objects.items():
-            if name not in images:
-                states[name] = table.captured()
         for name, descriptor in self._tables.items():
             form, rows = encode_saved(descriptor.capture(), allow_pickle=False)
             states[name] = {"kind": "table", "key": descriptor.key, "form": int(form), "rows": rows}
@@ -163,7 +158,8 @@ class KeyedStore:
             queue.capture(self._max_parallelism, allow_pickle=self.allow_pickle)
             for queue in (self.timers, self.event_timers)
         )
-        captures = {name: table.capture(checkpoint_id, since) for name, table in self._columnar.items()} | images
+        captures: dict[str, Capture] = dict(self._backend.capture(checkpoint_id, since))
+        captures |= {name: table.capture(checkpoint_id, since) for name, table in self._columnar.items()}
         return {"states": states, "timers": timers, "event_timers": event_timers}, captures
 
     def _refuse_taken(self, name: str) -> None:
