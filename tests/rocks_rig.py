@@ -44,7 +44,7 @@ class Stores:
         for index in range(parallelism):
             keyed = [read_part(storage, entry, allow_pickle=allow_pickle).operators["op"].keyed for entry in entries]
             groups = group_range(index, parallelism, GROUPS)
-            backend = open_backend(settings, GROUPS, groups, keyed, allow_pickle=allow_pickle, by_itself=compacts)
+            backend = open_backend(settings, GROUPS, groups, keyed, allow_pickle=allow_pickle, compacts=compacts)
             store = KeyedStore(GROUPS, groups, keyed, allow_pickle=allow_pickle, backend=backend)
             self.subtasks.append(Subtask(index, store))
 

@@ -23,6 +23,8 @@ class Services:
     """How much a subtask does before it lets others run: one per batch and one per 1,024 records of it."""
     copying_turn_s = 0.001
     """How long captured state is copied at a time before the stream goes on."""
+    rocksdb_compacts = True
+    """Whether RocksDB merges files when it likes, in threads of its own."""
 
     def __init__(self, scratch_directory: str | None = None) -> None:
         self.clock = Clock()
@@ -40,7 +42,8 @@ class Services:
         self, choice: RocksDB | None, max_parallelism: int, groups: range, saved: list[Saved], *, allow_pickle: bool
     ) -> StateBackend:
         """The backend of one operator subtask's object state: see `streamcore.state.backends.open_backend`."""
-        return open_backend(choice, max_parallelism, groups, saved, allow_pickle=allow_pickle)
+        compacts = self.rocksdb_compacts
+        return open_backend(choice, max_parallelism, groups, saved, allow_pickle=allow_pickle, compacts=compacts)
 
     def open_storage(self, url: str) -> Storage:
         """The snapshot storage at a path or URL."""

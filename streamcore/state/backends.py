@@ -73,7 +73,7 @@ def open_backend(
     saved: Sequence[Saved],
     *,
     allow_pickle: bool,
-    by_itself: bool = True,
+    compacts: bool = True,
 ) -> StateBackend:
     """The backend of one operator subtask.
 
@@ -81,13 +81,13 @@ def open_backend(
         choice: None: the heap.
         groups: the subtask's key groups.
         saved: the captured stores that it is restored from.
-        by_itself: whether RocksDB merges files when it likes; else what is in them depends on nothing but their use.
+        compacts: whether RocksDB merges files when it likes; without, its files depend only on what is done with it.
     """
     if choice is None:
         return HeapBackend(max_parallelism, allow_pickle=allow_pickle)
     from streamcore.state.rocks import RocksBackend
 
-    return RocksBackend(choice, max_parallelism, groups, saved, allow_pickle=allow_pickle, compacts=by_itself)
+    return RocksBackend(choice, max_parallelism, groups, saved, allow_pickle=allow_pickle, compacts=compacts)
 
 
 def require_rocksdict(what: str) -> None:

@@ -204,9 +204,9 @@ class HeapTable(ObjectTable):
         return len(self._settled())
 
     def restore(self, saved: Saved, groups: range) -> None:
-        for group, body in saved["groups"].items():
-            if group in groups:
-                pairs = plain.decode(body, allow_pickle=self._allow_pickle)
+        for group in saved["groups"]:
+            if group in groups:  # else it isn't even read
+                pairs = plain.decode(saved["groups"][group], allow_pickle=self._allow_pickle)
                 self._dictionary.update((key, value) for key, value in pairs)
 
     def capture(self, changed: KeySets | None) -> ObjectCapture:

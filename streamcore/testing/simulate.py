@@ -23,8 +23,6 @@ from streamcore.job.links import LocalWorkers
 from streamcore.job.status import JobResult
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import JobSpec
-from streamcore.state.backends import RocksDB, open_backend
-from streamcore.state.object_table import Saved, StateBackend
 from streamcore.testing.memory import MemoryStorage
 from streamcore.time import Clock
 
@@ -94,6 +92,7 @@ class SimulatedServices(Services):
 
     work_per_turn = 1
     copying_turn_s = 0.0
+    rocksdb_compacts = False
 
     def __init__(self, chance: random.Random, storage: Storage) -> None:
         super().__init__()
@@ -104,11 +103,6 @@ class SimulatedServices(Services):
     async def in_background(self, work: Callable[[], T]) -> T:
         await asyncio.sleep(self.random.expovariate(1 / 0.001))
         return work()
-
-    def state_backend(
-        self, choice: RocksDB | None, max_parallelism: int, groups: range, saved: list[Saved], *, allow_pickle: bool
-    ) -> StateBackend:
-        return open_backend(choice, max_parallelism, groups, saved, allow_pickle=allow_pickle, by_itself=False)
 
     def open_storage(self, url: str) -> Storage:
         return self._storage
