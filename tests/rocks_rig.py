@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from streamcore.checkpoint.images import KnownTables, write_images
+from streamcore.checkpoint.images import KnownTables, make_portable, write_images
 from streamcore.checkpoint.log import SubtaskEntry, state_path
 from streamcore.checkpoint.parts import read_part, write_part
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
@@ -72,7 +72,7 @@ class Stores:
             subtask.store.settle()
         return checkpoint_id, [subtask.store.capture(checkpoint_id) for subtask in self.subtasks]
 
-    def write(self, captured, epoch=1, *, complete=True):
+    def write(self, captured, epoch=1, *, complete=True, portable=False):
         """Writes what was captured; the entries for a restore."""
         checkpoint_id, parts = captured
         entries = []
@@ -81,11 +81,15 @@ class Stores:
                 table.finish()
             path = state_path(checkpoint_id, 0, subtask.index, epoch)
             snapshot = SubtaskSnapshot({"op": OperatorSnapshot(keyed, None, tables)})
+            if portable:
+                make_portable(snapshot)
             shared = write_images(self.storage, path, snapshot, subtask.known.now())
             file, chain = write_part(self.storage, path, snapshot, [], allow_pickle=self.allow_pickle)
             subtask.known.wrote(checkpoint_id, shared)
             if complete:
                 subtask.known.complete(checkpoint_id)
+            for table in snapshot.operators["op"].tables.values():
+                table.release()
             entries.append(
                 SubtaskEntry(0, subtask.index, len(self.subtasks), ["op"], False, file, chain, list(shared.values()))
             )

@@ -44,6 +44,11 @@ def encode(value: Any, *, allow_pickle: bool = False) -> bytes:
         raise StateCodecError(f"a value can't be saved: {error}") from error
 
 
+def dict_of_saved(pairs: bytes) -> bytes:
+    """A dictionary, encoded, of an encoded list of its pairs."""
+    return msgspec.msgpack.encode(msgspec.msgpack.Ext(_DICT, pairs))
+
+
 def decode(data: bytes | memoryview, *, allow_pickle: bool = False) -> Any:
     """The value that `encode` was given.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
 from streamcore.checkpoint.storage import FileRef, Storage
-from streamcore.state.rocks_capture import ImageCapture
+from streamcore.state.rocks_capture import ImageCapture, PortableCapture
 from streamcore.state.rocks_image import image_form, read_images
 
 Tables = dict[tuple[str, str], FileRef]
@@ -54,6 +54,13 @@ class KnownTables:
         if checkpoint_id in self._written:
             self._complete = checkpoint_id
             self._written = {number: tables for number, tables in self._written.items() if number >= checkpoint_id}
+
+
+def make_portable(snapshot: SubtaskSnapshot) -> None:
+    """Gives state in RocksDB the form of state in memory before it is written, for a snapshot that has files of its
+    own only; it is read back from the disk when it is written."""
+    for operator in snapshot.operators.values():
+        operator.tables |= {name: PortableCapture(capture, name) for name, capture in images_in(operator).items()}
 
 
 def write_images(storage: Storage, path: str, snapshot: SubtaskSnapshot, known: Tables) -> Tables:
@@ -94,7 +101,7 @@ def images_in(operator: OperatorSnapshot) -> dict[str, ImageCapture]:
     return {name: capture for name, capture in operator.tables.items() if isinstance(capture, ImageCapture)}
 
 
-def find_images(storage: Storage, snapshot: SubtaskSnapshot, shared: list[FileRef], *, allow_pickle: bool) -> None:
+def find_images(storage: Storage, snapshot: SubtaskSnapshot, shared: list[FileRef]) -> None:
     """Gives state in RocksDB the form of other state; its files are read when that is asked for.
 
     Raises:
@@ -103,7 +110,7 @@ def find_images(storage: Storage, snapshot: SubtaskSnapshot, shared: list[FileRe
     """
     files: Mapping[str, FileRef] = {file.path: file for file in shared}
     for operator in snapshot.operators.values():
-        read_images(operator.keyed, files, storage.identity, storage.get, allow_pickle=allow_pickle)
+        read_images(operator.keyed, files, storage.identity, storage.get)
 
 
 def _known_from_origin(storage: Storage, image: ImageCapture, name: str) -> FileRef | None:

@@ -65,7 +65,7 @@ def read_part(storage: Storage, entry: SubtaskEntry, *, allow_pickle: bool) -> S
     chain = [decode_tables(storage.get(file), allow_pickle=allow_pickle) for file in entry.tables]
     for (uid, name), table in assemble(chain, allow_pickle=allow_pickle).items():
         snapshot.operators[uid].keyed["states"][name] = table
-    find_images(storage, snapshot, entry.shared, allow_pickle=allow_pickle)
+    find_images(storage, snapshot, entry.shared)
     return snapshot
 
 

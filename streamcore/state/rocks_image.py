@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamcore.batch import plain
 from streamcore.errors import CheckpointError
 from streamcore.state import rocks_pairs
 from streamcore.state.backends import require_rocksdict
@@ -103,17 +102,15 @@ class ImageGroups(Mapping[int, bytes]):
     """A state in an image as other snapshots have it, key group → saved pairs. It is read when it is asked for, a key
     group at a time: that of a whole image may be more than memory holds."""
 
-    def __init__(self, image: SavedImage, name: str, kind: str, *, allow_pickle: bool) -> None:
+    def __init__(self, image: SavedImage, name: str, kind: str) -> None:
         self.image = image
         self._name = name
         self._kind = kind
-        self._allow_pickle = allow_pickle
 
     def __getitem__(self, group: int) -> bytes:
         prefix = state_prefix(group, self._name)
         entries = self.image.database().scan(prefix)
-        pairs = rocks_pairs.pairs(self._kind, entries, len(prefix), allow_pickle=self._allow_pickle)
-        return plain.encode([[key, value] for key, value in pairs], allow_pickle=self._allow_pickle)
+        return rocks_pairs.array_of(list(rocks_pairs.saved_pairs(self._kind, entries, len(prefix))))
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.image.groups)
@@ -127,9 +124,7 @@ def image_form(groups: range, small: dict[str, bytes], tables: dict[str, str]) -
     return {"format": FORMAT, "groups": [groups.start, groups.stop], "small": small, "tables": tables}
 
 
-def read_images(
-    keyed: Saved, files: Mapping[str, Any], place: str, read: Callable[[Any], bytes], *, allow_pickle: bool
-) -> None:
+def read_images(keyed: Saved, files: Mapping[str, Any], place: str, read: Callable[[Any], bytes]) -> None:
     """Gives the states of a captured store that are in an image their groups.
 
     Args:
@@ -154,7 +149,7 @@ def read_images(
     image = SavedImage(range(*form["groups"]), form["small"], tables, place, read)
     for name, state in keyed["states"].items():
         if "groups" not in state and state["kind"] in KINDS:
-            state["groups"] = ImageGroups(image, name, state["kind"], allow_pickle=allow_pickle)
+            state["groups"] = ImageGroups(image, name, state["kind"])
 
 
 def fetch_images(keyed: Saved, groups: range, directory: str | None) -> None:

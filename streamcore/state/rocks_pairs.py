@@ -26,6 +26,9 @@ Entry = tuple[bytes, bytes]
 _LIST_HEAD = struct.Struct(">IH")
 _ARRAY = b"\xdc"
 """MessagePack's head of an array whose length is in the next two bytes."""
+_LONG_ARRAY = struct.Struct(">BI")
+_PAIR = b"\x92"
+"""MessagePack's head of an array of two."""
 
 
 class ListHead:
@@ -70,6 +73,25 @@ def pairs(kind: str, entries: Iterable[Entry], start: int, *, allow_pickle: bool
             yield plain.decode(saved if own is None else own, allow_pickle=allow_pickle), gathered
 
 
+def saved_pairs(kind: str, entries: Iterable[Entry], start: int) -> Iterator[bytes]:
+    """Each key with its value as the plain codec has `[key, value]`, put together of what is saved without a look into
+    it."""
+    if kind == "value":
+        for entry, data in entries:
+            own, value = split_key(data)
+            yield _PAIR + (entry[start:] if own is None else own) + value
+        return
+    for key, parts in _by_key(entries, start):
+        own, values = _saved_list(parts) if kind == "list" else _saved_map(parts)
+        if values:
+            yield _PAIR + (key if own is None else own) + values
+
+
+def array_of(saved: list[bytes]) -> bytes:
+    """A list in the plain codec, of its saved items."""
+    return _LONG_ARRAY.pack(0xDD, len(saved)) + b"".join(saved)
+
+
 def keys(kind: str, entries: Iterable[Entry], start: int, *, allow_pickle: bool) -> Iterator[Any]:
     """The keys of entries in order, without looking into the values."""
     if kind == "value":
@@ -109,6 +131,32 @@ def _list_of(parts: Iterator[Entry], *, allow_pickle: bool) -> tuple[bytes | Non
     head = ListHead(data)
     values = [value for _, chunk in parts for value in plain.decode(chunk, allow_pickle=allow_pickle)]
     return own, [*values, *plain.decode(head.as_chunk(), allow_pickle=allow_pickle)]
+
+
+def _saved_list(parts: Iterator[Entry]) -> tuple[bytes | None, bytes]:
+    own, data = split_key(next(parts)[1])
+    head = ListHead(data)
+    chunks = [chunk for _, chunk in parts]
+    count = sum(_count_of(chunk) for chunk in chunks) + head.count
+    return own, _LONG_ARRAY.pack(0xDD, count) + b"".join(chunk[3:] for chunk in chunks) + head.values
+
+
+def _saved_map(parts: Iterator[Entry]) -> tuple[bytes | None, bytes]:
+    """(the key beside, the map; empty if all that was in it is gone)."""
+    own: bytes | None = None
+    pairs: list[bytes] = []
+    for suffix, data in parts:
+        beside, value = split_key(data)
+        if suffix:
+            pairs.append(_PAIR + (suffix if beside is None else beside) + value)
+        else:
+            own = beside
+    return own, plain.dict_of_saved(array_of(pairs)) if pairs else b""
+
+
+def _count_of(chunk: bytes) -> int:
+    count: int = struct.unpack_from(">H", chunk, 1)[0]
+    return count
 
 
 def _map_of(parts: Iterator[Entry], *, allow_pickle: bool) -> tuple[bytes | None, Any]:

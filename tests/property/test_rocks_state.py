@@ -25,7 +25,8 @@ STEP = st.one_of(
     st.tuples(st.sampled_from(["sum.add"]), KEY, st.integers(-5, 5)),
     st.tuples(st.sampled_from(["table.batch"]), st.lists(KEY, max_size=20)),
     st.tuples(st.sampled_from(["table.grow"]), KEY),
-    st.tuples(st.sampled_from(["capture", "write", "table.clear"])),
+    st.tuples(st.sampled_from(["capture", "table.clear"])),
+    st.tuples(st.sampled_from(["write"]), st.booleans()),
     st.tuples(st.sampled_from(["restore"]), st.integers(1, 3), st.booleans()),
 )
 
@@ -58,10 +59,10 @@ class Played:
             self.number += 1
             self.captured = self.stores.capture(self.number), copy.deepcopy(self.model)
 
-    def do_write(self):
+    def do_write(self, portable):
         if self.captured is not None:
             captured, model = self.captured
-            self.captured, self.written = None, (self.stores.write(captured), model)
+            self.captured, self.written = None, (self.stores.write(captured, portable=portable), model)
 
     def do_restore(self, parallelism, in_rocksdb):
         self.captured = None
@@ -167,7 +168,7 @@ def test_state_in_rocksdb(steps):
             played.step(*step)
         played.compare()
         played.do_capture()
-        played.do_write()
+        played.do_write(portable=False)
         played.do_restore(1, in_rocksdb=True)
     finally:
         played.stores.close()
