@@ -1,4 +1,4 @@
-"""State in RocksDB in processes that are killed: restored at another parallelism, results as without; nothing is left."""
+"""State in RocksDB in processes that are killed: restored at another parallelism, with the results of a quiet run."""
 
 import os
 import signal
