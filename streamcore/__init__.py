@@ -14,6 +14,7 @@ from streamcore.batch import Columns, Field, Schema, Vector
 from streamcore.batch.conditions import when
 from streamcore.batch.expressions import Expression, col, lit
 from streamcore.errors import StreamcoreError, TopologyError, UsageError
+from streamcore.job.client import JobClient, connect
 from streamcore.job.config import Checkpointing
 from streamcore.job.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
 from streamcore.job.status import JobResult
@@ -60,6 +61,7 @@ from streamcore.runtime.window_kinds import (
     session,
 )
 from streamcore.runtime.windows import Windows, sliding, tumbling
+from streamcore.snapshots import Snapshot, SnapshotBuilder
 from streamcore.state.backends import RocksDB
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
@@ -90,6 +92,7 @@ __all__ = [
     "Field",
     "FixedDelay",
     "GlobalWindows",
+    "JobClient",
     "JobResult",
     "KeyResult",
     "KeyedStream",
@@ -105,6 +108,8 @@ __all__ = [
     "RocksDB",
     "Schema",
     "SessionWindows",
+    "Snapshot",
+    "SnapshotBuilder",
     "StreamEnvironment",
     "StreamcoreError",
     "TableState",
@@ -129,6 +134,7 @@ __all__ = [
     "bounded_out_of_orderness",
     "col",
     "collect",
+    "connect",
     "continuous_trigger",
     "count",
     "count_distinct",

@@ -49,6 +49,8 @@ class StreamEnvironment:
             `RocksDB(directory=..., memory_bytes=...)` says. Columnar state is in memory with both.
         restart: what to do after a failure.
         restore: `"latest"` or a checkpoint's directory.
+        control: lets `streamcore.connect` and the command line ask the job while it runs: for values of its state, for
+            a savepoint.
 
     Example:
         >>> env = StreamEnvironment()
@@ -72,6 +74,7 @@ class StreamEnvironment:
         state_backend: BackendChoice = "heap",
         restart: RestartPolicy | None = None,
         restore: str | None = None,
+        control: bool = False,
     ) -> None:
         self.name = name
         self.graph = Graph()
@@ -87,7 +90,13 @@ class StreamEnvironment:
         )
         self.max_parallelism = max_parallelism
         self._parallelism = parallelism
-        self.config = RunConfig(workers=workers, checkpointing=checkpoint, restart=restart, restore=restore)
+        self.config = RunConfig(
+            workers=workers,
+            checkpointing=checkpoint,
+            restart=restart,
+            restore=restore,
+            control="required" if control else "off",
+        )
 
     @property
     def parallelism(self) -> int:

@@ -53,16 +53,19 @@ def _saved(name: tuple[str, str], capture: Capture) -> Any:
         raise StateCodecError(f"operator {name[0]!r}, state {name[1]!r}: {error.message}", hint=error.hint) from error
 
 
-def read_part(storage: Storage, entry: SubtaskEntry, *, allow_pickle: bool) -> SubtaskSnapshot:
+def read_part(storage: Storage, entry: SubtaskEntry, *, allow_pickle: bool, as_fields: bool = False) -> SubtaskSnapshot:
     """Reads a part; the state in table files is among each operator's keyed state; blocking.
+
+    Args:
+        as_fields: leaves records as their fields (see `plain.decode`), so that no class has to be loaded.
 
     Raises:
         DamagedCheckpointError: a file is missing or damaged.
         CheckpointError: it was written by a newer version.
         StateCodecError: a value is of a class that isn't loaded, or pickled although that is not allowed.
     """
-    snapshot = SubtaskSnapshot.decode(storage.get(entry.file), allow_pickle=allow_pickle)
-    chain = [decode_tables(storage.get(file), allow_pickle=allow_pickle) for file in entry.tables]
+    snapshot = SubtaskSnapshot.decode(storage.get(entry.file), allow_pickle=allow_pickle, as_fields=as_fields)
+    chain = [decode_tables(storage.get(file), allow_pickle=allow_pickle, as_fields=as_fields) for file in entry.tables]
     for (uid, name), table in assemble(chain, allow_pickle=allow_pickle).items():
         snapshot.operators[uid].keyed["states"][name] = table
     find_images(storage, snapshot, entry.shared)

@@ -80,8 +80,8 @@ def encode_tables(tables: Tables, *, allow_pickle: bool) -> list[Buffer]:
     return [len(header).to_bytes(8, "little"), header, *body.pieces]
 
 
-def decode_tables(data: bytes, *, allow_pickle: bool) -> Tables:
-    """Reads a file's content; the arrays are views of it.
+def decode_tables(data: bytes, *, allow_pickle: bool, as_fields: bool = False) -> Tables:
+    """Reads a file's content; the arrays are views of it. `as_fields`: see `plain.decode`.
 
     Raises:
         CheckpointError: it was written by a newer version.
@@ -100,7 +100,7 @@ def decode_tables(data: bytes, *, allow_pickle: bool) -> Tables:
             table["size"],
             None if table["rows"] is None else arrays[table["rows"]],
             table["first"],
-            _decode_keys(table["keys"], arrays, allow_pickle),
+            _decode_keys(table["keys"], arrays, allow_pickle, as_fields),
             arrays[table["groups"]],
             {field: arrays[number] for field, number in table["columns"].items()},
         )
@@ -211,14 +211,14 @@ def _encode_keys(keys: Any, body: _Body, allow_pickle: bool) -> list[Any]:
     return ["objects", plain.encode(keys, allow_pickle=allow_pickle)]
 
 
-def _decode_keys(encoded: list[Any], arrays: list[np.ndarray[Any, Any]], allow_pickle: bool) -> Any:
+def _decode_keys(encoded: list[Any], arrays: list[np.ndarray[Any, Any]], allow_pickle: bool, as_fields: bool) -> Any:
     form, *parts = encoded
     if form == "numbers":
         return arrays[parts[0]]
     if form == "objects":
-        return plain.decode(parts[0], allow_pickle=allow_pickle)
+        return plain.decode(parts[0], allow_pickle=allow_pickle, as_fields=as_fields)
     if form == "fields":
-        return KeyColumns([_decode_keys(part, arrays, allow_pickle) for part in parts])
+        return KeyColumns([_decode_keys(part, arrays, allow_pickle, as_fields) for part in parts])
     offsets, text, missing = (arrays[part] for part in parts)
     valid = None
     if len(missing):

@@ -11,10 +11,11 @@ from streamcore.batch import Columns, Schema
 from streamcore.batch.wire import Compression, WireDecoder, WireEncoder
 from streamcore.runtime.channel import InputChannel, OutputChannel, Transmit
 from streamcore.runtime.connection import ChannelKey, Connection, FrameKind, connect, listen
-from streamcore.runtime.elements import END_OF_INPUT, Barrier, Element, LatencyMarker, Watermark
+from streamcore.runtime.elements import END_OF_INPUT, Barrier, Element, LatencyMarker, Mode, Savepoint, Watermark
 from streamcore.runtime.wakeup import Wakeup
 
-_CHECKPOINT = struct.Struct("<Q")
+_BARRIER = struct.Struct("<QBB")
+_SAVEPOINT, _LAST = 1, 2
 _TIME = struct.Struct("<q?")
 _SENT = struct.Struct("<d")
 
@@ -32,11 +33,11 @@ class DataPlane:
         self._secret = secret
         self._worker = worker
         self._on_broken = on_broken
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.AbstractServer | None = None
         self._epoch = 0
         self._inputs: dict[ChannelKey, tuple[InputChannel, WireDecoder, int]] = {}
         self._outputs: dict[ChannelKey, OutputChannel] = {}
-        self._incoming: set[Connection] = set()
+        self._incoming: dict[Connection, None] = {}  # in the order in which they came
         self._outgoing: dict[int, Connection] = {}
 
     async def listen(self) -> None:
@@ -50,7 +51,7 @@ class DataPlane:
         self._outputs = {}
         for connection in [*self._incoming, *self._outgoing.values()]:
             connection.close()
-        self._incoming, self._outgoing = set(), {}
+        self._incoming, self._outgoing = {}, {}
 
     def register(self, key: ChannelKey, channel: InputChannel, schema: Schema | None, sender: int) -> None:
         """Announces a receiving end whose sender is on worker `sender`."""
@@ -104,7 +105,7 @@ class DataPlane:
             elif kind == FrameKind.MARKER:
                 element = LatencyMarker(*_SENT.unpack(body))
             elif kind == FrameKind.BARRIER:
-                element = Barrier(*_CHECKPOINT.unpack(body))
+                element = _decode_barrier(body)
             else:
                 element = END_OF_INPUT
             channel.deliver(element)
@@ -115,7 +116,7 @@ class DataPlane:
             connection.close()
             return
         connection.peer = worker
-        self._incoming.add(connection)
+        self._incoming[connection] = None
         for key, (channel, _, sender) in self._inputs.items():
             if sender == worker and not channel.feedback:
                 channel.grant = _granter(connection, key)
@@ -135,11 +136,27 @@ def _transmitter(connection: Connection, key: ChannelKey, encoder: WireEncoder) 
         elif isinstance(element, LatencyMarker):
             connection.send(FrameKind.MARKER, _SENT.pack(element.sent_s), channel=key)
         elif isinstance(element, Barrier):
-            connection.send(FrameKind.BARRIER, _CHECKPOINT.pack(element.checkpoint_id), channel=key)
+            connection.send(FrameKind.BARRIER, _encode_barrier(element), channel=key)
         else:
             connection.send(FrameKind.END, channel=key)
 
     return transmit
+
+
+def _encode_barrier(barrier: Barrier) -> bytes:
+    savepoint = barrier.savepoint
+    if savepoint is None:
+        return _BARRIER.pack(barrier.checkpoint_id, barrier.mode, 0)
+    flags = _SAVEPOINT | (_LAST if savepoint.is_last else 0)
+    return _BARRIER.pack(barrier.checkpoint_id, barrier.mode, flags) + savepoint.url.encode()
+
+
+def _decode_barrier(body: memoryview) -> Barrier:
+    checkpoint_id, mode, flags = _BARRIER.unpack_from(body)
+    if not flags & _SAVEPOINT:
+        return Barrier(checkpoint_id, Mode(mode))
+    savepoint = Savepoint(str(body[_BARRIER.size :], "utf-8"), bool(flags & _LAST))
+    return Barrier(checkpoint_id, Mode(mode), savepoint)
 
 
 def _granter(connection: Connection, key: ChannelKey) -> Callable[[], None]:

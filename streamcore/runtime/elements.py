@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 from streamcore.batch import Batch
+
+
+class Mode(enum.IntEnum):
+    """How a subtask with several inputs comes to its part of a checkpoint; see `runtime.alignment`."""
+
+    ALIGNED = 0
+    """It waits for the barriers of all, and reads nothing behind those that have come."""
+    UNALIGNED = 1
+    """It captures its state at the first sign, and the records that its barrier overtakes are part of the snapshot."""
+    AT_LEAST_ONCE = 2
+    """It waits for the barriers of all, and reads on meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +36,22 @@ class LatencyMarker:
 
 
 @dataclass(frozen=True, slots=True)
+class Savepoint:
+    """Where the parts of a savepoint go: into a storage of its own; `is_last`: it ends the job, and where the job keeps
+    checkpoints the same parts go there as well."""
+
+    url: str
+    is_last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Barrier:
-    """Separates the records that belong to checkpoint `checkpoint_id` from those that don't."""
+    """Separates the records that belong to checkpoint `checkpoint_id` from those that don't. It says what the snapshot
+    is for, since it may be at a subtask before the coordinator's `Trigger` is."""
 
     checkpoint_id: int
+    mode: Mode = Mode.ALIGNED
+    savepoint: Savepoint | None = None
 
 
 @dataclass(frozen=True, slots=True)

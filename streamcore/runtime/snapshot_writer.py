@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from streamcore.checkpoint.images import KnownTables, Tables, write_images
+from streamcore.checkpoint.images import KnownTables, Tables, make_portable, write_images
+from streamcore.checkpoint.in_flight import InFlight
 from streamcore.checkpoint.log import SubtaskEntry, finished_path, state_path
 from streamcore.checkpoint.parts import Increments, write_part
+from streamcore.checkpoint.savepoint import copy_files
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
 from streamcore.checkpoint.storage import FileRef, Storage
 from streamcore.errors import CheckpointError
+from streamcore.runtime.elements import Savepoint
 from streamcore.runtime.messages import Acknowledge, Decline, Subtask, ToCoordinator
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import VertexSpec
@@ -20,8 +23,8 @@ from streamcore.state.capture import Capture
 
 T = TypeVar("T")
 
-FeedbackLog = dict[str, list[tuple[int, bytes]]]
-"""Name of a back edge → its logged batches, encoded."""
+InFlightSoon = Callable[[], Awaitable[InFlight | None]]
+"""Gives what was in flight when all of it has been saved; None: the checkpoint was given up."""
 
 Captured = dict[str, OperatorSnapshot]
 """Uid → what its operator captured."""
@@ -39,6 +42,19 @@ class _Copying:
     @property
     def captures(self) -> list[Capture]:
         return [capture for operator in self.captured.values() for capture in operator.tables.values()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """The files of a part: its state file, its chain of table files, those of state in RocksDB."""
+
+    file: FileRef
+    tables: list[FileRef]
+    shared: Tables
+
+    @property
+    def files(self) -> list[FileRef]:
+        return [self.file, *self.tables, *self.shared.values()]
 
 
 class SnapshotWriter:
@@ -71,27 +87,45 @@ class SnapshotWriter:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._increments = Increments()
         self._known = KnownTables()
+        self._savepoint: tuple[int, Savepoint] | None = None
         self._copying: _Copying | None = None
         self._writing = asyncio.Lock()
-        self._given_up = 0  # checkpoints up to this number that aren't complete
+        self._given_up = 0  # snapshots up to this number that aren't complete
 
-    @property
-    def base(self) -> int | None:
-        """The checkpoint that the next capture may build on; None: none."""
-        return self._increments.base
+    def announce(self, checkpoint_id: int, savepoint: Savepoint | None) -> None:
+        """Tells, before the state is captured, what the snapshot is for."""
+        if savepoint is not None:
+            self._savepoint = checkpoint_id, savepoint
+
+    def savepoint(self, checkpoint_id: int) -> Savepoint | None:
+        """The savepoint that has this number; None: it is a checkpoint."""
+        known = self._savepoint
+        return known[1] if known is not None and known[0] == checkpoint_id else None
+
+    def base(self, checkpoint_id: int) -> int | None:
+        """The checkpoint that the capture for `checkpoint_id` may build on; None: none, as for every savepoint."""
+        return self._increments.base if self.savepoint(checkpoint_id) is None else None
 
     def begin(self, checkpoint_id: int, captured: Captured, base: int | None) -> None:
         """Begins to copy what was captured `base` on, between the batches of the stream."""
         self._copying = _Copying(checkpoint_id, captured, base, self._beside(self._copy(captured)))
 
     def write(
-        self, checkpoint_id: int, captured: Captured, log: FeedbackLog, alignment_s: float, pause_s: float
+        self,
+        checkpoint_id: int,
+        captured: Captured,
+        in_flight: InFlightSoon,
+        alignment_s: float,
+        pause_s: float,
+        *,
+        finished: bool,
     ) -> None:
-        """Writes the subtask's part of a checkpoint, then acknowledges it, or tells why it can't."""
+        """Writes the subtask's part of a checkpoint, then acknowledges it, or tells why it can't. `finished`: its
+        operators have finished, and only what is in flight is left to do."""
         copying = self._copying
         assert copying is not None, "a snapshot is written that was not captured"
-        assert copying.captured is captured, "a snapshot is written that was not captured last"
-        self._beside(self._write_and_acknowledge(copying, log, alignment_s, pause_s))
+        assert copying.checkpoint_id == checkpoint_id, "a snapshot is written that was not captured last"
+        self._beside(self._write_and_acknowledge(copying, in_flight, alignment_s, pause_s, finished=finished))
 
     async def write_last(self, captured: Captured) -> SubtaskEntry | None:
         """Writes the last state, which stands for the subtask in every later checkpoint; None without storage.
@@ -106,11 +140,11 @@ class SnapshotWriter:
             return None
         path = finished_path(*self._id, self._epoch)
         try:
-            written = await self._services.in_background(lambda: self._store(path, captured, {}, [], {}))
+            written = await self._services.in_background(lambda: self._store(path, captured, InFlight(), [], {}))
         except OSError as error:
             place = f"{self._storage.url}/{path}"
             raise CheckpointError(f"the last state can't be written to {place}: {error.strerror}") from error
-        return self._entry(*written, finished=True)
+        return self._entry(written, finished=True)
 
     def complete(self, checkpoint_id: int) -> None:
         """A checkpoint is complete."""
@@ -157,24 +191,29 @@ class SnapshotWriter:
     async def _write_and_acknowledge(
         self,
         copying: _Copying,
-        log: FeedbackLog,
+        in_flight: InFlightSoon,
         alignment_s: float,
         pause_s: float,
+        *,
+        finished: bool,
     ) -> None:
         checkpoint_id, captured = copying.checkpoint_id, copying.captured
         path = state_path(checkpoint_id, *self._id, self._epoch)
-        files = self._increments.files(copying.base)
+        savepoint, files = self.savepoint(checkpoint_id), self._increments.files(copying.base)
         try:
+            saved = await in_flight()
             pause_s = max(pause_s, await copying.task)
+            if saved is None:
+                return
             async with self._writing:
                 if checkpoint_id <= self._given_up:
                     return
                 known = self._known.now()
-                file, tables, shared = await self._services.in_background(
-                    lambda: self._store(path, captured, log, files, known)
+                written = await self._services.in_background(
+                    lambda: self._store(path, captured, saved, files, known, savepoint)
                 )
                 if checkpoint_id <= self._given_up:  # meanwhile: what others left has been deleted by now
-                    await self._services.in_background(lambda: self._discard([file, *tables, *shared.values()]))
+                    await self._services.in_background(lambda: self._discard(written, savepoint))
                     return
         except Exception as error:  # noqa: BLE001 - whatever it was, this part can't be written
             self._send(Decline(self._epoch, checkpoint_id, self._id, str(error) or type(error).__name__))
@@ -182,28 +221,44 @@ class SnapshotWriter:
         finally:
             for capture in copying.captures:
                 capture.release()
-        self._increments.wrote(checkpoint_id, tables)
-        self._known.wrote(checkpoint_id, shared)
-        entry = self._entry(file, tables, shared, finished=False)
-        self._send(Acknowledge(self._epoch, checkpoint_id, self._id, entry, alignment_s, pause_s))
+        if savepoint is None:
+            self._increments.wrote(checkpoint_id, written.tables)
+            self._known.wrote(checkpoint_id, written.shared)
+        entry = self._entry(written, finished=finished)
+        in_flight_bytes = saved.size_bytes
+        self._send(Acknowledge(self._epoch, checkpoint_id, self._id, entry, alignment_s, pause_s, in_flight_bytes))
 
     def _store(
-        self, path: str, captured: Captured, log: FeedbackLog, base: list[FileRef], known: Tables
-    ) -> tuple[FileRef, list[FileRef], Tables]:
-        assert self._storage is not None, "a checkpoint was triggered without storage"
-        snapshot = SubtaskSnapshot(captured, log)
-        shared = write_images(self._storage, path, snapshot, known)
-        return *write_part(self._storage, path, snapshot, base, allow_pickle=self._allow_pickle), shared
+        self,
+        path: str,
+        captured: Captured,
+        in_flight: InFlight,
+        base: list[FileRef],
+        known: Tables,
+        savepoint: Savepoint | None = None,
+    ) -> _Written:
+        storage = self._storage if savepoint is None else self._services.open_storage(savepoint.url)
+        assert storage is not None, "a checkpoint was triggered without storage"
+        snapshot = SubtaskSnapshot(captured, in_flight)
+        if savepoint is not None:
+            make_portable(snapshot)
+        shared = write_images(storage, path, snapshot, known)
+        written = _Written(*write_part(storage, path, snapshot, base, allow_pickle=self._allow_pickle), shared)
+        if savepoint is not None and savepoint.is_last and self._storage is not None:
+            copy_files(storage, self._storage, written.files)
+        return written
 
-    def _discard(self, files: list[FileRef]) -> None:
+    def _discard(self, part: _Written, savepoint: Savepoint | None) -> None:
         """Deletes a part that no manifest will name, but what it shares with others."""
-        assert self._storage is not None, "something was written without storage"
-        directory = files[0].path.rpartition("/")[0]
-        for written in files:
+        storage = self._storage if savepoint is None else self._services.open_storage(savepoint.url)
+        assert storage is not None, "something was written without storage"
+        directory = part.file.path.rpartition("/")[0]
+        for written in part.files:
             if written.path.startswith(f"{directory}/"):
-                self._storage.delete(written.path)
+                storage.delete(written.path)
 
-    def _entry(self, file: FileRef, tables: list[FileRef], shared: Tables, *, finished: bool) -> SubtaskEntry:
+    def _entry(self, part: _Written, *, finished: bool) -> SubtaskEntry:
         vertex, (_, index) = self._vertex, self._id
         uids = [spec.uid for spec in vertex.saved_operators]
-        return SubtaskEntry(vertex.id, index, vertex.parallelism, uids, finished, file, tables, list(shared.values()))
+        shared = list(part.shared.values())
+        return SubtaskEntry(vertex.id, index, vertex.parallelism, uids, finished, part.file, part.tables, shared)

@@ -150,3 +150,8 @@ class JobSpec:
     def subtasks(self) -> list[tuple[int, int]]:
         """All (vertex, index) pairs."""
         return [(vertex.id, index) for vertex in self.vertices for index in range(vertex.parallelism)]
+
+    def name_of(self, subtask: tuple[int, int]) -> str:
+        """A subtask as messages name it: its vertex' name and its index."""
+        names = {vertex.id: vertex.name for vertex in self.vertices}
+        return f"{names[subtask[0]]}[{subtask[1]}]"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from streamcore.batch import plain
 from streamcore.state.changed_keys import ChangedKeys, KeySets
+from streamcore.state.evolution import Evolution
 from streamcore.state.object_capture import FIXED_TYPES, GONE, ObjectCapture
 from streamcore.state.object_table import ObjectTable, Saved
 
@@ -203,11 +203,10 @@ class HeapTable(ObjectTable):
     def __len__(self) -> int:
         return len(self._settled())
 
-    def restore(self, saved: Saved, groups: range) -> None:
+    def restore(self, saved: Saved, groups: range, evolution: Evolution) -> None:
         for group in saved["groups"]:
             if group in groups:  # else it isn't even read
-                pairs = plain.decode(saved["groups"][group], allow_pickle=self._allow_pickle)
-                self._dictionary.update((key, value) for key, value in pairs)
+                self._dictionary.update(evolution.entries(group, saved["groups"][group]))
 
     def capture(self, changed: KeySets | None) -> ObjectCapture:
         """Captures it as it is now.

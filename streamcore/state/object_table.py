@@ -9,6 +9,7 @@ from typing import Any
 
 from streamcore.state.capture import Capture
 from streamcore.state.descriptors import ListState, MapState, ReducingState, ValueState
+from streamcore.state.evolution import Evolution
 
 ObjectState = ValueState[Any] | ListState[Any] | MapState[Any, Any] | ReducingState[Any]
 """The descriptors of state of Python objects."""
@@ -82,11 +83,11 @@ class ObjectTable(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def restore(self, saved: Saved, groups: range) -> None:
-        """Adds the entries of a snapshot's state that belong to the key groups.
+    def restore(self, saved: Saved, groups: range, evolution: Evolution) -> None:
+        """Adds the entries of a snapshot's state that belong to the key groups, as `evolution.entries` reads them.
 
         Raises:
-            StateCodecError: a value is of a class that isn't loaded, or pickled although that is not allowed.
+            IncompatibleSnapshotError: a value can't be taken over.
         """
 
 

@@ -19,8 +19,8 @@ from streamcore.state.object_table import CurrentKey, ObjectState, ObjectTable, 
 from streamcore.state.rocks_capture import ImageCapture
 from streamcore.state.rocks_database import Database
 from streamcore.state.rocks_handles import RocksList, RocksMap, RocksReducing, RocksValue
-from streamcore.state.rocks_image import PURPOSE, Saved, SavedImage, images_of
-from streamcore.state.rocks_keys import group_prefix
+from streamcore.state.rocks_image import PURPOSE, Saved, SavedImage, images_of, names_in_images
+from streamcore.state.rocks_keys import after, group_prefix, state_prefix
 from streamcore.state.rocks_tables import ListTable, MapTable, Places, RocksTable, ValueTable
 from streamcore.state.scratch import ScratchDirectory
 
@@ -50,6 +50,7 @@ class RocksBackend(StateBackend):
         self._settings = settings
         self._max_parallelism = max_parallelism
         self._groups = groups
+        self._left = {name for store in saved for name in names_in_images(store)}
         self._images = [image for store in saved for image in images_of(store)]
         self._allow_pickle = allow_pickle
         self._compacts = compacts
@@ -94,6 +95,11 @@ class RocksBackend(StateBackend):
         self.settle()
         if self._places is None:
             return {}
+        for name in self._left - self._tables.keys():  # nobody has asked for it, so it was to be dropped
+            for group in self._groups:
+                prefix = state_prefix(group, name)
+                self._places.database.drop(prefix, after(prefix))
+        self._left = set()
         image = self._places.database.hold()
         return {
             name: ImageCapture(image, self._groups, table.kind, self._origin) for name, table in self._tables.items()

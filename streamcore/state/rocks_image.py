@@ -174,3 +174,8 @@ def images_of(keyed: Saved) -> list[SavedImage]:
     """The images that states of a captured store are in, each once."""
     groups = [state.get("groups") for state in keyed["states"].values()]
     return list(dict.fromkeys(found.image for found in groups if isinstance(found, ImageGroups)))
+
+
+def names_in_images(keyed: Saved) -> list[str]:
+    """The states of a captured store that are in an image."""
+    return [name for name, state in keyed["states"].items() if isinstance(state.get("groups"), ImageGroups)]

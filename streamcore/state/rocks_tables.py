@@ -6,6 +6,7 @@ lent to be changed in place is written back when the operator's call is over: `s
 
 from __future__ import annotations
 
+import itertools
 import struct
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 from streamcore.batch import plain
 from streamcore.kernels.hashing import hash_key
 from streamcore.state import rocks_pairs
+from streamcore.state.evolution import Evolution
 from streamcore.state.key_groups import groups_of
 from streamcore.state.object_table import ObjectTable, Saved
 from streamcore.state.rocks_database import Database
@@ -124,12 +126,14 @@ class RocksTable(ObjectTable):
     def __len__(self) -> int:
         return len(self.all_keys())
 
-    def restore(self, saved: Saved, groups: range) -> None:
-        if isinstance(saved["groups"], ImageGroups):
-            return  # the database began with them
-        for group, body in saved["groups"].items():
+    def restore(self, saved: Saved, groups: range, evolution: Evolution) -> None:
+        bodies = saved["groups"]
+        if isinstance(bodies, ImageGroups) and not evolution.makes_values:
+            self._look_at_some(evolution)  # the database began with them
+            return
+        for group in bodies:
             if group in groups:
-                pairs = plain.decode(body, allow_pickle=self._allow_pickle)
+                pairs = list(evolution.entries(group, bodies[group]))
                 self._places.touch([key for key, _ in pairs])
                 for key, value in pairs:
                     self.write(key, value)
@@ -148,6 +152,12 @@ class RocksTable(ObjectTable):
 
     def _read_many(self, keys: list[Any]) -> dict[Any, Any]:
         return {key: value for key in keys if (value := self.read(key)) is not _MISSING}
+
+    def _look_at_some(self, evolution: Evolution) -> None:
+        """Looks whether entries can be taken over: one of each key group, since to look at all would be to read all."""
+        for group, (prefix, entries) in zip(self._places.groups, self._entries(), strict=True):
+            for pair in itertools.islice(rocks_pairs.saved_pairs(self.kind, entries, len(prefix)), 1):
+                evolution.entries(group, rocks_pairs.array_of([pair]))
 
     def _prefixes(self) -> Iterator[bytes]:
         for group in self._places.groups:

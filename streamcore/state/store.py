@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from streamcore.batch import Columns, Schema, concat_columns
+from streamcore.batch import Columns, concat_columns, plain
 from streamcore.batch.codec import decode_saved, encode_saved
-from streamcore.errors import IncompatibleSnapshotError, TopologyError
+from streamcore.errors import IncompatibleSnapshotError, TopologyError, UnknownStateError, UsageError
 from streamcore.kernels.key_columns import KeyColumns, as_list
 from streamcore.state.capture import Capture
 from streamcore.state.columnar import ColumnarTable
-from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
+from streamcore.state.descriptors import (
+    ColumnarState,
+    ListState,
+    MapState,
+    ReducingState,
+    TableState,
+    ValueState,
+    Versioned,
+)
+from streamcore.state.evolution import Evolution, OtherForm, as_values, in_columns
 from streamcore.state.heap import HeapBackend, ListHandle, MapHandle, ReducingHandle, ValueHandle
 from streamcore.state.key_groups import groups_of
 from streamcore.state.object_table import CurrentKey, ObjectState, ObjectTable, StateBackend
@@ -25,6 +35,8 @@ V = TypeVar("V")
 
 Saved = dict[str, Any]
 
+logger = logging.getLogger("streamcore.state")
+
 
 class KeyedStore:
     """The keyed state of one operator subtask.
@@ -32,6 +44,10 @@ class KeyedStore:
     State is restored when its descriptor is declared, from `saved`: the captured stores of the old
     subtasks, of which only the key groups in `groups` are taken. `backend` has the state of Python objects; without
     one it is in memory.
+
+    A captured store is `{"states": {name: state}, "schemas": {name: {"kind", "version", "fields"}}, "timers": ...,
+    "event_timers": ...}`. A schema tells of a state what the state itself may not: the descriptor's version, and of
+    columnar and table state the fields with their types.
     """
 
     def __init__(
@@ -42,6 +58,8 @@ class KeyedStore:
         *,
         allow_pickle: bool,
         backend: StateBackend | None = None,
+        operator: str = "",
+        allow_dropped: bool = False,
     ) -> None:
         self.current = CurrentKey()
         self.timers = TimerQueue()
@@ -54,6 +72,9 @@ class KeyedStore:
         self._objects: dict[str, ObjectTable] = {}
         self._columnar: dict[str, ColumnarTable] = {}
         self._tables: dict[str, TableState] = {}
+        self._schemas: dict[str, dict[str, Any]] = {}
+        self._operator = operator
+        self._allow_dropped = allow_dropped
         for store in saved:
             self.timers.restore(store["timers"], groups, allow_pickle=allow_pickle)
             self.event_timers.restore(store.get("event_timers", {}), groups, allow_pickle=allow_pickle)
@@ -68,28 +89,55 @@ class KeyedStore:
     def declare(self, descriptor: ReducingState[T]) -> ReducingHandle[T]: ...
     @overload
     def declare(self, descriptor: ColumnarState) -> ColumnarTable: ...
-    def declare(self, descriptor: ObjectState | ColumnarState) -> Any:
+    def declare(self, descriptor: ObjectState | ColumnarState, other_form: OtherForm | None = None) -> Any:
         """The handle of a descriptor, with what the snapshot has under its name.
+
+        Args:
+            other_form: of columnar state that may have been kept as objects.
 
         Raises:
             TopologyError: the name is taken.
-            IncompatibleSnapshotError: the snapshot has state of another kind under the name.
+            IncompatibleSnapshotError: the snapshot has state of another kind under the name, or it can't be taken over.
         """
-        self._refuse_taken(descriptor.name)
         if isinstance(descriptor, ColumnarState):
-            columnar = self._columnar[descriptor.name] = ColumnarTable(descriptor, self._max_parallelism)
-            for saved in self._saved_as(descriptor.name, "columnar"):
-                columnar.restore(saved, self._groups)
-            return columnar
+            return self._declare_columnar(descriptor, other_form)
         kind = {ListState: "list", MapState: "map"}.get(type(descriptor), "value")
-        return self._backend.handle(descriptor, self.table(descriptor.name, kind), self.current)
+        table = self._object_table(descriptor.name, kind, descriptor, None)
+        return self._backend.handle(descriptor, table, self.current)
 
-    def table(self, name: str, kind: str = "value") -> ObjectTable:
-        """The table key → value behind a name, for operators that go by whole batches."""
-        self._refuse_taken(name)
+    def table(self, name: str, kind: str = "value", other_form: OtherForm | None = None) -> ObjectTable:
+        """The table key → value behind a name, for operators that go by whole batches.
+
+        Args:
+            other_form: of values that may have been kept in columns.
+
+        Raises:
+            IncompatibleSnapshotError: as `declare`.
+        """
+        return self._object_table(name, kind, None, other_form)
+
+    def _declare_columnar(self, descriptor: ColumnarState, other_form: OtherForm | None) -> ColumnarTable:
+        name = descriptor.name
+        self._take(name, "columnar", descriptor)
+        table = self._columnar[name] = ColumnarTable(descriptor, self._max_parallelism)
+        for saved, evolution in self._saved_as(name, "columnar", descriptor, "value" if other_form else ""):
+            if other_form is not None and saved["kind"] == "value":
+                table.restore(in_columns(saved, self._groups, evolution, other_form), self._groups, evolution)
+            else:
+                table.restore(saved, self._groups, evolution)
+        return table
+
+    def _object_table(
+        self, name: str, kind: str, descriptor: ObjectState | None, other_form: OtherForm | None
+    ) -> ObjectTable:
+        self._take(name, kind, descriptor)
         table = self._objects[name] = self._backend.table(name, kind)
-        for saved in self._saved_as(name, kind):
-            table.restore(saved, self._groups)
+        for saved, evolution in self._saved_as(name, kind, descriptor, "columnar" if other_form else ""):
+            if saved["kind"] == "columnar" and other_form is not None:
+                for key, value in as_values(saved, self._groups, other_form):
+                    table.put(key, value)
+            else:
+                table.restore(saved, self._groups, evolution)
         return table
 
     def touch(self, keys: Sequence[Any]) -> None:
@@ -116,15 +164,18 @@ class KeyedStore:
             TopologyError: the name is taken.
             IncompatibleSnapshotError: what the snapshot has under the name has another key, or lacks a column.
         """
-        self._refuse_taken(descriptor.name)
+        self._take(descriptor.name, "table", descriptor)
         self._tables[descriptor.name] = descriptor
         parts: list[Columns] = []
-        for saved in self._saved_as(descriptor.name, "table"):
+        for saved, evolution in self._saved_as(descriptor.name, "table", descriptor):
             rows = decode_saved(saved["form"], saved["rows"], allow_pickle=self.allow_pickle)
             assert isinstance(rows, Columns), "a saved table is columns"
-            _refuse_other_columns(descriptor, saved["key"], rows.schema)
+            _refuse_other_key(descriptor, saved["key"])
             groups = groups_of(_keys_of(rows, descriptor.key), self._max_parallelism)
-            parts.append(rows.filter((groups >= self._groups.start) & (groups < self._groups.stop)))
+            own = (groups >= self._groups.start) & (groups < self._groups.stop)
+            rows = evolution.rows(rows.filter(own))
+            evolution.check_groups(groups_of(_keys_of(rows, descriptor.key), self._max_parallelism), groups[own])
+            parts.append(rows)
         if parts:
             descriptor.restore(concat_columns(parts))
 
@@ -132,16 +183,32 @@ class KeyedStore:
         """Called when the operator is open.
 
         Raises:
-            IncompatibleSnapshotError: the snapshot has state that no descriptor asked for.
+            IncompatibleSnapshotError: the snapshot has state that no descriptor asked for, and it may not be dropped.
         """
         claimed = {*self._objects, *self._columnar, *self._tables}
         dropped = sorted({name for store in self._saved for name in store["states"]} - claimed)
         if dropped:
-            raise IncompatibleSnapshotError(
-                f"operator {operator}: the snapshot has state {', '.join(dropped)}, "
-                "which the operator no longer declares",
-                hint="restore with the code that wrote the snapshot, or start without --restore",
+            refuse_dropped(
+                f"operator {operator}: the snapshot has state {', '.join(dropped)}, which the operator no longer "
+                "declares",
+                allowed=self._allow_dropped,
             )
+
+    def encode_map(self, entries: dict[Any, Any]) -> bytes:
+        """A dictionary that belongs to no key, as a snapshot has it: as if to the key None."""
+        return plain.encode([[None, entries]], allow_pickle=self.allow_pickle)
+
+    def evolve_map(self, descriptor: MapState[K, V], saved_version: int, body: bytes) -> dict[K, V]:
+        """What `encode_map` was given, as the descriptor has it now.
+
+        Raises:
+            IncompatibleSnapshotError: it can't be taken over.
+        """
+        name = descriptor.name
+        evolution = Evolution(name, saved_version, descriptor, self._max_parallelism, self.allow_pickle)
+        entries: dict[K, V] = next(iter(evolution.entries(int(groups_of([None], self._max_parallelism)[0]), body)))[1]
+        self._tell(name, evolution.changes)
+        return entries
 
     def capture(self, checkpoint_id: int, since: int | None = None) -> tuple[Saved, dict[str, Capture]]:
         """Everything as it is now: what later changes don't touch, and by name what is to be copied step by step.
@@ -160,48 +227,94 @@ class KeyedStore:
         )
         captures: dict[str, Capture] = dict(self._backend.capture(checkpoint_id, since))
         captures |= {name: table.capture(checkpoint_id, since) for name, table in self._columnar.items()}
-        return {"states": states, "timers": timers, "event_timers": event_timers}, captures
+        saved = {"states": states, "schemas": self._schemas, "timers": timers, "event_timers": event_timers}
+        return saved, captures
 
-    def _refuse_taken(self, name: str) -> None:
-        if name in self._objects or name in self._columnar or name in self._tables:
+    def kinds(self) -> dict[str, str]:
+        """The declared states: name → `value`, `list`, `map`, `columnar` or `table`."""
+        return {name: schema["kind"] for name, schema in self._schemas.items()}
+
+    def lookup(self, name: str, key: Any, missing: Any = None) -> Any:
+        """What a state has for one key of this subtask, to be read at once and left as it is; columnar state: field →
+        value. `missing` if there is nothing.
+
+        Raises:
+            UnknownStateError: there is no such state.
+            UsageError: it is table state, in the operator's own form, which has no keys to look under.
+        """
+        if name in self._columnar:
+            fields = self._columnar[name].lookup(key)
+            return missing if fields is None else fields
+        if name in self._tables:
+            raise UsageError(
+                f"state {name!r} is table state, which is only put into rows for a snapshot",
+                hint="ask for it as of the last checkpoint: consistency=checkpoint",
+            )
+        if name not in self._objects:
+            raise UnknownStateError(
+                f"there is no state {name!r}", hint=f"there is: {', '.join(self.kinds()) or 'none'}"
+            )
+        return self._objects[name].get(key, missing)
+
+    def _take(self, name: str, kind: str, descriptor: Versioned | None) -> None:
+        if name in self._schemas:
             raise TopologyError(
                 f"state {name!r} is declared twice", hint="give each descriptor of an operator its own name"
             )
+        schema = descriptor.schema if isinstance(descriptor, ColumnarState | TableState) else None
+        self._schemas[name] = {
+            "kind": kind,
+            "version": descriptor.version if descriptor is not None else 0,
+            "fields": {field.name: str(field.type) for field in schema.fields} if schema is not None else {},
+        }
 
-    def _saved_as(self, name: str, kind: str) -> list[Saved]:
-        found = [store["states"][name] for store in self._saved if name in store["states"]]
-        for saved in found:
-            if saved["kind"] != kind:
+    def _saved_as(
+        self, name: str, kind: str, descriptor: Versioned | None, other_kind: str = ""
+    ) -> Iterator[tuple[Saved, Evolution]]:
+        """What the old subtasks have under a name, and how it is taken over."""
+        changes: set[str] = set()
+        for store in self._saved:
+            if name not in store["states"]:
+                continue
+            saved, version = store["states"][name], store.get("schemas", {}).get(name, {}).get("version", 0)
+            if saved["kind"] not in (kind, other_kind):
                 raise IncompatibleSnapshotError(
                     f"state {name!r} is {saved['kind']} state in the snapshot and {kind} state in the operator",
-                    hint="a scan or reduce keeps columnar state when its function is compiled and value state when it "
-                    "is interpreted: give it compiled=True or compiled=False as when the snapshot was taken",
+                    hint="give the new state another name, and have the old one dropped with --allow-dropped-state",
                 )
-        return found
+            yield saved, Evolution(name, version, descriptor, self._max_parallelism, self.allow_pickle, changes)
+        self._tell(name, changes)
+
+    def _tell(self, name: str, changes: set[str]) -> None:
+        for change in sorted(changes):
+            logger.warning("operator %s: state %r: %s", self._operator, name, change)
 
 
-def _refuse_other_columns(descriptor: TableState, key: Any, saved: Schema) -> None:
-    state = f"state {descriptor.name!r}"
+def refuse_dropped(what: str, *, allowed: bool) -> None:
+    """Something in a snapshot is for nobody: drops it with a warning where that is allowed.
+
+    Raises:
+        IncompatibleSnapshotError: it is not.
+    """
+    if not allowed:
+        raise IncompatibleSnapshotError(
+            what, hint="restore with the code that wrote the snapshot, or have it dropped: --allow-dropped-state"
+        )
+    logger.warning("%s; it is dropped", what)
+
+
+def _refuse_other_key(descriptor: TableState, key: Any) -> None:
     names, mine = (", ".join([by] if isinstance(by, str) else by) for by in (key, descriptor.key))
     if names != mine:
         raise IncompatibleSnapshotError(
-            f"{state} is kept by {names or 'no key'} in the snapshot, and by {mine or 'no key'} in the operator",
+            f"state {descriptor.name!r} is kept by {names or 'no key'} in the snapshot, and by {mine or 'no key'} in "
+            "the operator",
             hint="restore with the key of the snapshot, or give the operator another uid",
         )
-    for field in descriptor.schema.fields if descriptor.schema is not None else ():
-        there = saved.by_name.get(field.name)
-        if there is None or there.type != field.type:
-            raise IncompatibleSnapshotError(
-                f"{state} has {'no column' if there is None else f'a column {there}, not'} {field} in the snapshot",
-                hint="restore with the aggregates and fields of the snapshot, or give the operator another uid; the "
-                f"columns are {saved}",
-            )
 
 
 def entries(saved: Saved, *, allow_pickle: bool = False) -> dict[str, dict[Any, Any]]:
     """The captured store as plain dictionaries, state name → key → value; for inspection and tests."""
-    from streamcore.batch import plain
-
     result: dict[str, dict[Any, Any]] = {}
     for name, state in saved["states"].items():
         table: dict[Any, Any] = {}

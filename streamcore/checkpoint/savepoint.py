@@ -1,0 +1,87 @@
+"""The directory of a savepoint: a snapshot that somebody asked for, complete in itself, that no job deletes.
+
+::
+
+    DIR/savepoint.json         the mark: made first, so that two savepoints never share a directory
+    DIR/chk-00000007/*.state   what the subtasks wrote, and DIR/chk-00000007/*.tables
+    DIR/finished/*             the last state of subtasks that had ended before, copied
+    DIR/log/00000001.json      the manifest, written last: without it there is no savepoint
+
+That is the layout of a checkpoint directory (`streamcore.checkpoint.log`), so it is read and restored like one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from streamcore.checkpoint.log import CheckpointLog, Entry
+from streamcore.checkpoint.storage import FileRef, Storage
+from streamcore.errors import SavepointError
+
+MARK = "savepoint.json"
+
+
+def is_savepoint(storage: Storage) -> bool:
+    """Whether a savepoint has been written there, or begun."""
+    return MARK in storage.names("")
+
+
+def reserve(storage: Storage, job: str) -> None:
+    """Takes a place for a savepoint of a job; blocking.
+
+    Raises:
+        SavepointError: something is there already, or it can't be written.
+    """
+    try:
+        there = storage.names("")
+        if not there and storage.create(MARK, msgspec.json.encode({"job": job})):
+            return
+    except OSError as error:
+        raise SavepointError(
+            f"a savepoint can't be written to {storage.url}: {error.strerror or error}",
+            hint="give a directory that the user who runs the job may write to, on a disk with room",
+        ) from error
+    raise SavepointError(
+        f"{storage.url} is not empty: it has {', '.join(there[:3]) or MARK}",
+        hint="a savepoint needs a directory of its own",
+    )
+
+
+def complete(storage: Storage, manifest: Entry, elsewhere: Sequence[FileRef], kept_in: Storage | None) -> None:
+    """Makes a savepoint of the parts that have been written; blocking.
+
+    Args:
+        storage: the savepoint's own.
+        manifest: names all files as they are called here.
+        elsewhere: those of its files that are in the job's checkpoint directory `kept_in`.
+
+    Raises:
+        CheckpointError: one of these is missing or damaged.
+        OSError: the storage doesn't take it.
+    """
+    if kept_in is not None:
+        copy_files(kept_in, storage, elsewhere)
+    CheckpointLog(storage).append(manifest)
+
+
+def discard(storage: Storage) -> None:
+    """Deletes what was written of a savepoint that won't be complete; blocking.
+
+    Raises:
+        OSError: the storage doesn't do it; what is left is of no use, and is never taken for a savepoint.
+    """
+    storage.delete("log")  # first: what has no manifest is no savepoint
+    storage.delete("")
+
+
+def copy_files(source: Storage, target: Storage, files: Iterable[FileRef]) -> None:
+    """Copies files under the same names; blocking.
+
+    Raises:
+        DamagedCheckpointError: one is missing, or not what was written.
+        OSError: the target doesn't take it.
+    """
+    for file in files:
+        target.write(file.path, source.get(file))
