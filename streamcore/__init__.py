@@ -13,6 +13,7 @@ from streamcore.api.windowed import WindowedStream
 from streamcore.batch import Columns, Field, Schema, Vector
 from streamcore.batch.conditions import when
 from streamcore.batch.expressions import Expression, col, lit
+from streamcore.batch.record_forms import formerly
 from streamcore.errors import StreamcoreError, TopologyError, UsageError
 from streamcore.job.client import JobClient, connect
 from streamcore.job.config import Checkpointing
@@ -146,6 +147,7 @@ __all__ = [
     "days",
     "event_time_trigger",
     "first_of",
+    "formerly",
     "global_windows",
     "hours",
     "kernel",

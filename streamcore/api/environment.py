@@ -49,6 +49,8 @@ class StreamEnvironment:
             `RocksDB(directory=..., memory_bytes=...)` says. Columnar state is in memory with both.
         restart: what to do after a failure.
         restore: `"latest"` or a checkpoint's directory.
+        allow_dropped_state: drops what the snapshot has for operators, states and back edges that the topology no
+            longer has, with a warning for each; without it such a snapshot is refused.
         control: lets `streamcore.connect` and the command line ask the job while it runs: for values of its state, for
             a savepoint.
 
@@ -74,6 +76,7 @@ class StreamEnvironment:
         state_backend: BackendChoice = "heap",
         restart: RestartPolicy | None = None,
         restore: str | None = None,
+        allow_dropped_state: bool = False,
         control: bool = False,
     ) -> None:
         self.name = name
@@ -95,6 +98,7 @@ class StreamEnvironment:
             checkpointing=checkpoint,
             restart=restart,
             restore=restore,
+            allow_dropped_state=allow_dropped_state,
             control="required" if control else "off",
         )
 

@@ -34,12 +34,19 @@ _FINISHED = "finished"
 _FINISHED_FILE = re.compile(r"v\d+-\d+\.e(\d+)\..+")
 
 
-class OperatorEntry(msgspec.Struct, frozen=True):
-    """An operator of the topology that took the snapshot."""
+class OperatorEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An operator of the topology that took the snapshot.
+
+    Attributes:
+        place: its number in the topology, in the order in which operators were added; -1: it was not written down yet.
+        key: the fields of its key, as in `user: int64`; empty: it has no key, or one whose type is not known.
+    """
 
     name: str
     parallelism: int
     max_parallelism: int
+    place: int = -1
+    key: list[str] = []
 
 
 class SubtaskEntry(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -104,6 +104,10 @@ def cli() -> None:
 )  # fmt: skip
 @click.option("--restore", metavar="latest|PATH", help="Go on from the latest checkpoint, or from DIR/chk-NNNNNNNN.")
 @click.option(
+    "--allow-dropped-state", is_flag=True,
+    help="Drop the state of operators that the topology no longer has, instead of refusing the snapshot.",
+)  # fmt: skip
+@click.option(
     "--fallback", is_flag=True,
     help="Where the latest checkpoint is damaged, go on from the next older whole one; its later output comes again.",
 )  # fmt: skip
@@ -142,6 +146,7 @@ def run(target: str, given: dict[str, str], **options: Any) -> None:
         state_backend=options["state_backend"],
         restart=None if attempts is None else FixedDelay(attempts=attempts, delay=1.0),
         restore=options["restore"],
+        allow_dropped_state=options["allow_dropped_state"],
     )
     env.config.on_stop = options["on_stop"]
     env.config.control = "off" if options["no_control"] else "on"

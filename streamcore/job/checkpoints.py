@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 
 from streamcore.checkpoint.choice import check_files, find, older_whole, path_of, split_path
-from streamcore.checkpoint.log import CheckpointLog, Entry, OperatorEntry, SubtaskEntry
+from streamcore.checkpoint.log import CheckpointLog, Entry, SubtaskEntry
 from streamcore.checkpoint.storage import Storage
 from streamcore.errors import DamagedCheckpointError, FencedError, MachineError
 from streamcore.job.config import Checkpointing
+from streamcore.runtime.compatibility import check_compatible, operator_entries
 from streamcore.runtime.messages import Restore
-from streamcore.runtime.restore import check_compatible
+from streamcore.runtime.restore import check_endings
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import JobSpec
 
@@ -26,8 +27,9 @@ logger = logging.getLogger("streamcore.job")
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, job: JobSpec, config: Checkpointing, services: Services) -> None:
+    def __init__(self, job: JobSpec, config: Checkpointing, services: Services, *, allow_dropped: bool = False) -> None:
         self.config = config
+        self._allow_dropped = allow_dropped
         self._job = job
         self._services = services
         self._storage = services.open_storage(config.url)
@@ -51,9 +53,10 @@ class Checkpoints:
         url, number = split_path(self._storage.url if restore == "latest" else restore)
         try:
             storage, manifest = self._find(restore)
-            self.newest = Restore(url, manifest)
+            self.newest = Restore(url, manifest, self._allow_dropped)
             check_compatible(self._job, self.newest)
             check_files(storage, manifest)  # a damaged one is named now, not by a subtask
+            check_endings(self.newest, storage, self._job)
         except DamagedCheckpointError as error:
             damaged = self.newest.manifest if self.newest is not None else None
             self.newest = self._instead(error, url, damaged, allowed=self.config.fallback and number is None)
@@ -146,7 +149,8 @@ class Checkpoints:
         if older is None:
             error.hint = "there is no older one that is whole; start again without --restore"
             raise error
-        check_compatible(self._job, Restore(url, older))
+        instead = Restore(url, older, self._allow_dropped)
+        check_compatible(self._job, instead)
         path = path_of(url, older)
         if not allowed:
             error.hint = (
@@ -159,7 +163,7 @@ class Checkpoints:
             error.message, path,
             extra={"job": self._job.name, "checkpoint": older.checkpoint_id},
         )  # fmt: skip
-        return Restore(url, older)
+        return instead
 
     def _is_own(self, restore: Restore) -> bool:
         return self._services.open_storage(restore.storage_url).identity == self._storage.identity
@@ -169,9 +173,5 @@ def make_manifest(
     job: JobSpec, *, run: int, epoch: int, checkpoint_id: int, created_ms: int, parts: list[SubtaskEntry]
 ) -> Entry:
     """The manifest of a checkpoint or savepoint that has these parts."""
-    operators = {
-        spec.uid: OperatorEntry(spec.name, vertex.parallelism, vertex.max_parallelism)
-        for vertex in job.vertices
-        for spec in vertex.saved_operators
-    }
+    operators = operator_entries(job)
     return Entry("checkpoint", job.name, run, epoch, checkpoint_id, created_ms, operators=operators, subtasks=parts)

@@ -36,6 +36,8 @@ class RestoredOperator:
     """(old subtask, old parallelism, its part)."""
     finished: bool = False
     """It has emitted its last for all that it takes over: `finish` must not run again."""
+    ended: frozenset[int] = frozenset()
+    """The old subtasks that had finished."""
     allow_dropped: bool = False
     """State that the operator doesn't declare any more is dropped."""
 
@@ -114,7 +116,11 @@ class Chain:
                 ),
             )
             self._stores.append(store)
-            saved = [SavedOperator(old, count, part.own) for old, count, part in parts if part.own is not None]
+            saved = [
+                SavedOperator(old, count, part.own, old in found.ended)
+                for old, count, part in parts
+                if part.own is not None
+            ]
             context = OperatorContext(
                 name=spec.name,
                 subtask=self._subtask,

@@ -20,10 +20,12 @@ Subtask = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """What an attempt starts from: a manifest and where its files are."""
+    """What an attempt starts from: a manifest and where its files are. `allow_dropped`: state that the topology has
+    no place for is dropped."""
 
     storage_url: str
     manifest: Entry
+    allow_dropped: bool = False
 
 
 # --- coordinator to worker ---------------------------------------------------------------------------------

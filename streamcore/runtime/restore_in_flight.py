@@ -18,6 +18,7 @@ from collections.abc import Iterable
 
 from streamcore.batch import Batch, Columns
 from streamcore.batch.codec import decode_saved
+from streamcore.batch.widening import as_of_now
 from streamcore.checkpoint.in_flight import InFlight, SavedChannel, SavedElement
 from streamcore.checkpoint.log import SubtaskEntry
 from streamcore.errors import IncompatibleSnapshotError
@@ -25,6 +26,7 @@ from streamcore.runtime.edges import edge_name, incoming, outgoing, receivers
 from streamcore.runtime.elements import Element, Watermark
 from streamcore.runtime.partition import make_partitioner
 from streamcore.runtime.spec import EdgeSpec, JobSpec, Route, VertexSpec
+from streamcore.state.store import refuse_dropped
 from streamcore.time import MIN_TIME
 
 RestoredInputs = list[tuple[int, list[Element]]]
@@ -32,15 +34,23 @@ RestoredOutputs = list[tuple[int, int | None, list[Element]]]
 
 
 def read_in_flight(
-    job: JobSpec, vertex: VertexSpec, index: int, saved: Iterable[tuple[SubtaskEntry, InFlight]]
+    job: JobSpec,
+    vertex: VertexSpec,
+    index: int,
+    saved: Iterable[tuple[SubtaskEntry, InFlight]],
+    *,
+    allow_dropped: bool = False,
 ) -> tuple[RestoredInputs, RestoredOutputs]:
     """What a subtask finds in the parts of the old subtasks, as in `RestoredSubtask`.
 
+    Args:
+        allow_dropped: drops what was in flight on an edge that is no more, with a warning.
+
     Raises:
-        IncompatibleSnapshotError: records were in flight on an edge that is no more, or on one that is broadcast to
-            another number of subtasks than now.
+        IncompatibleSnapshotError: records were in flight on an edge that is no more, or whose type has changed in a
+            way that they can't follow, or on one that is broadcast to another number of subtasks than now.
     """
-    reader = _Reader(job, vertex, index)
+    reader = _Reader(job, vertex, index, allow_dropped=allow_dropped)
     inputs: RestoredInputs = []
     outputs: RestoredOutputs = []
     for entry, in_flight in saved:
@@ -52,7 +62,8 @@ def read_in_flight(
 
 
 class _Reader:
-    def __init__(self, job: JobSpec, vertex: VertexSpec, index: int) -> None:
+    def __init__(self, job: JobSpec, vertex: VertexSpec, index: int, *, allow_dropped: bool) -> None:
+        self._allow_dropped = allow_dropped
         self._job = job
         self._vertex = vertex
         self._index = index
@@ -70,7 +81,7 @@ class _Reader:
         senders = self._senders.get(saved.edge)
         if senders is None:
             if any(f">{spec.uid}." in saved.edge for spec in self._vertex.operators):
-                raise self._gone(saved.edge)
+                self._drop(saved)
             return []
         number, edge = self._channels[saved.edge, senders[saved.peer % len(senders)]]
         if entry.parallelism == self._vertex.parallelism:
@@ -88,7 +99,7 @@ class _Reader:
         found = self._outgoing.get(saved.edge)
         if found is None:
             if any(saved.edge.startswith(f"{spec.uid}.") for spec in self._vertex.operators):
-                raise self._gone(saved.edge)
+                self._drop(saved)
             return []
         if entry.index % self._vertex.parallelism != self._index:
             return []
@@ -119,7 +130,7 @@ class _Reader:
     def _batch(self, edge: EdgeSpec, form: int, body: bytes) -> Batch:
         batch = decode_saved(form, body, allow_pickle=self._job.settings.allow_pickle)
         if isinstance(batch, Columns) and edge.schema is not None:
-            return Columns(edge.schema, batch.arrays)  # whose rows are of the user's class again
+            return as_of_now(batch, edge.schema, f"records in flight on the edge {edge_name(self._job, edge)}")
         return batch
 
     def _own_records(self, edge: EdgeSpec, batch: Batch, entry: SubtaskEntry) -> Batch:
@@ -129,13 +140,15 @@ class _Reader:
             return dict(partition(batch)).get(self._index, [])
         return batch if entry.index % vertex.parallelism == self._index else []
 
-    def _gone(self, edge: str) -> IncompatibleSnapshotError:
-        return IncompatibleSnapshotError(
-            f"{self._vertex.name}: the snapshot has records in flight on the edge {edge}, "
-            "which the topology no longer has",
-            hint="restore with the topology and parallelism that wrote it, and give operators on loops a uid; an "
-            "aligned checkpoint, such as a stop takes, has records in flight on back edges only",
-        )
+    def _drop(self, saved: SavedChannel) -> None:
+        if any(len(element) == 2 for element in saved.elements):
+            refuse_dropped(
+                f"{self._vertex.name}: the snapshot has records in flight on the edge {saved.edge}, which the topology "
+                "no longer has",
+                allowed=self._allow_dropped,
+                instead="restore with the topology and parallelism that wrote it, and give operators on loops a uid; an "
+                "aligned checkpoint, such as a stop takes, has records in flight on back edges only",
+            )
 
     def _broadcast(self, edge: str, parallelism: int) -> IncompatibleSnapshotError:
         return IncompatibleSnapshotError(

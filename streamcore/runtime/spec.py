@@ -55,7 +55,8 @@ class OperatorSpec:
     """One operator in a chain. `parent` is the index of the operator in the chain that feeds it from its
     output `tag` (None: the main output); -1 for the head, which reads the vertex' inputs. `prepare` is called
     once by the coordinator before the first attempt, with whether the job goes on from a snapshot. A `stateless`
-    operator keeps nothing over a barrier: snapshots don't know it, so a topology may have it or not."""
+    operator keeps nothing over a barrier: snapshots don't know it, so a topology may have it or not. `place` is its
+    number in the topology, which a uid that the user did not give has in it."""
 
     uid: str
     name: str
@@ -67,6 +68,8 @@ class OperatorSpec:
     tag: str | None = None
     prepare: Callable[[bool], None] | None = None
     stateless: bool = False
+    place: int = -1
+    has_made_up_uid: bool = False
 
 
 @dataclass(frozen=True)

@@ -214,8 +214,7 @@ class HeapTable(ObjectTable):
         Args:
             changed: the keys that are enough; None: all.
         """
-        if self._guard is not None:  # the one before was given up just now
-            self._guard.capture.abandon()
+        if self._guard is not None:  # at the end of input, the one before may still have to be written
             self._guard.capture.finish()
         values = self._dictionary
         if changed is not None and 2 * len(changed) > len(values):

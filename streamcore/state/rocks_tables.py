@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from streamcore.batch import plain
+from streamcore.errors import IncompatibleSnapshotError
 from streamcore.kernels.hashing import hash_key
 from streamcore.state import rocks_pairs
 from streamcore.state.evolution import Evolution
@@ -109,8 +110,8 @@ class RocksTable(ObjectTable):
 
     def clear(self) -> None:
         self._lent = {}
-        for prefix in self._prefixes():
-            self._database.drop(prefix, after(prefix))
+        for group in self._places.groups:
+            self._drop(group)
 
     def all_keys(self) -> list[Any]:
         return [
@@ -134,6 +135,8 @@ class RocksTable(ObjectTable):
         for group in bodies:
             if group in groups:
                 pairs = list(evolution.entries(group, bodies[group]))
+                if isinstance(bodies, ImageGroups):
+                    self._drop(group)
                 self._places.touch([key for key, _ in pairs])
                 for key, value in pairs:
                     self.write(key, value)
@@ -157,16 +160,22 @@ class RocksTable(ObjectTable):
         """Looks whether entries can be taken over: one of each key group, since to look at all would be to read all."""
         for group, (prefix, entries) in zip(self._places.groups, self._entries(), strict=True):
             for pair in itertools.islice(rocks_pairs.saved_pairs(self.kind, entries, len(prefix)), 1):
-                evolution.entries(group, rocks_pairs.array_of([pair]))
+                for key, _ in evolution.entries(group, rocks_pairs.array_of([pair])):
+                    if self.read(key) is _MISSING:
+                        raise IncompatibleSnapshotError(
+                            f"{evolution.what}: its keys are of another class now than in the snapshot",
+                            hint="give the descriptor a version and a migrate function: then it is written anew",
+                        )
 
-    def _prefixes(self) -> Iterator[bytes]:
-        for group in self._places.groups:
-            yield group_prefix(group) + self._name
+    def _drop(self, group: int) -> None:
+        prefix = group_prefix(group) + self._name
+        self._database.drop(prefix, after(prefix))
 
     def _entries(self) -> Iterator[tuple[bytes, Iterator[tuple[bytes, bytes]]]]:
         """(what the entries begin with, the entries) for each key group."""
         self.settle()
-        for prefix in self._prefixes():
+        for group in self._places.groups:
+            prefix = group_prefix(group) + self._name
             yield prefix, self._database.scan(prefix)
 
     def _encode(self, value: Any) -> bytes:

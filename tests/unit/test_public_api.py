@@ -87,6 +87,7 @@ DOCUMENTED = [
     "days",
     "event_time_trigger",
     "first_of",
+    "formerly",
     "global_windows",
     "hours",
     "kernel",
