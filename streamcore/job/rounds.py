@@ -306,14 +306,13 @@ class SnapshotRounds:
     async def _complete_savepoint(self, request: SavepointRequest, manifest: Entry) -> bool:
         """Writes a savepoint's manifest; false if it can't be, and so has failed."""
         kept_in = self._checkpoints.storage if self._checkpoints is not None else None
-        finished = [part for part in manifest.subtasks if part.finished]
         lost = self._ledger.lost()
         if lost:
             names = ", ".join(self._job.name_of(subtask) for subtask in lost[:5])
             await self._fail_savepoint(f"{names} ended before it, and without checkpoints nothing was kept of them")
             return False
         try:
-            await self._services.in_background(lambda: request.write(manifest, finished, kept_in))
+            await self._services.in_background(lambda: request.write(manifest, kept_in))
         except (StreamcoreError, OSError) as error:
             await self._fail_savepoint(f"it can't be completed: {error}")
             return False

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from streamcore.checkpoint import savepoint
-from streamcore.checkpoint.log import Entry, SubtaskEntry
+from streamcore.checkpoint.log import Entry
 from streamcore.checkpoint.storage import Storage
 from streamcore.errors import SavepointError
 from streamcore.runtime.elements import Savepoint
@@ -59,16 +59,16 @@ class SavepointRequest:
         """
         savepoint.reserve(self.storage, job)
 
-    def write(self, manifest: Entry, finished: list[SubtaskEntry], kept_in: Storage | None) -> None:
+    def write(self, manifest: Entry, kept_in: Storage | None) -> None:
         """Completes it once all parts have been written; blocking.
 
         Args:
-            finished: the parts of subtasks that ended before; what they wrote is in `kept_in`.
+            kept_in: the job's checkpoint directory, where those wrote their parts that had ended before.
 
         Raises:
             CheckpointError, OSError: it can't be completed.
         """
-        savepoint.complete(self.storage, manifest, [file for part in finished for file in part.files], kept_in)
+        savepoint.complete(self.storage, manifest, kept_in)
 
     def succeed(self, manifest: Entry) -> None:
         """It is complete."""

@@ -1,0 +1,231 @@
+"""Savepoints at random moments, in jobs that are killed at random moments: complete or absent, exact if restored."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import random
+
+import numpy as np
+import pytest
+from checkpoint_modes import MODES, TOPOLOGIES, make_job
+
+from streamcore import Checkpointing, Schema, StreamEnvironment
+from streamcore.checkpoint.log import CheckpointLog
+from streamcore.connectors.generator_source import GeneratorSource
+from streamcore.errors import NoCheckpointError, SavepointError
+from streamcore.job.checkpoints import check_files
+from streamcore.job.config import RunConfig
+from streamcore.job.savepoints import SavepointRequest
+from streamcore.testing import MemorySink, SimulatedWorld
+
+URL, PLACE = "simulated://", "simulated://savepoint"
+EXACT = [mode for mode in MODES if mode != "at-least-once"]
+SEEDS = 12
+RECORD = Schema.of(key=np.int64, n=np.int64)
+KEYS, RECORDS = 40, 400
+
+
+def asks(world, place, at_s, *, stop=False, timeout_s=600.0):
+    """Asks for a savepoint at a moment of virtual time; returns the request and what to run a job with."""
+    request = SavepointRequest(world.storage_at(place), stop=stop, timeout_s=timeout_s)
+    request.reserve("any")
+
+    def on_start(coordinator):
+        asyncio.get_running_loop().call_later(at_s, coordinator.request, request)
+
+    return request, on_start
+
+
+def manifest_at(world, place):
+    """The savepoint's manifest, if it is complete; then all that it needs is in its own place."""
+    log = CheckpointLog(world.storage_at(place))
+    if not log.checkpoints():
+        return None
+    (manifest,) = log.checkpoints()
+    check_files(log.storage, manifest)
+    return manifest
+
+
+def newest(world):
+    try:
+        return CheckpointLog(world.storage_at(URL)).latest()
+    except NoCheckpointError:
+        return None
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_a_job_that_is_stopped_with_savepoints_and_killed_meanwhile_is_exact(topology):
+    expected, stopped, from_savepoints, rescaled = TOPOLOGIES[topology].expected(), 0, 0, 0
+    for seed in range(SEEDS):
+        chance, world, sink = random.Random(f"{topology} {seed}"), SimulatedWorld(seed), MemorySink()
+        mode = EXACT[seed % len(EXACT)]
+        checkpointing = Checkpointing(URL, interval=chance.uniform(0.0005, 0.004), **MODES[mode](chance))
+        parallelism, restore = chance.choice([2, 3]), None
+        for turn in range(5):
+            place, on_start = f"simulated://savepoint-{turn}", None
+            if turn < 4:
+                request, on_start = asks(world, place, chance.uniform(0, 0.008), stop=True)
+            result = world.run(
+                make_job(topology, sink, parallelism, chance),
+                RunConfig(checkpointing=checkpointing, restore=restore),
+                workers=chance.choice([1, 2]),
+                crash_after=chance.choice([chance.randint(150, 700), None]) if turn < 4 else None,
+                on_start=on_start,
+            )
+            if result is not None and result.savepoint is None:
+                break
+            manifest = manifest_at(world, place)
+            if result is not None:
+                stopped += 1
+                assert (result.stopped, result.savepoint, request.outcome.result(0).signed()) == (True, place, manifest)
+            checkpoint = newest(world)
+            starts = [(place, manifest)] * (manifest is not None) + [("latest", checkpoint)] * (checkpoint is not None)
+            if starts:  # else from where this one began
+                restore, manifest = chance.choice(starts)
+                from_savepoints += restore == place
+                if TOPOLOGIES[topology].rescales and not any(part.finished for part in manifest.subtasks):
+                    before, parallelism = parallelism, chance.choice([2, 3])
+                    rescaled += before != parallelism
+        assert collections.Counter(sink.committed) == expected, f"seed {seed}, {mode}"
+    assert stopped > SEEDS // 4
+    assert from_savepoints > SEEDS // 4
+    assert rescaled or not TOPOLOGIES[topology].rescales
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_a_savepoint_of_a_job_that_goes_on_is_exact_although_it_commits_nothing(topology):
+    """The job is killed some steps after it. No checkpoint has followed, so what its sinks prepared is committed by who
+    restores it."""
+    for seed in range(SEEDS // 2):
+        chance = random.Random(f"{topology} {seed}")
+        at_s, settings = chance.uniform(0, 0.003), chance.getrandbits(32)
+        complete_after, _, sink = killed_run(topology, seed, at_s, settings, None)
+        assert collections.Counter(sink.committed) == TOPOLOGIES[topology].expected()
+        if complete_after is None:
+            continue  # the job had come to its end before
+        _, world, sink = killed_run(topology, seed, at_s, settings, complete_after + chance.randint(1, 60))
+        if not sink.committed:
+            assert manifest_at(world, PLACE) is not None
+            config = RunConfig(checkpointing=Checkpointing(URL, interval=0.002), restore=PLACE)
+            assert world.run(make_job(topology, sink, 2, chance), config) is not None
+        assert collections.Counter(sink.committed) == TOPOLOGIES[topology].expected(), f"seed {seed}"
+
+
+def killed_run(topology, seed, at_s, settings, crash_after):
+    """A run with one savepoint and no checkpoint before its end. The same arguments, the same steps.
+
+    Returns the step at which the savepoint was complete, None if it wasn't; the world and the sink."""
+    world, sink, complete_after = SimulatedWorld(seed), MemorySink(), None
+    request, ask = asks(world, PLACE, at_s)
+
+    def on_start(coordinator):
+        def note(outcome):
+            nonlocal complete_after
+            complete_after = loop.steps if outcome.exception() is None else None
+
+        loop = asyncio.get_running_loop()
+        request.outcome.add_done_callback(note)
+        ask(coordinator)
+
+    job = make_job(topology, sink, 2, random.Random(settings))
+    config = RunConfig(checkpointing=Checkpointing(URL, interval=1000.0))
+    world.run(job, config, crash_after=crash_after, on_start=on_start)
+    return complete_after, world, sink
+
+
+def counts(sink, parallelism):
+    """Every record's place among those of its key, out of columnar state."""
+    env = StreamEnvironment("counts", parallelism=parallelism, max_parallelism=8, batch_size=8, buffer_timeout=0.0005)
+    rows = [(i % KEYS, i) for i in range(RECORDS)]
+    source = GeneratorSource(lambda a, b: rows[a:b], count=RECORDS, splits=2, schema=RECORD, rate=20_000)
+    env.source(source).uid("source").key_by("key").count().uid("counts").sink(sink).uid("sink")
+    return env.compile()
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_savepoints_between_incremental_checkpoints_confuse_nothing_and_outlive_them(seed):
+    chance, world, sink = random.Random(seed), SimulatedWorld(seed), MemorySink()
+    places = [f"simulated://savepoint-{n}" for n in range(6)]
+    asked = [asks(world, place, chance.uniform(0, 0.025)) for place in places]
+
+    def on_start(coordinator):
+        for _, each in asked:
+            each(coordinator)
+
+    config = RunConfig(checkpointing=Checkpointing(URL, interval=0.0015, retain=1))
+    incremental = 0
+    for crash in (chance.randint(800, 2500), chance.randint(800, 2500), None):
+        result = world.run(counts(sink, chance.choice([1, 2, 3])), config, crash_after=crash, on_start=on_start)
+        on_start = None
+        manifest = newest(world)
+        if manifest is not None:
+            incremental += any(len(part.tables) > 1 for part in manifest.subtasks)
+            config.restore = "latest"
+        if result is not None:
+            break
+    assert collections.Counter(sink.committed) == collections.Counter(
+        (key, n) for key in range(KEYS) for n in range(1, RECORDS // KEYS + 1)
+    )
+    taken = [manifest for place in places if (manifest := manifest_at(world, place)) is not None]
+    assert taken, "no savepoint was complete"
+    for manifest in taken:
+        assert all(len(part.tables) <= 1 for part in manifest.subtasks), "a savepoint is full"
+
+
+def test_a_savepoint_that_fails_leaves_the_job_as_it_was_and_its_sources_reading():
+    """The place can't be written when the subtasks come to it."""
+    for seed in range(SEEDS):
+        world, sink, chance = SimulatedWorld(seed), MemorySink(), random.Random(seed)
+        place = world.storage_at(PLACE)
+        request, on_start = asks(world, PLACE, 0.002, stop=True)
+        place.write = refuse
+        config = RunConfig(checkpointing=Checkpointing(URL, interval=0.002))
+        result = world.run(make_job("loop", sink, 2, chance), config, on_start=on_start)
+        assert (result.stopped, result.savepoint, result.restarts) == (False, None, 0)
+        with pytest.raises(SavepointError, match="no room for this"):
+            request.outcome.result(0)
+        assert not manifest_at(world, PLACE)
+        assert collections.Counter(sink.committed) == TOPOLOGIES["loop"].expected()
+
+
+def refuse(path, data):
+    raise OSError(28, "no room for this", path)
+
+
+def test_a_savepoint_that_is_not_complete_in_time_is_given_up():
+    world, sink = SimulatedWorld(7), MemorySink()
+    request, on_start = asks(world, PLACE, 0.002, stop=True, timeout_s=0.0003)
+    config = RunConfig(checkpointing=Checkpointing(URL, interval=0.004))
+    result = world.run(counts(sink, 2), config, on_start=on_start)
+    assert not result.stopped
+    with pytest.raises(SavepointError, match=r"not complete after 0.0003 s; waiting for .*\[|its turn did not come"):
+        request.outcome.result(0)
+    assert len(sink.committed) == RECORDS
+
+
+def test_without_checkpoints_a_savepoint_works_and_stops_a_job():
+    world, sink = SimulatedWorld(3), MemorySink()
+    _, on_start = asks(world, PLACE, 0.004, stop=True)
+    result = world.run(counts(sink, 2), RunConfig(), on_start=on_start)
+    assert (result.stopped, result.savepoint, result.checkpoints) == (True, PLACE, 0)
+    seen = len(sink.committed)
+    assert 0 < seen < RECORDS, "the savepoint commits when the job ends with it"
+    config = RunConfig(checkpointing=Checkpointing(URL, interval=0.002), restore=PLACE)
+    world.run(counts(sink, 3), config)
+    assert collections.Counter(sink.committed) == collections.Counter(
+        (key, n) for key in range(KEYS) for n in range(1, RECORDS // KEYS + 1)
+    )
+
+
+def test_without_checkpoints_there_is_no_savepoint_once_a_subtask_has_ended():
+    world, sink = SimulatedWorld(3), MemorySink()
+    env = StreamEnvironment("ends", parallelism=1, buffer_timeout=0.0005)
+    short = env.from_values(range(3)).uid("short")
+    long = env.source(GeneratorSource(lambda a, b: list(range(a, b)), count=100, rate=5000)).uid("long")
+    short.union(long).key_by(lambda n: n % 3).count().uid("counts").sink(sink).uid("sink")
+    request, on_start = asks(world, PLACE, 0.01)
+    world.run(env.compile(), RunConfig(), on_start=on_start)
+    with pytest.raises(SavepointError, match="ended before it, and without checkpoints nothing was kept"):
+        request.outcome.result(0)
+    assert len(sink.committed) == 103
