@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from streamcore.checkpoint.log import CheckpointLog, Entry, OperatorEntry, SubtaskEntry, directory_of
+from streamcore.checkpoint.savepoint import is_savepoint
 from streamcore.checkpoint.storage import Storage, open_storage
-from streamcore.errors import DamagedCheckpointError, FencedError, MachineError, NoCheckpointError
+from streamcore.errors import DamagedCheckpointError, FencedError, MachineError, NoCheckpointError, UsageError
 from streamcore.job.config import Checkpointing
 from streamcore.runtime.messages import Restore
 from streamcore.runtime.restore import check_compatible
@@ -44,7 +45,13 @@ class Checkpoints:
         Raises:
             NoCheckpointError, DamagedCheckpointError, IncompatibleSnapshotError: nothing fit to restore.
             MachineError: the directory can't be written.
+            UsageError: it is a savepoint.
         """
+        if is_savepoint(self._storage):
+            raise UsageError(
+                f"{self._storage.url} is a savepoint: a job that took its checkpoints there would delete it",
+                hint="give --checkpoint-dir another directory, and --restore this one",
+            )
         self._storage.check_writable()
         self.newest = self._find(restore) if restore else None
         if self.newest is not None:
@@ -59,7 +66,9 @@ class Checkpoints:
             MachineError: the directory can't be written.
         """
         while True:
-            self._run = self._log.last_run + 1
+            # what a snapshot from another directory prepared must not look like the work of a later attempt
+            before = self.newest.manifest.run if self.newest is not None else 0
+            self._run = max(self._log.last_run, before) + 1
             base = self.newest.manifest.checkpoint_id if self.newest is not None and self._is_own(self.newest) else 0
             try:
                 created_ms = self._services.clock.now_ms()
@@ -158,6 +167,10 @@ def find_checkpoint(path: str, open_storage: Callable[[str], Storage] = open_sto
         log = CheckpointLog(open_storage(parent or "."))
         return Restore(parent or ".", log.find(int(number)))
     log = CheckpointLog(open_storage(path))
+    if log.is_empty and is_savepoint(log.storage):
+        raise NoCheckpointError(
+            f"the savepoint in {path} was never completed", hint="take one again, or restore from a checkpoint"
+        )
     if log.is_empty:
         raise NoCheckpointError(
             f"there is no checkpoint in {path}", hint="give --restore latest, or a directory DIR/chk-NNNNNNNN"

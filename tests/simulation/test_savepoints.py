@@ -93,45 +93,40 @@ def test_a_job_that_is_stopped_with_savepoints_and_killed_meanwhile_is_exact(top
     assert rescaled or not TOPOLOGIES[topology].rescales
 
 
+class KeptSink(MemorySink):
+    """Keeps what was prepared, committed or not, for another sink to begin with."""
+
+    def __init__(self, kept=()):
+        super().__init__()
+        self._prepared.update(kept)
+        self.kept = {}
+
+    def put(self, owner, rows):
+        handle = super().put(owner, rows)
+        self.kept[handle] = rows
+        return handle
+
+
 @pytest.mark.parametrize("topology", TOPOLOGIES)
-def test_a_savepoint_of_a_job_that_goes_on_is_exact_although_it_commits_nothing(topology):
-    """The job is killed some steps after it. No checkpoint has followed, so what its sinks prepared is committed by who
-    restores it."""
-    for seed in range(SEEDS // 2):
-        chance = random.Random(f"{topology} {seed}")
-        at_s, settings = chance.uniform(0, 0.003), chance.getrandbits(32)
-        complete_after, _, sink = killed_run(topology, seed, at_s, settings, None)
-        assert collections.Counter(sink.committed) == TOPOLOGIES[topology].expected()
-        if complete_after is None:
-            continue  # the job had come to its end before
-        _, world, sink = killed_run(topology, seed, at_s, settings, complete_after + chance.randint(1, 60))
-        if not sink.committed:
-            assert manifest_at(world, PLACE) is not None
-            config = RunConfig(checkpointing=Checkpointing(URL, interval=0.002), restore=PLACE)
-            assert world.run(make_job(topology, sink, 2, chance), config) is not None
-        assert collections.Counter(sink.committed) == TOPOLOGIES[topology].expected(), f"seed {seed}"
-
-
-def killed_run(topology, seed, at_s, settings, crash_after):
-    """A run with one savepoint and no checkpoint before its end. The same arguments, the same steps.
-
-    Returns the step at which the savepoint was complete, None if it wasn't; the world and the sink."""
-    world, sink, complete_after = SimulatedWorld(seed), MemorySink(), None
-    request, ask = asks(world, PLACE, at_s)
-
-    def on_start(coordinator):
-        def note(outcome):
-            nonlocal complete_after
-            complete_after = loop.steps if outcome.exception() is None else None
-
-        loop = asyncio.get_running_loop()
-        request.outcome.add_done_callback(note)
-        ask(coordinator)
-
-    job = make_job(topology, sink, 2, random.Random(settings))
-    config = RunConfig(checkpointing=Checkpointing(URL, interval=1000.0))
-    world.run(job, config, crash_after=crash_after, on_start=on_start)
-    return complete_after, world, sink
+def test_a_savepoint_of_a_job_that_goes_on_is_exact_as_of_its_moment(topology):
+    """It is the first snapshot, so that all output before it is prepared in it. The job commits more afterwards; who
+    restores the savepoint commits what belongs to it, into an output of its own, and goes on from there."""
+    expected, restored = TOPOLOGIES[topology].expected(), 0
+    for seed in range(SEEDS):
+        chance, world, sink = random.Random(f"{topology} {seed}"), SimulatedWorld(seed), KeptSink()
+        _, on_start = asks(world, PLACE, chance.uniform(0, 0.003))
+        config = RunConfig(checkpointing=Checkpointing(URL, interval=1000.0))
+        job = make_job(topology, sink, 2, chance)
+        if world.run(job, config, crash_after=chance.randint(200, 800), on_start=on_start) is not None:
+            assert collections.Counter(sink.committed) == expected
+        if manifest_at(world, PLACE) is None:
+            continue
+        restored += 1
+        again = KeptSink(sink.kept)
+        config = RunConfig(checkpointing=Checkpointing("simulated://again", interval=0.002), restore=PLACE)
+        assert world.run(make_job(topology, again, 2, chance), config) is not None
+        assert collections.Counter(again.committed) == expected, f"seed {seed}"
+    assert restored > SEEDS // 4
 
 
 def counts(sink, parallelism):
@@ -146,7 +141,7 @@ def counts(sink, parallelism):
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_savepoints_between_incremental_checkpoints_confuse_nothing_and_outlive_them(seed):
     chance, world, sink = random.Random(seed), SimulatedWorld(seed), MemorySink()
-    places = [f"simulated://savepoint-{n}" for n in range(6)]
+    places = [f"{PLACE}-{n}" for n in range(6)]
     asked = [asks(world, place, chance.uniform(0, 0.025)) for place in places]
 
     def on_start(coordinator):
