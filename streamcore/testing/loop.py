@@ -166,6 +166,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Virtual seconds."""
         return self._now
 
+    def pass_time(self, seconds: float) -> None:
+        """Nothing happens for some time."""
+        self._now += seconds
+
     def create_task(self, coro: Any, *, name: Any = None, context: Any = None, **options: Any) -> Any:
         """A task; one that is named so belongs to a subtask."""
         context = contextvars.copy_context() if context is None else context
