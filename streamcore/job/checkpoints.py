@@ -71,6 +71,8 @@ class Checkpoints:
             try:
                 self._append("fence", self._run * RUN_EPOCHS, base, [])
             except FencedError:  # the run before was still writing: look again
+                if restore is None:
+                    raise  # what a run afresh had made sure of, such as that there is no output yet, may not be so now
                 self._log.refresh()
                 self.find(restore)
                 continue
@@ -111,7 +113,7 @@ class Checkpoints:
 
     def finish(self, finished: Finished) -> bool:
         """A subtask has finished; true if the pending checkpoint is complete now."""
-        return self._ledger.finish(finished.epoch, finished.subtask, finished.entry)
+        return self._ledger.finish(finished.epoch, finished.subtask, finished.entry, finished.captured)
 
     async def complete(self) -> int:
         """Writes the manifest of the pending checkpoint; only then is it complete.

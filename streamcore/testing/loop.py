@@ -172,13 +172,13 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.failure: BaseException | None = None
         """What a callback has raised, which no callback may do."""
 
+    def advance(self, seconds: float) -> None:
+        """Moves the clock on; what was due meanwhile is late."""
+        self._now += seconds
+
     def time(self) -> float:
         """Virtual seconds."""
         return self._now
-
-    def pass_time(self, seconds: float) -> None:
-        """Nothing happens for some time."""
-        self._now += seconds
 
     def create_task(self, coro: Any, *, name: Any = None, context: Any = None, **options: Any) -> Any:
         """A task, which belongs where it is made."""

@@ -171,12 +171,16 @@ class SimulatedWorld:
                 if not self.injected:
                     raise
                 result = None
-                self._stage.loop.pass_time(RESTART_S)
+                self.wait(RESTART_S)
             if result is not None:
                 self.settle()
                 return result
             config = dataclasses.replace(config, restore=self._newest(config) or config.restore)
         raise SimulationStuckError(f"the job did not end in {max_runs} runs; {self.describe()}")
+
+    def wait(self, seconds: float) -> None:
+        """Lets time pass between two runs: a full disk may have room again."""
+        self._stage.loop.advance(seconds)
 
     def settle(self, *, max_steps: int = MAX_STEPS) -> None:
         """Lets everything that is still there - workers without coordinator, zombies - go on until it has ended.
