@@ -50,13 +50,25 @@ PLACE: contextvars.ContextVar[Place] = contextvars.ContextVar("simulated_place")
 class SimulatedProcess(Place):
     """A process of the simulated world."""
 
-    __slots__ = ("clock_offset_s", "context", "exit_code", "loop", "on_end", "on_exit", "parts", "stopped", "subtasks")
+    __slots__ = (
+        "clock_offset_s",
+        "context",
+        "exit_code",
+        "isolated_until",
+        "loop",
+        "on_end",
+        "on_exit",
+        "parts",
+        "stopped",
+        "subtasks",
+    )
 
     def __init__(self, name: str, loop: SimulatedLoop) -> None:
         super().__init__(name, self)
         self.loop = loop
         self.exit_code: int | None = None
         self.stopped = False
+        self.isolated_until = 0.0
         self.clock_offset_s = 0.0
         self.subtasks: dict[str, Place] = {}
         self.on_end: Callable[[SimulatedProcess], None] = lambda process: None
@@ -71,6 +83,11 @@ class SimulatedProcess(Place):
     def is_alive(self) -> bool:
         """Whether it has not ended; one that is stopped is alive."""
         return self.exit_code is None
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether others can connect to it, or kill it."""
+        return not self.stopped and self.loop.time() >= self.isolated_until
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Runs a coroutine in the process."""
@@ -127,8 +144,8 @@ class Mortal:
 
 
 class _Task(asyncio.Task[Any]):
-    """A task whose order in sets doesn't depend on where it is in memory. One named "subtask …" is that of a subtask, and
-    what it starts belongs to the subtask too."""
+    """A task whose order in sets doesn't depend on where it is in memory. One that is named "subtask" is a subtask's,
+    and what it starts belongs to the subtask too."""
 
     def __init__(self, number: int, coroutine: Any, loop: SimulatedLoop, name: str | None, context: Any) -> None:
         self.number = number

@@ -164,6 +164,8 @@ class Stage:
                 process.kill()
             case "stop":
                 process.stop(fault.seconds)
+            case "isolate":
+                self._network.isolate(process, fault.seconds)
             case "slow":
                 process.slow(fault.seconds)
             case "clock_jump":
