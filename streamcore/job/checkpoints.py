@@ -74,6 +74,8 @@ class Checkpoints:
                 created_ms = self._services.clock.now_ms()
                 self._log.append(Entry("fence", self._job.name, self._run, self._run * RUN_EPOCHS, base, created_ms))
             except FencedError:  # the run before was still writing: look again
+                if restore is None:
+                    raise  # what a run afresh had made sure of, such as that there is no output yet, may not be so now
                 self._log.refresh()
                 self.find(restore)
                 continue

@@ -196,12 +196,22 @@ class SnapshotRounds:
 
     async def finish(self, finished: Finished) -> None:
         """A subtask has finished; after the last one, what the sinks prepared at their end becomes visible."""
-        is_complete = self._ledger.finish(finished.epoch, finished.subtask, finished.entry)
+        is_complete = self._ledger.finish(finished.epoch, finished.subtask, finished.entry, finished.captured)
         if self._round is not None:
             self._show_progress(self._round)
         if is_complete:
             await self._complete()
+        elif self._round is not None and self._ledger.all_finished:
+            await self._give_up("all subtasks have finished, and a part of it is missing")
         await self._begin_next()
+
+    async def _give_up(self, reason: str) -> None:
+        """What is pending can't become complete."""
+        assert self._round is not None, "no snapshot is pending"
+        if self._round.request is not None:
+            await self._fail_savepoint(reason)
+        else:
+            await self._abort_checkpoint(self._round.checkpoint_id, reason)
 
     async def _begin_next(self) -> None:
         """Begins what has to be done next, unless something is pending or the job is ending."""

@@ -32,6 +32,8 @@ from streamcore.testing.stage import Stage
 __all__ = ["SimulatedWorld", "SimulationStuckError"]
 
 MAX_STEPS = 2_000_000
+RESTART_S = 5.0
+"""Virtual seconds after which a person starts a job again that has failed."""
 
 
 class SimulatedWorld:
@@ -173,11 +175,16 @@ class SimulatedWorld:
                 if not self.injected:
                     raise
                 result = None
+                self.wait(RESTART_S)
             if result is not None:
                 self.settle()
                 return result
             config = dataclasses.replace(config, restore=self._newest(config) or config.restore)
         raise SimulationStuckError(f"the job did not end in {max_runs} runs; {self.describe()}")
+
+    def wait(self, seconds: float) -> None:
+        """Lets time pass between two runs: a full disk may have room again."""
+        self._stage.loop.advance(seconds)
 
     def settle(self, *, max_steps: int = MAX_STEPS) -> None:
         """Lets everything that is still there - workers without coordinator, zombies - go on until it has ended.
