@@ -49,6 +49,18 @@ def reserve(storage: Storage, job: str) -> None:
     )
 
 
+def check_wanted(storage: Storage) -> None:
+    """To be called after a part has been written; blocking.
+
+    Raises:
+        SavepointError: the savepoint has been given up meanwhile. What was written is deleted, for whoever gave it up
+            may have cleaned up before.
+    """
+    if not is_savepoint(storage):
+        discard(storage)
+        raise SavepointError(f"the savepoint in {storage.url} has been given up")
+
+
 def complete(storage: Storage, manifest: Entry, kept_in: Storage | None) -> None:
     """Makes a savepoint of the parts that have been written; blocking.
 

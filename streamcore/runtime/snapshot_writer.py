@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from streamcore.checkpoint.in_flight import InFlight
 from streamcore.checkpoint.log import SubtaskEntry, finished_path, state_path
 from streamcore.checkpoint.parts import Increments, write_part
-from streamcore.checkpoint.savepoint import copy_files
+from streamcore.checkpoint.savepoint import check_wanted, copy_files
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
 from streamcore.checkpoint.storage import FileRef, Storage
 from streamcore.errors import CheckpointError
@@ -193,8 +193,10 @@ class SnapshotWriter:
         assert storage is not None, "a checkpoint was triggered without storage"
         snapshot = SubtaskSnapshot(captured, in_flight)
         file, tables = write_part(storage, path, snapshot, base, allow_pickle=self._allow_pickle)
-        if savepoint is not None and savepoint.is_last and self._storage is not None:
-            copy_files(storage, self._storage, [file, *tables])
+        if savepoint is not None:
+            check_wanted(storage)
+            if savepoint.is_last and self._storage is not None:
+                copy_files(storage, self._storage, [file, *tables])
         return file, tables
 
     def _entry(self, file: FileRef, tables: list[FileRef], *, finished: bool) -> SubtaskEntry:

@@ -5,6 +5,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 
 import msgspec
 import pytest
@@ -15,8 +16,6 @@ from streamcore.job.registry import DIRECTORY_VARIABLE, Registration, find_job, 
 
 @pytest.fixture
 def directory(tmp_path_factory, monkeypatch):
-    import tempfile
-
     with tempfile.TemporaryDirectory(prefix="sc-", dir="/tmp") as path:
         monkeypatch.setenv(DIRECTORY_VARIABLE, f"{path}/jobs")
         yield runtime_directory()
@@ -113,11 +112,19 @@ def test_what_a_killed_process_left_is_removed(directory, register):
     assert len(list(directory.iterdir())) == 2
 
 
+FORKS = """
+import time
+child = os.fork()
+if child == 0:
+    time.sleep(60)
+    os._exit(0)
+Path(os.environ["STREAMCORE_RUNTIME_DIR"], "child").write_text(str(child))
+"""
+
+
 def test_a_child_that_holds_the_socket_open_is_not_the_job(directory):
     """A process that user code has forked outlives the job, and the system keeps the socket for it."""
-    run_killed(
-        'import time\nif (child := os.fork()) == 0: os.setsid(); time.sleep(20); os._exit(0)\nPath(os.environ["STREAMCORE_RUNTIME_DIR"], "child").write_text(str(child))'
-    )
+    run_killed(FORKS)
     child = int((directory / "child").read_text())
     try:
         (path,) = directory.glob("*.sock")
