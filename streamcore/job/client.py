@@ -14,9 +14,18 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from streamcore import errors
 from streamcore.batch.json_values import decode_json, encode_json
-from streamcore.errors import JobUnavailableError, SavepointError, StreamcoreError
+from streamcore.errors import (
+    CheckpointError,
+    DamagedCheckpointError,
+    JobUnavailableError,
+    MachineError,
+    SavepointError,
+    StateCodecError,
+    StreamcoreError,
+    UnknownStateError,
+    UsageError,
+)
 from streamcore.job.config import StopMode
 from streamcore.job.control import Consistency, JobInfo, StateValue
 from streamcore.job.registry import JobEntry, find_job, is_running, socket_path
@@ -26,6 +35,19 @@ Progress = Callable[[str, int, int], None]
 written their part."""
 
 _ANSWER_TIMEOUT_S = 30.0
+_KINDS: dict[str, type[StreamcoreError]] = {
+    kind.__name__: kind
+    for kind in (
+        CheckpointError,
+        DamagedCheckpointError,
+        JobUnavailableError,
+        MachineError,
+        SavepointError,
+        StateCodecError,
+        UnknownStateError,
+        UsageError,
+    )
+}
 _LEAVE_INTERVAL_S = 0.05
 
 
@@ -239,7 +261,4 @@ def _absolute(directory: str | os.PathLike[str] | None) -> str | None:
 
 def _rebuilt(answer: dict[str, Any]) -> StreamcoreError:
     told = answer["error"]
-    kind = getattr(errors, told["kind"], None)
-    if not (isinstance(kind, type) and issubclass(kind, StreamcoreError)):
-        kind = StreamcoreError
-    return kind(told["message"], hint=told["hint"])
+    return _KINDS.get(told["kind"], StreamcoreError)(told["message"], hint=told["hint"])

@@ -1,4 +1,4 @@
-"""What a simulated world consists of: the loop, its processes, connections and disks; and the faults that strike them."""
+"""What a simulated world consists of: loop, processes, connections and disks; and the faults that strike them."""
 
 from __future__ import annotations
 
@@ -164,6 +164,8 @@ class Stage:
                 process.kill()
             case "stop":
                 process.stop(fault.seconds)
+            case "isolate":
+                self._network.isolate(process, fault.seconds)
             case "slow":
                 process.slow(fault.seconds)
             case "clock_jump":
