@@ -263,7 +263,7 @@ class CheckpointLog:
         if kept:
             for name in self.storage.names(""):
                 match = _CHECKPOINT.fullmatch(name)
-                if match and int(match[1]) not in kept and int(match[1]) < max(kept):
+                if match and int(match[1]) <= max(kept):  # in kept ones there is what earlier attempts wrote too late
                     self._delete_unneeded(name, needed)
         for name in self.storage.names(_FINISHED):
             match = _FINISHED_FILE.fullmatch(name)

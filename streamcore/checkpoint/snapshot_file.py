@@ -22,8 +22,10 @@ from streamcore.batch import plain
 from streamcore.checkpoint.in_flight import InFlight
 from streamcore.errors import CheckpointError
 from streamcore.state.capture import Capture
+from streamcore.state.timer_capture import TimerCapture
 
 FORMAT = 3
+TIMERS = ("timers", "event_timers")
 
 
 @dataclass(slots=True)
@@ -34,6 +36,17 @@ class OperatorSnapshot:
     keyed: dict[str, Any]
     own: Any
     tables: dict[str, Capture] = field(default_factory=dict)
+
+    @property
+    def captures(self) -> list[Capture]:
+        """What of it is copied step by step."""
+        timers = [capture for queue in TIMERS if isinstance(capture := self.keyed.get(queue), TimerCapture)]
+        return [*self.tables.values(), *timers]
+
+    def plain_keyed(self) -> dict[str, Any]:
+        """The keyed store without what has a file of its own."""
+        timers = {queue: saved.saved() for queue in TIMERS if isinstance(saved := self.keyed.get(queue), TimerCapture)}
+        return self.keyed | timers
 
 
 @dataclass(slots=True)
@@ -52,7 +65,7 @@ class SubtaskSnapshot:
         return plain.encode(
             {
                 "format": FORMAT,
-                "operators": {uid: {"keyed": op.keyed, "own": op.own} for uid, op in self.operators.items()},
+                "operators": {uid: {"keyed": op.plain_keyed(), "own": op.own} for uid, op in self.operators.items()},
                 "in_flight": self.in_flight.to_plain(),
             },
             allow_pickle=allow_pickle,

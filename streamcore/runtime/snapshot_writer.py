@@ -41,7 +41,7 @@ class _Copying:
 
     @property
     def captures(self) -> list[Capture]:
-        return [capture for operator in self.captured.values() for capture in operator.tables.values()]
+        return [capture for operator in self.captured.values() for capture in operator.captures]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class SnapshotWriter:
         on the same loop as the subtask's; returns the longest stop in seconds."""
         longest_s = 0.0
         for operator in captured.values():
-            for table in operator.tables.values():
+            for table in operator.captures:
                 started = self._clock.monotonic()
                 while not table.done:
                     table.step()

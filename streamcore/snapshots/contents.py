@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from streamcore.batch import Columns
+from streamcore.checkpoint.snapshot_file import OperatorSnapshot
 from streamcore.errors import DataError, UsageError
 from streamcore.kernels.key_columns import as_list
 from streamcore.kernels.key_index import take_keys
@@ -46,8 +47,8 @@ class Contents:
                 if group in groups:
                     queue.register(time_ms, key)
         keyed, tables = store.capture(1)
-        for table in tables.values():
-            table.finish()
+        for capture in OperatorSnapshot(keyed, None, tables).captures:
+            capture.finish()
         return keyed, tables
 
 

@@ -11,8 +11,8 @@ from streamcore import Checkpointing, ListState, MapState, ProcessFunction, Stre
 from streamcore.checkpoint.log import CheckpointLog
 from streamcore.connectors.generator_source import GeneratorSource
 from streamcore.job.config import RunConfig
-from streamcore.state import changed_keys, heap_table, object_capture
-from streamcore.state.heap_table import GuardedValues
+from streamcore.state import changed_keys, guarded_values, object_capture
+from streamcore.state.guarded_values import GuardedValues
 from streamcore.testing import MemorySink, SimulatedWorld
 
 RECORDS, KEYS, SEEDS = 8000, 400, 10
@@ -91,7 +91,7 @@ def expected():
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch):
     monkeypatch.setattr(object_capture, "STEP_KEYS", 24)
-    monkeypatch.setattr(heap_table, "_DRAINED", 5)
+    monkeypatch.setattr(guarded_values, "_DRAINED", 5)
 
 
 def test_state_is_right_under_every_schedule():

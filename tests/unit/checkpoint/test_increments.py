@@ -49,9 +49,10 @@ class Subtask:
     def snapshot(self, checkpoint_id, path=None):
         base = self.increments.base
         keyed, tables = self.store.capture(checkpoint_id, base)
-        for table in tables.values():
-            table.finish()
-        snapshot = SubtaskSnapshot({"op": OperatorSnapshot(keyed, None, tables)})
+        part = OperatorSnapshot(keyed, None, tables)
+        for capture in part.captures:
+            capture.finish()
+        snapshot = SubtaskSnapshot({"op": part})
         path = path or state_path(checkpoint_id, 0, 0, 1)
         file, chain = write_part(self.storage, path, snapshot, self.increments.files(base), allow_pickle=False)
         self.increments.wrote(checkpoint_id, chain)
