@@ -53,7 +53,7 @@ class SnapshotBuilder:
         self._allow_pickle = allow_pickle
         self._new: dict[str, Contents] = {}
         self._base: Snapshot | None = None
-        self._names: dict[str, str] = {}  # uid in the base -> uid in what is written
+        self._names: dict[str, str] = {}  # uid in the base → uid in what is written
         self._removed: set[tuple[str, str]] = set()
 
     @staticmethod
@@ -118,8 +118,8 @@ class SnapshotBuilder:
         return self
 
     def add_offsets(self, uid: str, offsets: Mapping[str, Any]) -> SnapshotBuilder:
-        """Says where a source is to go on: split id -> offset, as `Snapshot.operators[uid].splits` has them. Splits that
-        are not named are read from their beginning.
+        """Says where a source is to go on: split id → offset, as `Snapshot.operators[uid].splits` has them. Splits
+        that are not named are read from their beginning.
 
         Raises:
             UsageError: the job has no such operator, or the snapshot already has its offsets.
@@ -205,10 +205,10 @@ class SnapshotBuilder:
             name = self._known[uid].name if self._known is not None else uid
             operators[uid] = OperatorEntry(name, self._parallelism, self._maximum(uid))
             for index in range(self._parallelism):
-                part = OperatorSnapshot({}, None)
-                self._fill(part, uid, index, self._parallelism)
+                made = OperatorSnapshot({}, None)
+                self._fill(made, uid, index, self._parallelism)
                 subtasks.append(
-                    self._store(storage, (vertex, index, self._parallelism), False, {uid: part}, InFlight())
+                    self._store(storage, (vertex, index, self._parallelism), False, {uid: made}, InFlight())
                 )
         manifest = Entry("checkpoint", self.job, 0, 0, _ID, Clock().now_ms(), operators=operators, subtasks=subtasks)
         CheckpointLog(storage).append(manifest)
@@ -227,9 +227,8 @@ class SnapshotBuilder:
                 del part.keyed["states"][name]
                 part.keyed.get("schemas", {}).pop(name, None)
             self._fill(part, self._names[uid], old.index, old.parallelism)
-        in_flight = InFlight(
-            *(list(map(self._renamed, side)) for side in (snapshot.in_flight.inputs, snapshot.in_flight.outputs))
-        )
+        sides = snapshot.in_flight.inputs, snapshot.in_flight.outputs
+        in_flight = InFlight(*(list(map(self._renamed, side)) for side in sides))
         return self._store(storage, (old.vertex, old.index, old.parallelism), old.finished, parts, in_flight)
 
     def _fill(self, part: OperatorSnapshot, uid: str, index: int, parallelism: int) -> None:
