@@ -30,7 +30,7 @@ class Contents:
 
     def captured(
         self, max_parallelism: int, groups: range, *, allow_pickle: bool
-    ) -> tuple[dict[str, Any], dict[str, TableCapture]]:
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The share of one subtask, as it would have captured it.
 
         Raises:

@@ -187,7 +187,7 @@ def counting_job(tmp_path, uid="counts", *, name="snapshots", restore=None, coun
     env = jobs.environment(tmp_path, name=name, restore=restore, parallelism=parallelism)
     rows = jobs.source(env, lambda n: {"n": n, "key": NEW[n]}, count)
     counts = rows.key_by("key").count(emit="final").uid(uid)
-    jobs.sink(counts.map(lambda pair: {"key": pair[0], "count": pair[1]}), tmp_path, "counted")
+    jobs.sink(counts.map(lambda pair: {"key": pair[0], "count": pair[1]}), tmp_path / name, "counted")
     return env
 
 
@@ -198,15 +198,122 @@ def counted(tmp_path):
     return Snapshot.open(tmp_path / "checkpoints")
 
 
-def test_a_snapshot_is_changed(counted, tmp_path):
-    """Its counts are multiplied, its operator gets another uid, its source is read anew: a job goes on from that."""
-    env = counting_job(tmp_path, "tallies", name="other", restore=str(tmp_path / "changed"), parallelism=2)
+@pytest.mark.parametrize("parallelism", [1, 2, 3])
+def test_a_snapshot_is_changed(counted, tmp_path, parallelism):
+    """Its counts are multiplied, its operator gets another uid, its source goes on elsewhere: another job takes it."""
+    env = counting_job(tmp_path, "tallies", name="other", restore=str(tmp_path / "changed"), parallelism=parallelism)
     builder = SnapshotBuilder.of(counted, job=env.compile()).rename_operator("counts", "tallies")
-    for uid in ("source", "counted-sink"):
-        builder.remove_operator(uid)
+    builder.remove_operator("source").remove_operator("counted-sink")
     times_ten = [(key, count * 10) for key, count in counted.state("counts", "count").items()]
     builder.add_state("tallies", ValueState("count", 0), times_ten).add_offsets("source", {"0": 40})
-    with pytest.raises(IncompatibleSnapshotError, match="job 'other' has no operator 'map-"):
-        SnapshotBuilder.of(counted, job="other")._known or builder.rename_operator("tallies", "x").write(
-            tmp_path / "no"
-        )
+    builder.write(tmp_path / "changed")
+    env.execute()
+    expected = Counter(NEW[:100])
+    expected = Counter({key: 10 * count for key, count in expected.items()}) + Counter(NEW[40:100])
+    assert {row["key"]: row["count"] for row in jobs.output(tmp_path / "other", "counted")} == expected
+    assert Snapshot.open(tmp_path / "checkpoints").job == "other"
+
+
+def test_a_copy_has_all_that_the_snapshot_has(tmp_path):
+    env = jobs.environment(tmp_path, parallelism=2)
+    rows = jobs.source(env, lambda n: {"n": n, "key": NEW[n]}, 200)
+    rows.key_by("key").process(jobs.Gathers()).uid("gathers")
+    numbers = rows.map(lambda record: record, returns=jobs.NUMBER)
+    numbers.key_by("key").process(jobs.Sums()).uid("sums")
+    numbers.key_by("key").process(jobs.Rows()).uid("rows")
+    env.execute()
+    first = Snapshot.open(tmp_path / "checkpoints")
+    builder = SnapshotBuilder.of(first).remove_state("gathers", "seen")
+    second = Snapshot.open(builder.write(tmp_path / "copy"))
+    for uid, name in (("gathers", "last"), ("gathers", "by parity"), ("sums", "sums"), ("rows", "rows")):
+        assert list(second.state(uid, name).items()) == list(first.state(uid, name).items())
+        assert second.operators[uid].states[name] == first.operators[uid].states[name]
+    assert second.operators["source"].splits == first.operators["source"].splits
+    assert list(second.operators["gathers"].states) == ["last", "by parity"]
+
+
+def test_what_a_job_could_not_restore_is_refused(counted, tmp_path):
+    job = counting_job(tmp_path).compile()
+    with pytest.raises(UsageError, match="job 'snapshots' has no operator 'count'; did you mean 'counts'"):
+        SnapshotBuilder(job).add_state("count", VALUE, {})
+    other = counting_job(tmp_path, "tallies").compile()
+    with pytest.raises(IncompatibleSnapshotError, match="no operator 'counts', which the snapshot has"):
+        SnapshotBuilder.of(counted, job=other).write(tmp_path / "x")
+    few = counting_job(tmp_path)
+    few.max_parallelism = 16
+    with pytest.raises(IncompatibleSnapshotError, match="max_parallelism 128 in the snapshot and 16 in job"):
+        SnapshotBuilder.of(counted, job=few.compile()).write(tmp_path / "x")
+    with pytest.raises(UsageError, match="can't be renamed to 'source': there is one"):
+        SnapshotBuilder.of(counted).rename_operator("counts", "source")
+    with pytest.raises(UsageError, match="the snapshot has no operator 'nope'"):
+        SnapshotBuilder.of(counted).remove_operator("nope")
+    with pytest.raises(UsageError, match="no state 'nope' of operator 'counts'"):
+        SnapshotBuilder.of(counted).remove_state("counts", "nope")
+    with pytest.raises(UsageError, match="the snapshot has the offsets of 'source'"):
+        SnapshotBuilder.of(counted).add_offsets("source", {"0": 1})
+    assert not (tmp_path / "x").exists()
+
+
+SUMS = ColumnarState("sums", Schema.of(total=np.int32, vector=Vector(2)))
+TABLE = TableState("rows", "user", lambda: None, lambda rows: None, Schema.of(user=int, total=float))
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "data", "message"),
+    [
+        (VALUE, [("a", 1), ("a", 2)], "key 'a' is there twice"),
+        (VALUE, [({}, 1)], "can't be a key|can't be hashed"),
+        (VALUE, [1, 2], "cannot unpack"),
+        (VALUE, pa.table({"user": [1]}), "there is no column 'key' to take keys from"),
+        (VALUE, pa.table({"key": [1]}), "there is no column 'value' to take values from"),
+        (VALUE, pa.table({"key": ["a", None], "value": [1, 2]}), "column 'key' has no key in 1 rows"),
+        (LISTS, {"a": 1}, "key 'a' has a int, not a list"),
+        (MAPS, {"a": [1]}, "key 'a' has a list, not a dict"),
+        (SUMS, {"key": np.array([1, 1]), "total": np.array([1, 2])}, "key 1 is there twice"),
+        (SUMS, {"key": np.array([1]), "totl": np.array([1])}, "the state has no field 'totl'"),
+        (SUMS, {"key": np.array([1])}, "none of the columns is one of the state's fields"),
+        (
+            SUMS,
+            {"key": np.array([1]), "total": np.array([2**40])},
+            "numbers that are none of the state's field total: int32",
+        ),
+        (SUMS, {"key": np.array([1]), "total": np.array([1.5])}, "numbers that are none of the state's field"),
+        (SUMS, {"key": np.array([1]), "vector": np.array([[1.0, 2, 3]])}, r"has shape \(3,\) per row"),
+        (SUMS, pa.table({"key": [1, 2], "total": [1, None]}), "column 'total' has no value in 1 rows"),
+        (SUMS, pa.table({"key": [1], "total": ["x"]}), "is of type"),
+        (SUMS, "/nowhere.parquet", "/nowhere.parquet"),
+        (SUMS, [("a", 1)], "list has no columns"),
+        (TABLE, pa.table({"user": [1]}), "needs a column total: double, and there is no such column"),
+        (TABLE, pa.table({"user": [1], "total": [1]}), "there is a column total: int64"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused(descriptor, data, message):
+    with pytest.raises(DataError, match=message) as caught:
+        SnapshotBuilder("job").add_state("op", descriptor, data)
+    assert f"state {descriptor.name!r} of operator 'op'" in str(caught.value)
+
+
+def test_other_mistakes(tmp_path):
+    builder = SnapshotBuilder("job").add_state("op", VALUE, {1: 2})
+    with pytest.raises(UsageError, match="added twice"):
+        builder.add_state("op", VALUE, {})
+    with pytest.raises(UsageError, match=r"a timer for 1\.5"):
+        builder.add_timers("op", [(1.5, "a")])
+    with pytest.raises(CheckpointError, match="nothing to write"):
+        SnapshotBuilder("job").write(tmp_path / "x")
+    for wrong in ({"parallelism": 0}, {"parallelism": 200}, {"max_parallelism": 0}, {"max_parallelism": 1 << 20}):
+        with pytest.raises(UsageError, match="is not from 1 to"):
+            SnapshotBuilder("job", **wrong)
+    builder.write(tmp_path / "made")
+    with pytest.raises(CheckpointError, match="made is not empty"):
+        builder.write(tmp_path / "made")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MachineError, match="can't be written"):
+        builder.write(tmp_path / "file" / "x")
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path):
+    builder = SnapshotBuilder("job").add_state("a", VALUE, {1: 2}).add_state("b", VALUE, {1: object()})
+    with pytest.raises(StateCodecError, match="no safe saved form"):
+        builder.write(tmp_path / "made")
+    assert not (tmp_path / "made").exists()

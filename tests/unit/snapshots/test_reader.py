@@ -148,7 +148,7 @@ def test_classes_need_not_be_there(snapshot, monkeypatch):
 
 
 def test_what_is_not_there_is_named(snapshot, place, tmp_path):
-    with pytest.raises(UnknownStateError, match=r"no operator 'nope'.*\n.*source, gathers"):
+    with pytest.raises(UnknownStateError, match=r"no operator 'nope'.*\n.*source, .*gathers"):
         snapshot.state("nope", "x")
     state = snapshot.state("gathers", "nope")
     for ask in (
