@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import contextvars
 import heapq
+import inspect
 import math
 import random
 from collections.abc import Callable, Coroutine
@@ -61,11 +62,13 @@ class SimulatedProcess(Place):
         "parts",
         "stopped",
         "subtasks",
+        "work",
     )
 
     def __init__(self, name: str, loop: SimulatedLoop) -> None:
         super().__init__(name, self)
         self.loop = loop
+        self.work: Coroutine[Any, Any, Any] | None = None
         self.exit_code: int | None = None
         self.stopped = False
         self.isolated_until = 0.0
@@ -85,12 +88,18 @@ class SimulatedProcess(Place):
         return self.exit_code is None
 
     @property
+    def has_begun(self) -> bool:
+        """Whether it has done its first step."""
+        return self.work is not None and inspect.getcoroutinestate(self.work) != inspect.CORO_CREATED
+
+    @property
     def is_reachable(self) -> bool:
         """Whether others can connect to it, or kill it."""
         return not self.stopped and self.loop.time() >= self.isolated_until
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Runs a coroutine in the process."""
+        """Runs what the process does."""
+        self.work = work
         return self.context.run(self.loop.create_task, work)
 
     def subtask(self, name: str) -> Place:
