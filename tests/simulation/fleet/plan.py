@@ -1,0 +1,102 @@
+"""From a seed to what is done under it: topology, mode, layouts, crashes, faults."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamcore import Checkpointing
+from tests.simulation.fleet.forward import FORWARD
+from tests.simulation.fleet.loops import LOOPS
+from tests.simulation.fleet.topology import Shape, Topology
+
+TOPOLOGIES = [*FORWARD, *LOOPS]
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """A way to take checkpoints, and what it promises."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    exactly_once: bool = True
+
+
+MODES = [Mode("aligned")]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One start of the job. With `crash_after` everything stops dead after so many steps, with `stop_after_s` it is
+    asked to stop with a last checkpoint; otherwise it runs to its end."""
+
+    shape: Shape
+    crash_after: int | None = None
+    stop_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything about a seed that isn't left to the simulation."""
+
+    seed: int
+    topology: Topology
+    mode: Mode
+    checkpointing: Checkpointing
+    runs: tuple[Run, ...]
+
+    def __str__(self) -> str:
+        settings = self.checkpointing
+        lines = [
+            f"seed {self.seed}: {self.topology.name}, {self.mode.name}",
+            f"  a checkpoint every {settings.interval * 1e3:.2f} ms, given up after {settings.timeout * 1e3:.2f} ms, "
+            f"{settings.retain} kept",
+        ]
+        for number, run in enumerate(self.runs, start=1):
+            if run.crash_after is not None:
+                end = f"crash of everything after {run.crash_after} steps"
+            elif run.stop_after_s is not None:
+                end = f"stop after {run.stop_after_s * 1e3:.2f} ms"
+            else:
+                end = "to the end"
+            lines.append(f"  run {number}: {run.shape}, {end}")
+        return "\n".join(lines)
+
+
+def plan_of(seed: int) -> Plan:
+    """The plan of a seed. Topologies and modes take turns, everything else is by chance."""
+    chance = random.Random(seed)
+    topology = TOPOLOGIES[seed % len(TOPOLOGIES)]
+    mode = MODES[seed // len(TOPOLOGIES) % len(MODES)]
+    stops = chance.random() < 0.2
+    checkpointing = Checkpointing(
+        "simulated://",
+        interval=chance.uniform(0.0002, 0.001),
+        timeout=600.0 if stops else chance.choice([600.0, chance.uniform(0.001, 0.005)]),
+        retain=chance.randint(1, 3),
+        tolerable_failures=1_000_000,
+        **mode.options,
+    )
+    rescales = chance.random() < 0.5
+    shape = _shape(chance)
+    runs = []
+    for _ in range(chance.choice([1, 1, 2, 2, 3])):
+        if stops and chance.random() < 0.6:
+            runs.append(Run(shape, stop_after_s=chance.uniform(0.001, 0.01)))
+        else:
+            runs.append(Run(shape, crash_after=chance.randint(80, 800)))
+        if rescales:
+            shape = _shape(chance)
+    return Plan(seed, topology, mode, checkpointing, (*runs, Run(shape)))
+
+
+def _shape(chance: random.Random) -> Shape:
+    return Shape(
+        parallelism=chance.randint(1, 3),
+        batch_size=chance.choice([1, 2, 5, 12]),
+        credits=chance.randint(1, 3),
+        two_stage=chance.random() < 0.5,
+        rate=chance.choice([None, 1500.0, 3000.0, 6000.0]),
+    )
