@@ -23,6 +23,7 @@ from streamcore.job.links import LocalWorkers
 from streamcore.job.status import JobResult
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import JobSpec
+from streamcore.testing.faults import NO_FAULTS, Fault, Faults
 from streamcore.testing.memory import MemoryStorage
 from streamcore.time import Clock
 
@@ -131,8 +132,11 @@ class SimulatedWorld:
         [1, 2, 3]
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, faults: Faults = NO_FAULTS) -> None:
         self.seed = seed
+        self.faults = faults
+        self.injected: list[Fault] = []
+        """The faults that have come, of all runs: as a plan, they come again under the same seed."""
         self.chance = random.Random(seed)  # noqa: S311 - chance under a seed is the point
         self.storage = MemoryStorage()
 
@@ -141,6 +145,7 @@ class SimulatedWorld:
         job: JobSpec,
         config: RunConfig,
         *,
+        workers: int | None = None,
         crash_after: int | None = None,
         stop_after_s: float | None = None,
         max_steps: int = 2_000_000,
