@@ -47,6 +47,10 @@ class Plan:
     checkpointing: Checkpointing
     runs: tuple[Run, ...]
 
+    def __reduce__(self) -> Any:
+        """To other processes goes the seed: topologies are made of functions that can't be sent."""
+        return plan_of, (self.seed,)
+
     def __str__(self) -> str:
         settings = self.checkpointing
         lines = [

@@ -13,7 +13,7 @@ from streamcore.errors import IncompatibleSnapshotError, StreamcoreError
 from streamcore.job.config import RunConfig
 from streamcore.job.status import JobResult
 from streamcore.state import table_capture
-from streamcore.testing import SimulatedWorld, SimulationStuckError
+from streamcore.testing import Fault, SimulatedWorld, SimulationStuckError
 from tests.simulation.fleet.audit import Audit, AuditedSink, AuditedStorage
 from tests.simulation.fleet.plan import Plan, Run
 from tests.simulation.fleet.topology import Row, Shape, Topology
@@ -28,10 +28,9 @@ class Outcome:
 
     Attributes:
         violations: the promises that were broken, in words.
-        shapes: how the runs were laid out.
-        checkpoints: how many were completed by the last run.
+        injected: the faults that came by chance.
         restores: how many runs went on from a checkpoint, `rescaled` of them at another parallelism.
-        committed: how many rows became visible.
+        restarts: how often the coordinator has deployed the job again within a run.
     """
 
     plan: Plan
@@ -39,7 +38,8 @@ class Outcome:
     restores: int = 0
     rescaled: int = 0
     refused: int = 0
-    committed: int = 0
+    restarts: int = 0
+    injected: list[Fault] = field(default_factory=list)
 
 
 def play(plan: Plan) -> Outcome:
@@ -61,9 +61,8 @@ def play(plan: Plan) -> Outcome:
         else:
             storage.check_end(plan.checkpointing.retain)
             rows = Counter(row for sink in sinks.values() for row in sink.committed)
-            outcome.committed = rows.total()
             audit.broken.extend(judge(plan.topology, rows, exactly_once=plan.mode.exactly_once))
-    outcome.violations = audit.broken
+    outcome.violations, outcome.injected = audit.broken, world.injected
     return outcome
 
 
