@@ -78,7 +78,7 @@ def plan_of(seed: int) -> Plan:
     checkpointing = Checkpointing(
         "simulated://",
         interval=chance.uniform(0.0002, 0.001),
-        timeout=600.0 if stops else chance.choice([600.0, chance.uniform(0.001, 0.005)]),
+        timeout=600.0 if stops else chance.choice([600.0, chance.uniform(0.0005, 0.004)]),
         retain=chance.randint(1, 3),
         tolerable_failures=1_000_000,
         **mode.options,
