@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import logging
-import os
 import pickle
 import secrets
-import shutil
-import signal
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from streamcore.errors import MachineError
+from streamcore.job.host import TMPDIR_HINT, Host, ThisMachine, WorkerProcess
 from streamcore.job.links import Link, Post, WorkerLost, send_message
 from streamcore.runtime.connection import ChannelKey, Connection, listen
 from streamcore.runtime.messages import Hello, ToWorker
 
 START_TIMEOUT_S = 60.0
 LEAVE_TIMEOUT_S = 5.0
-_TMPDIR_HINT = "set TMPDIR to a directory that this user may write to, with a short path"
 
 logger = logging.getLogger("streamcore.job")
 
@@ -32,7 +24,7 @@ logger = logging.getLogger("streamcore.job")
 class ProcessLink:
     """A worker process."""
 
-    def __init__(self, number: int, process: asyncio.subprocess.Process, post: Post) -> None:
+    def __init__(self, number: int, process: WorkerProcess, post: Post) -> None:
         self._number = number
         self._process = process
         self._post = post
@@ -64,7 +56,7 @@ class ProcessLink:
         if self._lost:
             return
         self._lost = True
-        self._kill()
+        self._process.kill()
         if not self.greeted.done():
             self.greeted.set_exception(MachineError(f"worker {self._number} {reason} before it was ready"))
         else:
@@ -75,13 +67,8 @@ class ProcessLink:
         try:
             await asyncio.wait_for(asyncio.shield(self._watch), LEAVE_TIMEOUT_S)
         except TimeoutError:
-            self._kill()
+            self._process.kill()
             await self._watch
-
-    def _kill(self) -> None:
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGKILL)  # Process.kill would reap it unseen by its watcher
 
     async def _wait_for_exit(self) -> None:
         code = await self._process.wait()
@@ -91,13 +78,14 @@ class ProcessLink:
 class ProcessWorkers:
     """Worker processes that connect back over Unix sockets in a private directory."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, host: Host | None = None) -> None:
         self.count = count
+        self._host = host if host is not None else ThisMachine()
         self._secret = secrets.token_bytes(32)
-        self._directory = _socket_directory()
+        self._directory = self._host.make_directory()
         # longer than the workers' names: what fits here fits there
         self._address = str(self._directory / "coordinator")
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.AbstractServer | None = None
         self._links: dict[int, ProcessLink] = {}
         self._starts = 0
 
@@ -113,13 +101,7 @@ class ProcessWorkers:
             "path": sys.path,
             "log": _log_config(),
         }
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "streamcore.job.worker_main", stdin=subprocess.PIPE
-        )
-        link = self._links[number] = ProcessLink(number, process, post)
-        assert process.stdin is not None, "the process was started with a pipe"
-        process.stdin.write(json.dumps(config).encode())
-        process.stdin.close()
+        link = self._links[number] = ProcessLink(number, await self._host.start_worker(config), post)
         try:
             await asyncio.wait_for(asyncio.shield(link.greeted), START_TIMEOUT_S)
         except TimeoutError:
@@ -130,14 +112,14 @@ class ProcessWorkers:
     async def close(self) -> None:
         if self._server is not None:
             self._server.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._host.remove_directory(self._directory)
 
     async def _listen(self) -> None:
         try:
             self._server = await listen(self._address, self._secret, self._receive, self._closed)
         except OSError as error:
             reason = error.strerror or error
-            raise MachineError(f"can't listen for workers on {self._address}: {reason}", hint=_TMPDIR_HINT) from error
+            raise MachineError(f"can't listen for workers on {self._address}: {reason}", hint=TMPDIR_HINT) from error
 
     def _receive(self, connection: Connection, kind: int, detail: int, key: ChannelKey, body: memoryview) -> None:
         message = pickle.loads(body)  # noqa: S301 - the peer proved the job's secret
@@ -152,13 +134,6 @@ class ProcessWorkers:
             connection.peer.lose(reason)
         elif not connection.is_trusted:
             logger.warning("refused a connection that did not prove the job's secret")
-
-
-def _socket_directory() -> Path:
-    try:
-        return Path(tempfile.mkdtemp(prefix="streamcore-"))
-    except OSError as error:
-        raise MachineError(f"there is no place for the workers' sockets: {error}", hint=_TMPDIR_HINT) from error
 
 
 def _log_config() -> dict[str, Any]:

@@ -29,7 +29,7 @@ EXIT_ORPHANED = 6
 PARENT_CHECK_S = 0.25
 
 
-async def serve(config: dict[str, Any]) -> int:
+async def serve(config: dict[str, Any], services: Services) -> int:
     """Works for one coordinator until it shuts the worker down; returns the exit code."""
     number, secret = config["worker"], bytes.fromhex(config["secret"])
     worker: Worker
@@ -40,13 +40,13 @@ async def serve(config: dict[str, Any]) -> int:
     def orphaned(connection: Connection) -> None:
         if connection.is_trusted and not worker.done.is_set():
             if connection.error is not None:
-                print(f"worker {number}: can't read what the coordinator sent: {connection.error!r}", file=sys.stderr)
-            os._exit(EXIT_ORPHANED)  # at once: a survivor must not write on behalf of a job that has moved on
+                services.complain(f"worker {number}: can't read what the coordinator sent: {connection.error!r}")
+            services.leave(EXIT_ORPHANED)  # at once: a survivor must not write on behalf of a job that has moved on
 
     try:
         control = await connect(config["control"], secret, receive, orphaned)
     except (HandshakeError, OSError) as error:
-        print(f"worker {number}: can't join the job at {config['control']}: {error}", file=sys.stderr)
+        services.complain(f"worker {number}: can't join the job at {config['control']}: {error}")
         return EXIT_UNREACHABLE
 
     def send(message: ToCoordinator) -> None:
@@ -56,9 +56,9 @@ async def serve(config: dict[str, Any]) -> int:
         worker.peer_lost(peer, error)
 
     data_plane = DataPlane(config["data"], secret, number, lost)
-    worker = Worker(number, send, Services(), data_plane)
+    worker = Worker(number, send, services, data_plane)
     await data_plane.listen()
-    send(Hello(number, os.getpid(), config["data"]))
+    send(Hello(number, services.process_id(), config["data"]))
     await worker.run()
     control.close()
     return 0
@@ -79,7 +79,7 @@ def main() -> int:
     config = json.load(sys.stdin)
     sys.path[:] = config["path"]
     configure_logging(level=config["log"]["level"], as_json=config["log"]["json"])
-    return asyncio.run(serve(config))
+    return asyncio.run(serve(config, Services()))
 
 
 if __name__ == "__main__":

@@ -225,7 +225,7 @@ async def connect(
 
 async def listen(
     address: str, secret: bytes, on_frame: FrameHandler, on_close: Callable[[Connection], None]
-) -> asyncio.Server:
+) -> asyncio.AbstractServer:
     """Listens on a Unix socket; frames come only from those that know the secret.
 
     Raises:

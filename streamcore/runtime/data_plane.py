@@ -32,11 +32,11 @@ class DataPlane:
         self._secret = secret
         self._worker = worker
         self._on_broken = on_broken
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.AbstractServer | None = None
         self._epoch = 0
         self._inputs: dict[ChannelKey, tuple[InputChannel, WireDecoder, int]] = {}
         self._outputs: dict[ChannelKey, OutputChannel] = {}
-        self._incoming: set[Connection] = set()
+        self._incoming: dict[Connection, None] = {}  # in the order in which they came
         self._outgoing: dict[int, Connection] = {}
 
     async def listen(self) -> None:
@@ -50,7 +50,7 @@ class DataPlane:
         self._outputs = {}
         for connection in [*self._incoming, *self._outgoing.values()]:
             connection.close()
-        self._incoming, self._outgoing = set(), {}
+        self._incoming, self._outgoing = {}, {}
 
     def register(self, key: ChannelKey, channel: InputChannel, schema: Schema | None, sender: int) -> None:
         """Announces a receiving end whose sender is on worker `sender`."""
@@ -115,7 +115,7 @@ class DataPlane:
             connection.close()
             return
         connection.peer = worker
-        self._incoming.add(connection)
+        self._incoming[connection] = None
         for key, (channel, _, sender) in self._inputs.items():
             if sender == worker and not channel.feedback:
                 channel.grant = _granter(connection, key)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import tempfile
 from collections.abc import Callable
-from typing import BinaryIO, TypeVar, cast
+from typing import BinaryIO, NoReturn, TypeVar, cast
 
 from streamcore.checkpoint.storage import Storage, open_storage
 from streamcore.runtime import tuning
@@ -37,6 +39,18 @@ class Services:
     def open_storage(self, url: str) -> Storage:
         """The snapshot storage at a path or URL."""
         return open_storage(url)
+
+    def process_id(self) -> int:
+        """The number of this process."""
+        return os.getpid()
+
+    def complain(self, text: str) -> None:
+        """Tells whoever started this process why it leaves."""
+        print(text, file=sys.stderr)
+
+    def leave(self, code: int) -> NoReturn:
+        """Ends this process at once: nothing is closed, nothing else is written."""
+        os._exit(code)
 
     def begin_steady_state(self) -> None:
         """An attempt has been set up and will now run: see `streamcore.runtime.tuning`."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
 from streamcore.batch import Batch, to_rows
 from streamcore.checkpoint.storage import Storage
 from streamcore.connectors.base import Sink, SinkContext, TwoPhaseWriter
+from streamcore.errors import UsageError
+
+_sinks: weakref.WeakValueDictionary[int, MemorySink] = weakref.WeakValueDictionary()
+_numbers = itertools.count()
 
 
 class MemoryStorage(Storage):
@@ -42,7 +47,11 @@ class MemoryStorage(Storage):
 
 
 class MemorySink(Sink[Any]):
-    """A two-phase sink within this process. `committed` is what a reader would see."""
+    """A two-phase sink within this process. `committed` is what a reader would see.
+
+    It stands for a system outside of the job: simulated workers, to which jobs are sent pickled, all write to one and
+    the same sink.
+    """
 
     accepts = "rows"
 
@@ -51,6 +60,11 @@ class MemorySink(Sink[Any]):
         self._prepared: dict[str, list[Any]] = {}
         self._done: set[str] = set()
         self._numbers = itertools.count()
+        self._number = next(_numbers)
+        _sinks[self._number] = self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _sink, (self._number,)
 
     def writer(self, context: SinkContext) -> TwoPhaseWriter:
         return _MemoryWriter(self, context)
@@ -67,6 +81,15 @@ class MemorySink(Sink[Any]):
             if handle not in self._done:
                 self._done.add(handle)
                 self.committed.extend(self._prepared.pop(handle))
+
+
+def _sink(number: int) -> MemorySink:
+    if number not in _sinks:
+        raise UsageError(
+            "a MemorySink lives in one process",
+            hint="simulate the job (SimulatedWorld), or use FileSink with processes",
+        )
+    return _sinks[number]
 
 
 class _MemoryWriter(TwoPhaseWriter):
