@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from streamcore.connectors.base import SinkContext, TwoPhaseWriter
 from streamcore.runtime.spec import JobSpec
 from streamcore.testing import MemorySink, MemoryStorage
 
+_ENTRY = re.compile(r"log/\d{8}\.json")
 
 class Audit:
     """The promises broken so far, in words. They are kept and not raised: the engine must not see them."""
@@ -43,7 +45,7 @@ class AuditedStorage(MemoryStorage):
 
     def entries(self) -> list[dict[str, Any]]:
         """What is in the log, oldest first."""
-        return [json.loads(data) for path, data in sorted(self.files.items()) if path.startswith("log/")]
+        return [json.loads(data) for path, data in sorted(self.files.items()) if _ENTRY.fullmatch(path)]
 
     def manifests(self) -> list[dict[str, Any]]:
         """The complete checkpoints, oldest first."""
@@ -51,7 +53,7 @@ class AuditedStorage(MemoryStorage):
 
     def create(self, path: str, data: bytes) -> bool:
         made = super().create(path, data)
-        if made and path.startswith("log/"):
+        if made and _ENTRY.fullmatch(path):
             entry = json.loads(data)
             if entry["kind"] == "checkpoint":
                 self._check_manifest(path, entry)
@@ -61,19 +63,22 @@ class AuditedStorage(MemoryStorage):
 
     def read(self, path: str) -> bytes:
         if path.endswith((".state", ".tables")):
-            named = {file["path"] for manifest in self.manifests() for file in files_of(manifest)}
-            self._audit.expect(path in named, f"{path} was read, which no complete checkpoint names")
+            self._audit.expect(path in self._named(), f"{path} was read, which no complete checkpoint names")
         return super().read(path)
 
     def check_end(self, retain: int) -> None:
-        """Checks what is left when the job is over: the log, of which fences stay for ever and at most `retain`
-        manifests, and the files that these manifests name."""
+        """Checks what is left when the job is over: at most `retain` manifests, and all their files."""
         manifests = self.manifests()
-        named = {file["path"] for manifest in manifests for file in files_of(manifest)}
-        there = {path for path in self.files if not path.startswith("log/")}
         self._audit.expect(len(manifests) <= retain, f"{len(manifests)} manifests are kept, {retain} should be")
-        self._audit.expect(named <= there, f"files of kept checkpoints are gone: {sorted(named - there)}")
-        self._audit.expect(there <= named, f"orphan files: {sorted(there - named)}")
+        gone = sorted(self._named() - self.files.keys())
+        self._audit.expect(not gone, f"files of kept checkpoints are gone: {gone}")
+
+    def orphans(self) -> list[str]:
+        """Files that are neither entries of the log, of which the fences stay for ever, nor named by a manifest."""
+        return sorted(path for path in self.files.keys() - self._named() if not _ENTRY.fullmatch(path))
+
+    def _named(self) -> set[str]:
+        return {file["path"] for manifest in self.manifests() for file in files_of(manifest)}
 
     def _check_manifest(self, path: str, manifest: dict[str, Any]) -> None:
         where = f"manifest {path} of checkpoint {manifest['checkpoint_id']}"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streamcore import Checkpointing
+from streamcore.testing import Faults
+from streamcore.testing.faults import NO_FAULTS
 from tests.simulation.fleet.forward import FORWARD
 from tests.simulation.fleet.loops import LOOPS
 from tests.simulation.fleet.topology import Shape, Topology
@@ -29,10 +31,11 @@ MODES = [Mode("aligned")]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One start of the job. With `crash_after` everything stops dead after so many steps, with `stop_after_s` it is
-    asked to stop with a last checkpoint; otherwise it runs to its end."""
+    """One start of the job on so many workers. With `crash_after` everything stops dead after so many steps, with
+    `stop_after_s` it is asked to stop with a last checkpoint; otherwise it runs to its end."""
 
     shape: Shape
+    workers: int
     crash_after: int | None = None
     stop_after_s: float | None = None
 
@@ -46,6 +49,7 @@ class Plan:
     mode: Mode
     checkpointing: Checkpointing
     runs: tuple[Run, ...]
+    faults: Faults
 
     def __reduce__(self) -> Any:
         """To other processes goes the seed: topologies are made of functions that can't be sent."""
@@ -65,7 +69,7 @@ class Plan:
                 end = f"stop after {run.stop_after_s * 1e3:.2f} ms"
             else:
                 end = "to the end"
-            lines.append(f"  run {number}: {run.shape}, {end}")
+            lines.append(f"  run {number}: {run.workers} workers, {run.shape}, {end}")
         return "\n".join(lines)
 
 
@@ -83,17 +87,18 @@ def plan_of(seed: int) -> Plan:
         tolerable_failures=1_000_000,
         **mode.options,
     )
+    faults = NO_FAULTS
+    if chance.random() < 0.6:
+        faults = Faults.of_every_kind(at_most=chance.randint(1, 4), scale=chance.choice([1.0, 2.0, 4.0]))
     rescales = chance.random() < 0.5
-    shape = _shape(chance)
-    runs = []
-    for _ in range(chance.choice([1, 1, 2, 2, 3])):
+    runs = [Run(_shape(chance), chance.choice([1, 1, 2, 3]))]
+    for _ in range(chance.choice([0, 1, 1, 2] if faults.chances else [1, 1, 2, 2, 3])):
         if stops and chance.random() < 0.6:
-            runs.append(Run(shape, stop_after_s=chance.uniform(0.001, 0.01)))
+            runs[-1] = replace(runs[-1], stop_after_s=chance.uniform(0.001, 0.01))
         else:
-            runs.append(Run(shape, crash_after=chance.randint(80, 800)))
-        if rescales:
-            shape = _shape(chance)
-    return Plan(seed, topology, mode, checkpointing, (*runs, Run(shape)))
+            runs[-1] = replace(runs[-1], crash_after=chance.randint(80, 400) * (1 + runs[-1].workers))
+        runs.append(Run(_shape(chance) if rescales else runs[-1].shape, chance.choice([1, 1, 2, 3])))
+    return Plan(seed, topology, mode, checkpointing, tuple(runs), faults)
 
 
 def _shape(chance: random.Random) -> Shape:

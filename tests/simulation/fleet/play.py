@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from streamcore.errors import IncompatibleSnapshotError, StreamcoreError
+from streamcore.errors import DamagedCheckpointError, IncompatibleSnapshotError, StreamcoreError
 from streamcore.job.config import RunConfig
 from streamcore.job.status import JobResult
 from streamcore.state import table_capture
@@ -20,6 +20,8 @@ from tests.simulation.fleet.topology import Row, Shape, Topology
 
 MAX_STEPS = 60_000
 """Many times what any run of the fleet takes: a run that isn't over by then won't ever be."""
+MAX_RUNS = 12
+"""More than there are faults."""
 
 
 @dataclass(slots=True)
@@ -44,26 +46,20 @@ class Outcome:
 
 def play(plan: Plan) -> Outcome:
     """Runs the job as planned, to its end, and compares."""
-    outcome, audit = Outcome(plan), Audit()
-    world, storage = SimulatedWorld(plan.seed), AuditedStorage(audit)
-    world.storage = storage
-    sinks: dict[str, AuditedSink] = {}
-    game = _Game(plan, world, storage, outcome, lambda name: sinks.setdefault(name, AuditedSink(name, audit, storage)))
+    game = _Game(plan)
     with _quiet():
         try:
             game.run()
         except SimulationStuckError as error:
-            audit.broken.append(f"stuck: {error}")
+            game.audit.broken.append(f"stuck: {error}")
         except StreamcoreError as error:
-            audit.broken.append(f"the job failed: {type(error).__name__}: {error}")
+            game.audit.broken.append(f"the job failed: {type(error).__name__}: {error}")
         except Exception:  # noqa: BLE001 - whatever comes out of the engine is a finding
-            audit.broken.append(f"the engine failed:\n{traceback.format_exc()}")
+            game.audit.broken.append(f"the engine failed:\n{traceback.format_exc()}")
         else:
-            storage.check_end(plan.checkpointing.retain)
-            rows = Counter(row for sink in sinks.values() for row in sink.committed)
-            audit.broken.extend(judge(plan.topology, rows, exactly_once=plan.mode.exactly_once))
-    outcome.violations, outcome.injected = audit.broken, world.injected
-    return outcome
+            game.check_end()
+    game.outcome.violations, game.outcome.injected = game.audit.broken, game.world.injected
+    return game.outcome
 
 
 def judge(topology: Topology, found: Counter[Row], *, exactly_once: bool) -> list[str]:
@@ -89,46 +85,85 @@ def _some(rows: Counter[object]) -> str:
 class _Game:
     """The runs of one plan, one after the other on the same storage and sinks."""
 
-    def __init__(self, plan, world, storage, outcome, sinks) -> None:
+    def __init__(self, plan: Plan) -> None:
+        self.outcome = Outcome(plan)
+        self.audit = Audit()
+        self.storage = AuditedStorage(self.audit)
+        self.world = SimulatedWorld(plan.seed, plan.faults, storage=self.storage)
         self._plan = plan
-        self._world = world
-        self._storage = storage
-        self._outcome = outcome
-        self._sinks = sinks
+        self._sinks: dict[str, AuditedSink] = {}
         self._shape: Shape | None = None
 
     def run(self) -> None:
-        for run in self._plan.runs:
+        """Runs the job as planned, then again and again until it has ended; at last lets all zombies end."""
+        *planned, last = self._plan.runs
+        for run in planned:
             result = self._start(run)
             if result is not None and not result.stopped:
-                return
-        assert result is not None, "the last run has crashed"
+                break
+        else:
+            for _ in range(MAX_RUNS):
+                if self._start(last) is not None:
+                    break
+            else:
+                raise SimulationStuckError(f"the job did not end in {MAX_RUNS} runs")
+        self.world.settle(max_steps=MAX_STEPS)
+
+    def check_end(self) -> None:
+        """Compares output and storage with what they should be."""
+        if self.storage.orphans():
+            # what somebody wrote after the last retention, who had not heard that the job is over
+            self._start(self._plan.runs[-1])
+            self.world.settle(max_steps=MAX_STEPS)
+        self.storage.check_end(self._plan.checkpointing.retain)
+        orphans = self.storage.orphans()
+        self.audit.expect(not orphans, f"orphan files: {orphans}")
+        rows = Counter(row for sink in self._sinks.values() for row in sink.committed)
+        self.audit.broken.extend(judge(self._plan.topology, rows, exactly_once=self._plan.mode.exactly_once))
 
     def _start(self, run: Run) -> JobResult | None:
-        self._storage.restores = bool(self._storage.manifests())
-        shape, before = run.shape, self._shape
+        """One run; None: it has crashed, or failed because of a fault."""
+        self.storage.restores = bool(self.storage.manifests())
+        shape, before, faults = run.shape, self._shape, len(self.world.injected)
         try:
-            result = self._run_as(run, shape)
-        except IncompatibleSnapshotError:
-            # a part of an operator had finished: its parallelism can't change any more
-            assert self._storage.restores
-            assert before is not None
-            self._outcome.refused += 1
-            shape = before
-            result = self._run_as(run, shape)
-        if self._storage.restores:
-            self._outcome.restores += 1
-            self._outcome.rescaled += before is not None and shape.parallelism != before.parallelism
+            try:
+                result = self._run_as(run, shape)
+            except IncompatibleSnapshotError:
+                # a part of an operator had finished: its parallelism can't change any more
+                assert before is not None, "incompatible with nothing"
+                self.outcome.refused += 1
+                shape = before
+                result = self._run_as(run, shape)
+        except (SimulationStuckError, DamagedCheckpointError):
+            raise
+        except StreamcoreError:
+            if len(self.world.injected) == faults:
+                raise
+            result = None
+        if self.storage.restores:
+            self.outcome.restores += 1
+            self.outcome.rescaled += before is not None and shape.parallelism != before.parallelism
+        self.outcome.restarts += result.restarts if result is not None else 0
         self._shape = shape
         return result
 
     def _run_as(self, run: Run, shape: Shape) -> JobResult | None:
-        job = self._plan.topology.compile(self._sinks, shape)
-        self._storage.job = job
-        config = RunConfig(checkpointing=self._plan.checkpointing, restore="latest" if self._storage.restores else None)
-        return self._world.run(
-            job, config, crash_after=run.crash_after, stop_after_s=run.stop_after_s, max_steps=MAX_STEPS
+        job = self._plan.topology.compile(self._sink, shape)
+        self.storage.job = job
+        config = RunConfig(checkpointing=self._plan.checkpointing, restore="latest" if self.storage.restores else None)
+        return self.world.run(
+            job,
+            config,
+            workers=run.workers,
+            crash_after=run.crash_after,
+            stop_after_s=run.stop_after_s,
+            max_steps=MAX_STEPS,
         )
+
+    def _sink(self, name: str) -> AuditedSink:
+        if name not in self._sinks:
+            self._sinks[name] = AuditedSink(name, self.audit, self.storage)
+        return self._sinks[name]
 
 
 @contextmanager
