@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from streamcore.checkpoint.ledger import Ledger
 from streamcore.checkpoint.log import CheckpointLog, Entry, OperatorEntry, SubtaskEntry, directory_of
 from streamcore.checkpoint.storage import Storage, open_storage
-from streamcore.errors import DamagedCheckpointError, FencedError, NoCheckpointError
+from streamcore.errors import DamagedCheckpointError, FencedError, MachineError, NoCheckpointError
 from streamcore.job.config import Checkpointing
 from streamcore.job.status import CheckpointStats, JobStatus
 from streamcore.runtime.messages import Acknowledge, Finished, Restore, Subtask
@@ -63,6 +63,7 @@ class Checkpoints:
 
         Raises:
             CheckpointError: as `find`, where a run before has gone on meanwhile.
+            MachineError: the directory can't be written.
         """
         while True:
             self._run = self._log.last_run + 1
@@ -73,6 +74,8 @@ class Checkpoints:
                 self._log.refresh()
                 self.find(restore)
                 continue
+            except OSError as error:
+                raise MachineError(f"the start can't be written to {self._storage.url}: {error.strerror}") from error
             self._next_id = self._log.last_checkpoint_id + 1
             return self._run * RUN_EPOCHS + 1
 

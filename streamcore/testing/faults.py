@@ -73,8 +73,9 @@ class Fault:
         kind: see `FaultKind`.
         at: the number of the step, the write or the message that it falls on, from 1.
         run: of which run of the world, from 1.
-        target: who it falls on: `"coordinator"`, `"worker 0"`, `"subtask (2, 1)"`, a connection `"worker 0 - worker 1"`.
-            Empty: chosen by the seed, or given by what is written or sent. It waits until its target is there.
+        target: whom it falls on: `"coordinator"`, `"worker 0"`, `"subtask (2, 1)"`, or a connection by its two ends,
+            `"worker 0 - worker 1"`. Empty: chosen by the seed, or given by what is written or sent. A fault waits
+            until its target is there.
         seconds: how long, or how far.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from streamcore.testing.faults import Fault, FaultKind, Faults
 
@@ -28,7 +28,7 @@ class Injector:
         self._step_by_chance = _NEVER
 
     def begin_run(self) -> None:
-        """A run of the world begins."""
+        """Another run of the world begins."""
         self._run += 1
         self._counts = {}
         self._planned = sorted((f for f in self._faults.plan if f.run == self._run), key=lambda fault: fault.at)
@@ -45,17 +45,15 @@ class Injector:
         """What the plan wants at a step; each stays planned until it is told to have been `done`."""
         return [fault for fault in self._planned if fault.kind in STEP_KINDS and fault.at <= step]
 
-    def by_chance_at(self, step: int, targets: dict[FaultKind, Sequence[str]]) -> Fault | None:
+    def by_chance_at(self, step: int, targets_of: Callable[[FaultKind], Sequence[str]]) -> Fault | None:
         """What comes by chance at a step, to one of the targets that there are for it."""
         if step < self._step_by_chance:
             return None
         self._step_by_chance = self._draw_step(step)
         kinds = [kind for kind in STEP_KINDS if self._faults.chances.get(kind)]
         kind = self._chance.choices(kinds, [self._faults.chances[kind] for kind in kinds])[0]
-        if not targets[kind]:
-            return None
-        target = self._chance.choice(targets[kind])
-        return Fault(kind, step, self._run, target, self._seconds(kind))
+        targets = targets_of(kind)
+        return Fault(kind, step, self._run, self._chance.choice(targets), self._seconds(kind)) if targets else None
 
     def choose(self, fault: Fault, targets: Sequence[str]) -> str | None:
         """Whom a planned fault falls on; None: nobody yet."""

@@ -50,7 +50,7 @@ PLACE: contextvars.ContextVar[Place] = contextvars.ContextVar("simulated_place")
 class SimulatedProcess(Place):
     """A process of the simulated world."""
 
-    __slots__ = ("clock_offset_s", "context", "ending", "exit_code", "loop", "parts", "stopped", "subtasks")
+    __slots__ = ("clock_offset_s", "context", "exit_code", "loop", "on_end", "on_exit", "parts", "stopped", "subtasks")
 
     def __init__(self, name: str, loop: SimulatedLoop) -> None:
         super().__init__(name, self)
@@ -59,8 +59,10 @@ class SimulatedProcess(Place):
         self.stopped = False
         self.clock_offset_s = 0.0
         self.subtasks: dict[str, Place] = {}
-        self.ending: list[Callable[[SimulatedProcess], None]] = []
+        self.on_end: Callable[[SimulatedProcess], None] = lambda process: None
         """Called when the process has ended or stands still."""
+        self.on_exit: Callable[[int], None] = lambda code: None
+        """Called when it has ended, for the process that has started it."""
         self.parts: dict[Mortal, None] = {}
         self.context = contextvars.copy_context()
         self.context.run(PLACE.set, self)
@@ -91,7 +93,8 @@ class SimulatedProcess(Place):
         self.loop.keep_remains(self)
         for part in list(self.parts):
             part.die()
-        self._tell()
+        self.on_exit(code)
+        self.on_end(self)
 
     def kill(self) -> None:
         """Kill -9."""
@@ -102,7 +105,7 @@ class SimulatedProcess(Place):
         self.stopped = True
         self.busy_until = max(self.busy_until, self.loop.time() + seconds)
         self._hold()
-        self._tell()
+        self.on_end(self)
 
     def slow(self, seconds: float, subtask: str = "") -> None:
         """Makes every step, or those of one subtask, last longer by `seconds` on average."""
@@ -113,10 +116,6 @@ class SimulatedProcess(Place):
     def _hold(self) -> None:
         for place in [self, *self.subtasks.values()]:
             place.held = True
-
-    def _tell(self) -> None:
-        for tell in list(self.ending):
-            tell(self)
 
 
 class Mortal:
@@ -140,8 +139,8 @@ class _Task(asyncio.Task[Any]):
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
-    """The loop. Each step runs one callback, which the seed picks among those that are ready, and time moves by a little
-    with each; when nothing is ready it jumps to the next timer."""
+    """The loop. Each step runs one callback, which the seed picks among those that are ready; time moves by a little
+    with each, and jumps to the next timer when nothing is ready."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -190,6 +189,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         awaited any more, and what they say on their way out reaches nobody."""
         orphans = [task for task in asyncio.all_tasks(self) if isinstance(task, _Task)] if everything else self._remains
         ready, self._remains = len(self._ready), []
+        running = asyncio._get_running_loop()
         asyncio._set_running_loop(self)
         try:
             for orphan in sorted(orphans, key=hash):
@@ -199,12 +199,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 with contextlib.suppress(RuntimeError, Killed):  # it would have awaited, or written, on its way out
                     coroutine.close()
         finally:
-            asyncio._set_running_loop(None)
+            asyncio._set_running_loop(running)
         del self._ready[ready:]
 
     def __del__(self) -> None:
-        if not self.is_closed():
-            self.close()
+        """It has nothing to close, and needn't be."""
 
     def _run_once(self) -> None:
         scheduled, step = self._scheduled, 1 / _STEP_S

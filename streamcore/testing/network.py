@@ -1,5 +1,5 @@
-"""Connections between simulated processes: what is sent arrives in order, late, in pieces - and, where a process dies or
-a connection is cut, only in part.
+"""Connections between simulated processes: what is sent arrives in order, late, in pieces - and only in part where a
+process dies or a connection is cut.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _PIECES = 0.15
 
 
 class Network:
-    """All connections and listeners of a world. `delay` is asked for each piece of data how much later it arrives."""
+    """All connections and listeners of a world. `delay` is asked, for all that is sent, how late it is."""
 
-    def __init__(self, loop: SimulatedLoop, chance: random.Random) -> None:
+    def __init__(self, loop: SimulatedLoop, chance: random.Random, delay: Callable[[], float]) -> None:
         self.loop = loop
         self.chance = chance
-        self.delay: Callable[[], float] = lambda: 0.0
+        self.delay = delay
         self.connections: dict[int, Connected] = {}
         self._listeners: dict[str, _Listener] = {}
         self._numbers = 0

@@ -139,7 +139,7 @@ class _StartedProcess:
     def __init__(self, process: SimulatedProcess) -> None:
         self._process = process
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        process.ending.append(self._notice)
+        process.on_exit = self._notice
 
     async def wait(self) -> int:
         return await asyncio.shield(self._ended)
@@ -150,9 +150,9 @@ class _StartedProcess:
         elif not self._ended.done():
             self._ended.set_result(-9)  # out of reach: taken for dead
 
-    def _notice(self, process: SimulatedProcess) -> None:
-        if process.exit_code is not None and not self._ended.done():
-            self._ended.set_result(process.exit_code)
+    def _notice(self, code: int) -> None:
+        if not self._ended.done():
+            self._ended.set_result(code)
 
 
 class LossyWorkers:

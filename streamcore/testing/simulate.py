@@ -11,10 +11,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
-from collections.abc import Sequence
+import weakref
 
 from streamcore.checkpoint.log import CheckpointLog
-from streamcore.checkpoint.storage import Storage
 from streamcore.errors import NoCheckpointError, StreamcoreError
 from streamcore.job.config import RunConfig
 from streamcore.job.coordinator import Coordinator
@@ -23,18 +22,15 @@ from streamcore.job.processes import ProcessWorkers
 from streamcore.job.restart import ExponentialDelay, NoRestart, RestartPolicy
 from streamcore.job.status import JobResult
 from streamcore.runtime.spec import JobSpec
-from streamcore.testing.disk import Disk, ProcessStorage
-from streamcore.testing.faults import NO_FAULTS, Fault, FaultKind, Faults
-from streamcore.testing.injector import Injector
-from streamcore.testing.loop import PLACE, SimulatedLoop, SimulatedProcess, SimulationStuckError
+from streamcore.testing.faults import NO_FAULTS, Fault, Faults
+from streamcore.testing.loop import SimulationStuckError
 from streamcore.testing.memory import MemoryStorage
-from streamcore.testing.network import Network
-from streamcore.testing.services import LossyWorkers, SimulatedHost, SimulatedServices
+from streamcore.testing.services import LossyWorkers, SimulatedHost
+from streamcore.testing.stage import Stage
 
 __all__ = ["SimulatedWorld", "SimulationStuckError"]
 
 MAX_STEPS = 2_000_000
-MAX_SECONDS = 100_000.0
 
 
 class SimulatedWorld:
@@ -66,33 +62,25 @@ class SimulatedWorld:
         self.seed = seed
         self.storage = storage or MemoryStorage()
         """The files at `simulated://`."""
-        self.trace: list[str] = []
-        self._chance = random.Random(seed)  # noqa: S311 - chance under a seed is the point
-        self._injector = Injector(seed, faults)
-        self._loop = SimulatedLoop(self._chance.getrandbits(64))
-        self._loop.on_alarm = self._alarm
-        if traced:
-            self._loop.tracer = self._note
-        self._network = Network(self._loop, self._chance)
-        self._network.delay = self._injector.at_data
-        self._disks: dict[str, Disk] = {"simulated:": Disk(self.storage, self._injector, self._loop.time)}
-        self._processes: dict[str, SimulatedProcess] = {}
-        self._alive: list[SimulatedProcess] = []
+        self._stage = Stage(seed, faults, self.storage, traced=traced)
         self._left_behind: list[asyncio.Task[JobResult]] = []
-        self._runs = self._started = 0
-        self._first_step = 0
-        self._crash_after: int | None = None
-        self._max_steps = 0
+        self._runs = 0
+        weakref.finalize(self, self._stage.dismantle)
 
     @property
     def injected(self) -> list[Fault]:
         """The faults that have come, in all runs: as a plan, they come again under the same seed."""
-        return list(self._injector.injected)
+        return list(self._stage.injector.injected)
+
+    @property
+    def trace(self) -> list[str]:
+        """A line for each step: time, process or subtask, what ran. Empty unless asked for."""
+        return self._stage.trace
 
     @property
     def digest(self) -> int:
         """Equal for two worlds in which the same steps ran at the same times."""
-        return self._loop.digest
+        return self._stage.loop.digest
 
     @property
     def zombies(self) -> list[JobResult | BaseException | None]:
@@ -109,7 +97,7 @@ class SimulatedWorld:
 
     def storage_at(self, url: str) -> MemoryStorage:
         """The files at a URL; there is one flat space of files for each."""
-        return self._disk(url).files
+        return self._stage.disk(url).files
 
     def run(
         self,
@@ -135,31 +123,32 @@ class SimulatedWorld:
             StreamcoreError: the job failed for good. This and every other error has a note that tells the seed and
                 the faults.
         """
-        self._begin_run(crash_after, max_steps)
-        process, services = self._new_process("coordinator")
-        process.ending.append(lambda _: self._loop.stop())
-        config = dataclasses.replace(config, restart=self._restart_policy(config))
+        self._runs += 1
+        stage = self._stage
+        stage.begin_run(crash_after, max_steps)
+        process, services = stage.new_process("coordinator")
+        config = dataclasses.replace(config, restart=_policy(config, stage.chance))
         count = config.workers if workers is None else workers
+        host = SimulatedHost(f"/simulated/{self._runs}", stage.chance, stage.new_process)
 
         async def main() -> JobResult:
-            host = SimulatedHost(f"/simulated/{self._runs}", self._chance, self._new_process)
             these: Workers = LocalWorkers(services) if count == 1 else ProcessWorkers(count, host)
-            coordinator = Coordinator(job, config, LossyWorkers(these, self._injector), services)
+            coordinator = Coordinator(job, config, LossyWorkers(these, stage.injector), services)
             if stop_after_s is not None:
-                self._loop.call_later(stop_after_s, coordinator.request_stop, config.on_stop)
+                stage.loop.call_later(stop_after_s, coordinator.request_stop, config.on_stop)
             return await coordinator.run()
 
         task = process.start(main())
         task.add_done_callback(lambda _: process.end(0))
         try:
-            self._drive()
+            stage.play(process)
             if process.exit_code == 0:
                 return task.result()
         except BaseException as error:
             error.add_note(self.describe())
             raise
         finally:
-            self._clean_up()
+            stage.clear()
         if process.is_alive:
             self._left_behind.append(task)
         return None
@@ -175,13 +164,12 @@ class SimulatedWorld:
             StreamcoreError: a run failed although no fault came in it.
         """
         for _ in range(max_runs):
-            faults = len(self._injector.injected)
             try:
                 result = self.run(job, config, workers=workers)
             except SimulationStuckError:
                 raise
             except StreamcoreError:
-                if len(self._injector.injected) == faults:
+                if not self.injected:
                     raise
                 result = None
             if result is not None:
@@ -196,66 +184,13 @@ class SimulatedWorld:
         Raises:
             SimulationStuckError: it doesn't end.
         """
-        self._clean_up()
-        if not self._alive:
-            return
-        self._first_step, self._crash_after, self._max_steps = self._loop.steps, None, max_steps
-        self._loop.alarm_at, self._loop.until_s = self._first_step + max_steps, self._loop.time() + MAX_SECONDS
-        for process in self._alive:
-            process.ending.append(self._stop_when_all_have_ended)
         try:
-            self._drive()
+            self._stage.play_out(max_steps)
         except BaseException as error:
             error.add_note(self.describe())
             raise
         finally:
-            self._clean_up()
-
-    # --- a run
-
-    def _begin_run(self, crash_after: int | None, max_steps: int) -> None:
-        self._runs += 1
-        self._processes = {}
-        self._injector.begin_run()
-        self._first_step, self._crash_after, self._max_steps = self._loop.steps, crash_after, max_steps
-        self._loop.until_s = self._loop.time() + MAX_SECONDS
-        self._set_alarm(0)
-
-    def _drive(self) -> None:
-        """Runs the loop until it is stopped."""
-        try:
-            self._loop.run_forever()
-        except BaseException:
-            for process in self._alive:
-                process.kill()
-            raise
-        if self._loop.failure is not None:
-            failure, self._loop.failure = self._loop.failure, None
-            raise failure
-
-    def _clean_up(self) -> None:
-        self._alive = [process for process in self._alive if process.is_alive]
-        self._loop.abandon(everything=not self._alive)
-
-    def _stop_when_all_have_ended(self, process: SimulatedProcess) -> None:
-        if not any(process.is_alive for process in self._alive):
-            self._loop.stop()
-
-    def _new_process(self, name: str) -> tuple[SimulatedProcess, SimulatedServices]:
-        self._started += 1
-        process = SimulatedProcess(name, self._loop)
-        self._processes[name] = process
-        self._alive.append(process)
-        return process, SimulatedServices(process, self._started, self._chance, self._injector, self._open_storage)
-
-    def _open_storage(self, url: str, process: SimulatedProcess) -> Storage:
-        return ProcessStorage(self._disk(url), process)
-
-    def _disk(self, url: str) -> Disk:
-        key = url.rstrip("/")
-        if key not in self._disks:
-            self._disks[key] = Disk(MemoryStorage(url), self._injector, self._loop.time)
-        return self._disks[key]
+            self._stage.clear()
 
     def _newest(self, config: RunConfig) -> str | None:
         if config.checkpointing is None:
@@ -266,72 +201,14 @@ class SimulatedWorld:
             return None
         return "latest"
 
-    def _restart_policy(self, config: RunConfig) -> RestartPolicy:
-        policy = config.restart or (ExponentialDelay() if config.checkpointing else NoRestart())
-        if isinstance(policy, ExponentialDelay) and policy.uniform == random.uniform:
-            policy = dataclasses.replace(policy, uniform=lambda low, high: self._chance.uniform(low, high))
+
+def _policy(config: RunConfig, chance: random.Random) -> RestartPolicy:
+    """The restart policy, with its jitter under the seed."""
+    policy = config.restart or (ExponentialDelay() if config.checkpointing else NoRestart())
+    if not isinstance(policy, ExponentialDelay) or policy.uniform != random.uniform:
         return policy
 
-    # --- faults at steps
+    def uniform(low: float, high: float) -> float:
+        return chance.uniform(low, high)  # a function, since a policy is copied for each run, and a method would be too
 
-    def _alarm(self) -> None:
-        step = self._loop.steps - self._first_step
-        if self._crash_after is not None and step >= self._crash_after:
-            for process in self._alive:
-                process.kill()
-            return
-        if step >= self._max_steps:
-            raise SimulationStuckError(f"nothing came of {self._max_steps} steps")
-        for fault in self._injector.planned_at(step):
-            target = self._injector.choose(fault, self._targets(fault.kind))
-            if target is not None:
-                self._injector.done(fault, target)
-                self._strike(fault, target)
-        targets = {kind: self._targets(kind) for kind in ("crash", "slow_subtask", "cut")}
-        by_chance = self._injector.by_chance_at(step, targets)
-        if by_chance is not None:
-            self._injector.done(by_chance)
-            self._strike(by_chance, by_chance.target)
-        self._set_alarm(step)
-
-    def _set_alarm(self, step: int) -> None:
-        limit = self._max_steps if self._crash_after is None else min(self._crash_after, self._max_steps)
-        self._loop.alarm_at = self._first_step + min(limit, self._injector.next_step(step))
-
-    def _targets(self, kind: FaultKind) -> Sequence[str]:
-        alive = [process for process in self._processes.values() if process.is_alive and not process.stopped]
-        if kind == "cut":
-            return sorted({connected.name for connected in self._network.connections.values()})
-        if kind == "slow_subtask":
-            return sorted(name for process in alive for name in process.subtasks)
-        return [process.name for process in alive]
-
-    def _strike(self, fault: Fault, target: str) -> None:
-        if fault.kind == "cut":
-            next(c for c in self._network.connections.values() if c.name == target).cut()
-            return
-        if fault.kind == "slow_subtask":
-            next(p for p in self._processes.values() if target in p.subtasks).slow(fault.seconds, target)
-            return
-        process = self._processes[target]
-        match fault.kind:
-            case "crash":
-                process.kill()
-            case "stop":
-                process.stop(fault.seconds)
-            case "slow":
-                process.slow(fault.seconds)
-            case "clock_jump":
-                process.clock_offset_s += fault.seconds
-
-    def _note(self, now: float, handle: asyncio.Handle) -> None:
-        place = handle._context.get(PLACE)  # type: ignore[attr-defined]
-        self.trace.append(f"{now:.6f} {place.name if place is not None else '-'}: {_name(handle)}")
-
-
-def _name(handle: asyncio.Handle) -> str:
-    callback = handle._callback  # type: ignore[attr-defined]
-    owner = getattr(callback, "__self__", None)
-    if isinstance(owner, asyncio.Task):
-        return getattr(owner.get_coro(), "__qualname__", "?")
-    return getattr(callback, "__qualname__", type(callback).__name__)
+    return dataclasses.replace(policy, uniform=uniform)
