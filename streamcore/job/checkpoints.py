@@ -111,7 +111,7 @@ class Checkpoints:
 
     def finish(self, finished: Finished) -> bool:
         """A subtask has finished; true if the pending checkpoint is complete now."""
-        return self._ledger.finish(finished.epoch, finished.subtask, finished.entry)
+        return self._ledger.finish(finished.epoch, finished.subtask, finished.entry, finished.captured)
 
     async def complete(self) -> int:
         """Writes the manifest of the pending checkpoint; only then is it complete.

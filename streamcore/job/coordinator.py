@@ -352,6 +352,8 @@ class Coordinator:
         if checkpoints.finish(finished):
             await self._complete_checkpoint()
         if checkpoints.all_finished:
+            if checkpoints.pending is not None:
+                self._abort_checkpoint(checkpoints.pending, "all subtasks have finished, and a part of it is missing")
             # what the sinks prepared at their end becomes visible with one last checkpoint
             self._stopping_id = checkpoints.begin()
             await self._complete_checkpoint()

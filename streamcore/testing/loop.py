@@ -162,6 +162,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.failure: BaseException | None = None
         """What a callback has raised, which no callback may do."""
 
+    def advance(self, seconds: float) -> None:
+        """Moves the clock on; what was due meanwhile is late."""
+        self._now += seconds
+
     def time(self) -> float:
         """Virtual seconds."""
         return self._now

@@ -178,6 +178,10 @@ class SimulatedWorld:
             config = dataclasses.replace(config, restore=self._newest(config) or config.restore)
         raise SimulationStuckError(f"the job did not end in {max_runs} runs; {self.describe()}")
 
+    def wait(self, seconds: float) -> None:
+        """Lets time pass between two runs: a full disk may have room again."""
+        self._stage.loop.advance(seconds)
+
     def settle(self, *, max_steps: int = MAX_STEPS) -> None:
         """Lets everything that is still there - workers without coordinator, zombies - go on until it has ended.
 

@@ -15,6 +15,7 @@ from streamcore.testing import MemorySink, MemoryStorage
 
 _ENTRY = re.compile(r"log/\d{8}\.json")
 
+
 class Audit:
     """The promises broken so far, in words. They are kept and not raised: the engine must not see them."""
 
@@ -74,8 +75,10 @@ class AuditedStorage(MemoryStorage):
         self._audit.expect(not gone, f"files of kept checkpoints are gone: {gone}")
 
     def orphans(self) -> list[str]:
-        """Files that are neither entries of the log, of which the fences stay for ever, nor named by a manifest."""
-        return sorted(path for path in self.files.keys() - self._named() if not _ENTRY.fullmatch(path))
+        """Files that are neither entries of the log, of which the fences stay for ever, nor named by a manifest, nor
+        temporary ones of a write that was interrupted, which are the storage's own to clear away."""
+        others = self.files.keys() - self._named()
+        return sorted(path for path in others if not _ENTRY.fullmatch(path) and not path.endswith(".tmp"))
 
     def _named(self) -> set[str]:
         return {file["path"] for manifest in self.manifests() for file in files_of(manifest)}

@@ -118,7 +118,9 @@ def barrier_forwarded_before_capture() -> Iterator[None]:
         if _sent_on(self) != checkpoint_id:
             return await capture(self, checkpoint_id)
         send_all = self.outputs.send_all
-        with patch.object(self.outputs, "send_all", lambda element: send_but(Barrier(checkpoint_id), send_all, element)):
+        with patch.object(
+            self.outputs, "send_all", lambda element: send_but(Barrier(checkpoint_id), send_all, element)
+        ):
             return await capture(self, checkpoint_id)
 
     async def send_but(sent: Barrier, send_all: Any, element: Any) -> None:
