@@ -71,6 +71,8 @@ class Checkpoints:
             try:
                 self._append("fence", self._run * RUN_EPOCHS, base, [])
             except FencedError:  # the run before was still writing: look again
+                if restore is None:
+                    raise  # what a run afresh had made sure of, such as that there is no output yet, may not be so now
                 self._log.refresh()
                 self.find(restore)
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -95,6 +96,8 @@ class Faults:
         chances: the chance of each kind per step, per write or per message.
         at_most: how many faults come by chance in all runs of the world, so that a job which is started again and
             again ends at last.
+        longest_s: how many seconds a fault by chance takes at most; where checkpoints are taken every millisecond, a
+            minute is many steps.
 
     Example:
         >>> Faults.of(Fault("crash", at=120, target="worker 1")).plan[0].kind
@@ -106,6 +109,7 @@ class Faults:
     plan: tuple[Fault, ...] = ()
     chances: Mapping[FaultKind, float] = field(default_factory=dict)
     at_most: int = 3
+    longest_s: float = math.inf
 
     def __post_init__(self) -> None:
         """Checks the names of kinds and the chances.
@@ -135,12 +139,14 @@ class Faults:
         return cls(chances=chances, at_most=at_most)  # type: ignore[arg-type]  # checked there
 
     @classmethod
-    def of_every_kind(cls, *, at_most: int = 3, scale: float = 1.0, without: Iterable[FaultKind] = ()) -> Faults:
+    def of_every_kind(
+        cls, *, at_most: int = 3, scale: float = 1.0, without: Iterable[FaultKind] = (), longest_s: float = math.inf
+    ) -> Faults:
         """Faults of every kind but those `without`, with chances that hit small jobs about once or twice in a run;
         `scale` multiplies the chances."""
         excluded = set(without)
         chances = {kind: min(1.0, chance * scale) for kind, chance in _CHANCES.items() if kind not in excluded}
-        return cls(chances=chances, at_most=at_most)
+        return cls(chances=chances, at_most=at_most, longest_s=longest_s)
 
 
 NO_FAULTS = Faults()

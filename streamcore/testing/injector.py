@@ -118,6 +118,10 @@ class Injector:
         return step + 1 + int(math.log(1.0 - self._chance.random()) / math.log(1.0 - rate))
 
     def _seconds(self, kind: FaultKind) -> float:
+        seconds = self._drawn_seconds(kind)
+        return seconds if kind == "clock_jump" else min(seconds, self._faults.longest_s)
+
+    def _drawn_seconds(self, kind: FaultKind) -> float:
         """How long, or how far, a fault by chance is: from what passes unnoticed to what outlasts every time-out."""
         chance = self._chance
         match kind:

@@ -28,6 +28,10 @@ class Mode:
 
 MODES = [Mode("aligned")]
 
+HEARTBEAT_TIMEOUT_S = 1.2
+LONGEST_FAULT_S = 3.0
+"""Long enough for a worker to be taken for dead that isn't."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -82,14 +86,17 @@ def plan_of(seed: int) -> Plan:
     checkpointing = Checkpointing(
         "simulated://",
         interval=chance.uniform(0.0002, 0.001),
-        timeout=600.0 if stops else chance.choice([600.0, chance.uniform(0.0005, 0.004)]),
+        # longer where a checkpoint that isn't complete in time ends the run
+        timeout=0.2 if stops else chance.choice([0.2, chance.uniform(0.0005, 0.004)]),
         retain=chance.randint(1, 3),
         tolerable_failures=1_000_000,
         **mode.options,
     )
     faults = NO_FAULTS
     if chance.random() < 0.6:
-        faults = Faults.of_every_kind(at_most=chance.randint(1, 4), scale=chance.choice([1.0, 2.0, 4.0]))
+        faults = Faults.of_every_kind(
+            at_most=chance.randint(1, 4), scale=chance.choice([1.0, 2.0, 4.0]), longest_s=LONGEST_FAULT_S
+        )
     rescales = chance.random() < 0.5
     runs = [Run(_shape(chance), chance.choice([1, 1, 2, 3]))]
     for _ in range(chance.choice([0, 1, 1, 2] if faults.chances else [1, 1, 2, 2, 3])):

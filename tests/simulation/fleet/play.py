@@ -15,10 +15,10 @@ from streamcore.job.status import JobResult
 from streamcore.state import table_capture
 from streamcore.testing import Fault, SimulatedWorld, SimulationStuckError
 from tests.simulation.fleet.audit import Audit, AuditedSink, AuditedStorage
-from tests.simulation.fleet.plan import Plan, Run
+from tests.simulation.fleet.plan import HEARTBEAT_TIMEOUT_S, Plan, Run
 from tests.simulation.fleet.topology import Row, Shape, Topology
 
-MAX_STEPS = 60_000
+MAX_STEPS = 150_000
 """Many times what any run of the fleet takes: a run that isn't over by then won't ever be."""
 MAX_RUNS = 12
 """More than there are faults."""
@@ -154,7 +154,11 @@ class _Game:
     def _run_as(self, run: Run, shape: Shape) -> JobResult | None:
         job = self._plan.topology.compile(self._sink, shape)
         self.storage.job = job
-        config = RunConfig(checkpointing=self._plan.checkpointing, restore="latest" if self.storage.restores else None)
+        config = RunConfig(
+            checkpointing=self._plan.checkpointing,
+            restore="latest" if self.storage.restores else None,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT_S,
+        )
         return self.world.run(
             job,
             config,
