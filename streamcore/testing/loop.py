@@ -127,12 +127,22 @@ class Mortal:
 
 
 class _Task(asyncio.Task[Any]):
-    """A task whose place in sets doesn't depend on where it is in memory."""
+    """A task whose order in sets doesn't depend on where it is in memory. One named "subtask …" is that of a subtask, and
+    what it starts belongs to the subtask too."""
 
     def __init__(self, number: int, coroutine: Any, loop: SimulatedLoop, name: str | None, context: Any) -> None:
         self.number = number
-        super().__init__(coroutine, loop=loop, name=name, context=context)
         self.place = context.get(PLACE)
+        self._context = context
+        super().__init__(coroutine, loop=loop, context=context)
+        if name is not None:
+            self.set_name(name)
+
+    def set_name(self, value: object) -> None:
+        super().set_name(value)
+        if self.place is not None and str(value).startswith("subtask "):
+            self.place = self.place.process.subtask(str(value))
+            self._context.run(PLACE.set, self.place)
 
     def __hash__(self) -> int:
         return self.number
@@ -170,15 +180,14 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Virtual seconds."""
         return self._now
 
+    def pass_time(self, seconds: float) -> None:
+        """Nothing happens for some time."""
+        self._now += seconds
+
     def create_task(self, coro: Any, *, name: Any = None, context: Any = None, **options: Any) -> Any:
-        """A task; one that is named so belongs to a subtask."""
-        context = contextvars.copy_context() if context is None else context
-        if name is not None and name.startswith("subtask "):
-            place = context.get(PLACE)
-            if place is not None:
-                context.run(PLACE.set, place.process.subtask(name))
+        """A task, which belongs where it is made."""
         self._tasks += 1
-        return _Task(self._tasks, coro, self, name, context)
+        return _Task(self._tasks, coro, self, name, contextvars.copy_context() if context is None else context)
 
     def keep_remains(self, process: SimulatedProcess) -> None:
         """Keeps the tasks of a process that has ended until `abandon`: whenever Python collects one, it is unwound."""

@@ -15,9 +15,7 @@ from streamcore.job.links import Link, Post, WorkerLost, Workers
 from streamcore.job.worker_main import serve
 from streamcore.runtime.messages import (
     Abort,
-    Acknowledge,
     Complete,
-    Decline,
     Report,
     ToCoordinator,
     ToWorker,
@@ -125,7 +123,7 @@ class SimulatedHost:
         process, services = self._new_process(f"worker {config['worker']}")
         started = _StartedProcess(process)
         task = process.start(serve(config, services))
-        task.add_done_callback(lambda task: process.end(_exit_code(task)))
+        task.add_done_callback(lambda task: process.end(_exit_code(task)), context=process.context.copy())
         return started
 
 
@@ -174,9 +172,10 @@ class LossyWorkers:
         await self._workers.close()
 
     def loses(self, message: ToCoordinator | ToWorker | WorkerLost) -> bool:
-        """Whether a message is lost. A checkpoint that misses one times out; commits come again with the next one."""
+        """Whether a message is lost. A checkpoint that misses one times out, or the next one stands in for it. (The
+        loss of an acknowledgement can't be borne: the subtask's last state could be taken for the one it lacks.)"""
         match message:
-            case Trigger() | Abort() | Acknowledge() | Decline() | Report():
+            case Trigger() | Abort() | Report():
                 return self._injector.at_message() is not None
             case Complete():
                 return not message.final and self._injector.at_message() is not None

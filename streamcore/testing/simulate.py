@@ -31,6 +31,8 @@ from streamcore.testing.stage import Stage
 __all__ = ["SimulatedWorld", "SimulationStuckError"]
 
 MAX_STEPS = 2_000_000
+RESTART_S = 5.0
+"""Virtual seconds after which a person starts a job again that has failed."""
 
 
 class SimulatedWorld:
@@ -172,6 +174,7 @@ class SimulatedWorld:
                 if not self.injected:
                     raise
                 result = None
+                self._stage.loop.pass_time(RESTART_S)
             if result is not None:
                 self.settle()
                 return result
