@@ -2,13 +2,14 @@
 
 In the plain codec (`streamcore.batch.plain`), so it can be read without the engine::
 
-    {"format": 2,
+    {"format": 3,
      "operators": {UID: {"keyed": captured store or None, "own": plain data of the operator}},
-     "feedback": {EDGE: [(form, bytes), ...]}}        # records in flight on back edges, in order
+     "in_flight": {"inputs": ..., "outputs": ...}}    # see `checkpoint.in_flight`
 
 A captured store (`streamcore.state.store`) is `{"states": {NAME: ...}, "timers": {group: bytes}, "event_timers": ...}`;
 object state is `{"kind", "groups": {group: bytes of [[key, value], ...]}}`. Columnar state is in files of its own
-(`checkpoint.table_file`); in format 1 it was here, as `{"kind", "groups", "keys", "columns"}`.
+(`checkpoint.table_file`); in format 1 it was here, as `{"kind", "groups", "keys", "columns"}`. Formats 1 and 2 had
+`"feedback": {EDGE: [(form, bytes), ...]}` instead of `"in_flight"`.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamcore.batch import plain
+from streamcore.checkpoint.in_flight import InFlight
 from streamcore.errors import CheckpointError
 from streamcore.state.table_capture import TableCapture
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(slots=True)
@@ -35,10 +37,10 @@ class OperatorSnapshot:
 
 @dataclass(slots=True)
 class SubtaskSnapshot:
-    """One subtask's part of a checkpoint; `feedback` maps an edge's name to its logged batches, encoded."""
+    """One subtask's part of a checkpoint."""
 
     operators: dict[str, OperatorSnapshot]
-    feedback: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
+    in_flight: InFlight = field(default_factory=InFlight)
 
     def encode(self, *, allow_pickle: bool) -> bytes:
         """The file's content.
@@ -50,7 +52,7 @@ class SubtaskSnapshot:
             {
                 "format": FORMAT,
                 "operators": {uid: {"keyed": op.keyed, "own": op.own} for uid, op in self.operators.items()},
-                "feedback": self.feedback,
+                "in_flight": self.in_flight.to_plain(),
             },
             allow_pickle=allow_pickle,
         )
@@ -68,6 +70,7 @@ class SubtaskSnapshot:
                 f"a state file has format {saved['format']}, this version reads up to {FORMAT}",
                 hint="restore with the version that wrote it, or a newer one",
             )
-        return SubtaskSnapshot(
-            {uid: OperatorSnapshot(op["keyed"], op["own"]) for uid, op in saved["operators"].items()}, saved["feedback"]
-        )
+        operators = {uid: OperatorSnapshot(op["keyed"], op["own"]) for uid, op in saved["operators"].items()}
+        if saved["format"] < 3:
+            return SubtaskSnapshot(operators, InFlight.from_feedback(saved["feedback"]))
+        return SubtaskSnapshot(operators, InFlight.from_plain(saved["in_flight"]))

@@ -42,6 +42,7 @@ class Checkpoints:
         self._begun_s = 0.0
         self._alignment_s = 0.0
         self._pause_s = 0.0
+        self._in_flight_bytes = 0
         self._failures_in_row = 0
         self.newest: Restore | None = None
 
@@ -102,6 +103,7 @@ class Checkpoints:
         self._ledger.begin(checkpoint_id)
         self._begun_s = self._services.clock.monotonic()
         self._alignment_s = self._pause_s = 0.0
+        self._in_flight_bytes = 0
         return checkpoint_id
 
     def acknowledge(self, ack: Acknowledge) -> bool:
@@ -109,6 +111,7 @@ class Checkpoints:
         if ack.checkpoint_id == self.pending:
             self._alignment_s = max(self._alignment_s, ack.alignment_s)
             self._pause_s = max(self._pause_s, ack.pause_s)
+            self._in_flight_bytes += ack.in_flight_bytes
         return self._ledger.acknowledge(ack.epoch, ack.checkpoint_id, ack.subtask, ack.entry)
 
     def finish(self, finished: Finished) -> bool:
@@ -135,12 +138,14 @@ class Checkpoints:
             entry.size_bytes,
             self._alignment_s,
             self._pause_s,
+            self._in_flight_bytes,
         )
         self._status.checkpoints += 1
         self._status.last_checkpoint = stats
         logger.info(
-            "checkpoint complete: %.0f ms, %d bytes, alignment %.0f ms, pause %.1f ms",
-            stats.duration_s * 1e3, stats.size_bytes, stats.alignment_s * 1e3, stats.pause_s * 1e3,
+            "checkpoint complete: %.0f ms, %d bytes, %d of them in flight, alignment %.0f ms, pause %.1f ms",
+            stats.duration_s * 1e3, stats.size_bytes, stats.in_flight_bytes, stats.alignment_s * 1e3,
+            stats.pause_s * 1e3,
             extra={"job": self._job.name, "checkpoint": checkpoint_id},
         )  # fmt: skip
         return checkpoint_id

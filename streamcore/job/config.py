@@ -6,9 +6,12 @@ import copy
 from dataclasses import dataclass, field
 from typing import Literal
 
+from streamcore.errors import UsageError
 from streamcore.job.restart import ExponentialDelay, NoRestart, RestartPolicy
+from streamcore.runtime.elements import Mode
 
 StopMode = Literal["snapshot", "drain"]
+CheckpointMode = Literal["exactly-once", "at-least-once"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,14 @@ class Checkpointing:
         tolerable_failures: how many in a row may fail before the attempt is failed.
         allow_pickle: saves values that have no plain form with pickle; only for a directory that nobody
             else can write to.
+        mode: with `"at-least-once"`, subtasks read on while they wait for barriers: nothing is lost, but after a
+            restore some records may count twice.
+        unaligned: barriers overtake the records that wait in queues, which become part of the snapshot, so that
+            checkpoints don't take longer where a slow operator holds up the stream.
+        aligned_timeout: seconds after which a checkpoint that was begun aligned becomes unaligned; None: never.
+
+    Raises:
+        UsageError: the mode is unknown, or these don't go together.
     """
 
     url: str
@@ -31,6 +42,33 @@ class Checkpointing:
     retain: int = 3
     tolerable_failures: int = 2
     allow_pickle: bool = False
+    mode: CheckpointMode = "exactly-once"
+    unaligned: bool = False
+    aligned_timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("exactly-once", "at-least-once"):
+            raise UsageError(f"there is no checkpoint mode {self.mode!r}", hint="use exactly-once or at-least-once")
+        if self.mode == "at-least-once" and (self.unaligned or self.aligned_timeout is not None):
+            raise UsageError(
+                f"{'unaligned' if self.unaligned else 'aligned_timeout'} doesn't go with at-least-once, "
+                "where nobody waits for barriers while records wait",
+                hint="leave it out, or take mode exactly-once",
+            )
+        if self.aligned_timeout is not None and not 0 <= self.aligned_timeout < self.timeout:
+            raise UsageError(
+                f"aligned_timeout is {self.aligned_timeout:g} s: it must be from 0 to below the checkpoint's timeout, "
+                f"{self.timeout:g} s",
+                hint="0, or unaligned=True, overtakes from the beginning",
+            )
+
+    @property
+    def begins(self) -> Mode:
+        """The mode in which a checkpoint begins."""
+        if self.mode == "at-least-once":
+            return Mode.AT_LEAST_ONCE
+        at_once = self.aligned_timeout == 0 or (self.unaligned and self.aligned_timeout is None)
+        return Mode.UNALIGNED if at_once else Mode.ALIGNED
 
 
 @dataclass(slots=True)

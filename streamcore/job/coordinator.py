@@ -33,6 +33,7 @@ from streamcore.job.loops import LoopWatch
 from streamcore.job.placement import place
 from streamcore.job.pool import WorkerPool
 from streamcore.job.status import JobResult, JobStatus
+from streamcore.runtime.elements import Mode
 from streamcore.runtime.messages import (
     Abort,
     Acknowledge,
@@ -71,7 +72,7 @@ _FINAL_ERRORS = (FencedError, IncompatibleSnapshotError, DamagedCheckpointError,
 logger = logging.getLogger("streamcore.job")
 
 
-TickKind = Literal["checkpoint", "timeout", "heartbeat", "wave", "align", "close"]
+TickKind = Literal["checkpoint", "overtake", "timeout", "heartbeat", "wave", "align", "close"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +300,8 @@ class Coordinator:
             self._abort_checkpoint(
                 tick.number, f"not complete after {checkpoints.config.timeout:g} s; waiting for {waiting}"
             )
+        elif tick.kind == "overtake" and checkpoints is not None and checkpoints.pending == tick.number:
+            self._pool.broadcast(Trigger(self._epoch, tick.number, mode=Mode.UNALIGNED))
         elif tick.kind == "checkpoint" and checkpoints is not None:
             self._tick_later("checkpoint", checkpoints.config.interval)
             if checkpoints.pending is None and not checkpoints.all_finished and self._stopping_id is None:
@@ -307,9 +310,12 @@ class Coordinator:
     def _begin_checkpoint(self, *, pause: bool = False) -> int:
         checkpoints = self._checkpoints
         assert checkpoints is not None, "no checkpointing"
-        checkpoint_id = checkpoints.begin()
-        self._pool.broadcast(Trigger(self._epoch, checkpoint_id, pause))
-        self._tick_later("timeout", checkpoints.config.timeout, checkpoint_id)
+        checkpoint_id, config = checkpoints.begin(), checkpoints.config
+        mode = Mode.ALIGNED if pause else config.begins
+        self._pool.broadcast(Trigger(self._epoch, checkpoint_id, pause, mode))
+        self._tick_later("timeout", config.timeout, checkpoint_id)
+        if mode is Mode.ALIGNED and config.aligned_timeout is not None and not pause:
+            self._tick_later("overtake", config.aligned_timeout, checkpoint_id)
         return checkpoint_id
 
     async def _complete_checkpoint(self) -> None:

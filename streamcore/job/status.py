@@ -11,13 +11,14 @@ from streamcore.runtime.spec import JobSpec
 
 @dataclass(slots=True)
 class CheckpointStats:
-    """One complete checkpoint; times in seconds."""
+    """One complete checkpoint; times in seconds. `in_flight_bytes`: what of its size is records in flight."""
 
     checkpoint_id: int
     duration_s: float
     size_bytes: int
     alignment_s: float
     pause_s: float
+    in_flight_bytes: int = 0
 
 
 @dataclass(slots=True)

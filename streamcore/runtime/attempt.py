@@ -15,6 +15,7 @@ from streamcore.runtime.channel import InputChannel, OutputChannel, connect_loca
 from streamcore.runtime.connection import ChannelKey
 from streamcore.runtime.counters import Counters
 from streamcore.runtime.data_plane import DataPlane
+from streamcore.runtime.edges import incoming, outgoing, receivers
 from streamcore.runtime.failures import as_failure
 from streamcore.runtime.feedback import FeedbackQueue
 from streamcore.runtime.gate import Gate
@@ -69,7 +70,6 @@ class Attempt:
         self._wakeups = {subtask: Wakeup() for subtask in self._own}
         self._inputs: dict[ChannelKey, InputChannel] = {}
         self._gates: dict[Subtask, Gate] = {}
-        self._feedback_edges: dict[Subtask, dict[int, EdgeSpec]] = {}
         self._subtasks: dict[Subtask, SubtaskTask] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._unopened = len(self._own)
@@ -92,9 +92,7 @@ class Attempt:
             vertex = self._vertices[vertex_id]
             subtask = (vertex_id, index)
             outputs = [
-                (edge, await self._make_output(edge, index, addresses))
-                for edge in self._job.edges
-                if edge.source == vertex_id
+                (edge, await self._make_output(edge, index, addresses)) for edge in outgoing(self._job, vertex_id)
             ]
             self._subtasks[subtask] = self._make_subtask(vertex, index, outputs)
 
@@ -185,39 +183,26 @@ class Attempt:
         vertex_id, index = subtask
         settings, wakeup = self._job.settings, self._wakeups[subtask]
         channels: list[InputChannel] = []
-        feedback_edges: dict[int, EdgeSpec] = {}
-        for edge in self._job.edges:
-            if edge.target != vertex_id:
-                continue
-            for sender in self._senders(edge, index):
-                queue = None
-                if edge.feedback:
-                    queue = FeedbackQueue(self._services, edge.schema, settings.feedback_memory_records)
-                    feedback_edges[len(channels)] = edge
-                channel = InputChannel(
-                    len(channels), edge.port, wakeup, feedback=queue, from_loop=edge.loop is not None
-                )
-                channels.append(channel)
-                key = (edge.id, sender, index)
-                self._inputs[key] = channel
-                placed = self._deploy.placement[edge.source, sender]
-                if placed != self._deploy.worker:
-                    assert self._data_plane is not None, "a subtask on another worker, but no way there"
-                    self._data_plane.register(key, channel, edge.schema, placed)
+        for edge, sender in incoming(self._job, vertex_id, index):
+            queue = None
+            if edge.feedback:
+                queue = FeedbackQueue(self._services, edge.schema, settings.feedback_memory_records)
+            channel = InputChannel(len(channels), edge.port, wakeup, feedback=queue, from_loop=edge.loop is not None)
+            channels.append(channel)
+            key = (edge.id, sender, index)
+            self._inputs[key] = channel
+            placed = self._deploy.placement[edge.source, sender]
+            if placed != self._deploy.worker:
+                assert self._data_plane is not None, "a subtask on another worker, but no way there"
+                self._data_plane.register(key, channel, edge.schema, placed)
         self._gates[subtask] = Gate(channels, self._services, settings.feedback_limit_records, settings.batch_size)
-        self._feedback_edges[subtask] = feedback_edges
-
-    def _senders(self, edge: EdgeSpec, index: int) -> list[int]:
-        if edge.partitioning.route is Route.FORWARD:
-            return [index]
-        return list(range(self._vertices[edge.source].parallelism))
 
     async def _make_output(self, edge: EdgeSpec, index: int, addresses: dict[int, str]) -> EdgeOutput:
         target = self._vertices[edge.target]
         forward = edge.partitioning.route is Route.FORWARD
-        receivers = [index] if forward else list(range(target.parallelism))
-        channels = [await self._make_channel(edge, index, receiver, addresses) for receiver in receivers]
-        partition = make_partitioner(edge.partitioning, 0 if forward else index, len(receivers), target.max_parallelism)
+        targets = receivers(self._job, edge, index)
+        channels = [await self._make_channel(edge, index, receiver, addresses) for receiver in targets]
+        partition = make_partitioner(edge.partitioning, 0 if forward else index, len(targets), target.max_parallelism)
         return EdgeOutput(
             channels, partition, self._job.settings.batch_size, in_loop=edge.loop is not None, is_feedback=edge.feedback
         )
@@ -262,6 +247,7 @@ class Attempt:
             epoch=self.epoch,
             job=self._job,
             chain=chain,
+            gate=self._gates[subtask],
             outputs=Outputs([output for _, output in outputs], wakeup, self._services, settings.buffer_timeout_s),
             wakeup=wakeup,
             counters=counters,
@@ -270,6 +256,4 @@ class Attempt:
             storage=self._storage,
             send=self._send,
         )
-        if vertex.is_source:
-            return SourceTask(wiring)
-        return OperatorTask(wiring, self._gates[subtask], self._feedback_edges[subtask])
+        return SourceTask(wiring) if vertex.is_source else OperatorTask(wiring)

@@ -7,19 +7,39 @@ takes the batch from its queue. Control elements need none. A feedback channel h
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
 from typing import Protocol
 
 from streamcore.batch import Columns
-from streamcore.runtime.elements import Barrier, Element
+from streamcore.runtime.elements import Barrier, Element, EndOfInput
 from streamcore.runtime.feedback import FeedbackQueue
+from streamcore.runtime.recording import Recording
 from streamcore.runtime.wakeup import Wakeup
+
+Mark = Barrier | EndOfInput
+"""What may end a channel's part of a snapshot."""
+
+_MARKS = frozenset((Barrier, EndOfInput))
 
 
 class InputChannel:
-    """The receiving end. `grant` gives a credit back to the sender."""
+    """The receiving end. `grant` gives a credit back to the sender; in `marks` the subtask sees barriers that have
+    arrived, before their turn has come; `restored`: how many elements at the front of the queue are of a snapshot."""
 
-    __slots__ = ("feedback", "from_loop", "grant", "number", "port", "queue", "received", "wakeup")
+    __slots__ = (
+        "feedback",
+        "from_loop",
+        "grant",
+        "marks",
+        "number",
+        "port",
+        "queue",
+        "received",
+        "recording",
+        "restored",
+        "wakeup",
+    )
 
     def __init__(
         self, number: int, port: int, wakeup: Wakeup, *, feedback: FeedbackQueue | None = None, from_loop: bool = False
@@ -32,16 +52,42 @@ class InputChannel:
         self.queue: deque[Element] | FeedbackQueue = feedback if feedback is not None else deque()
         self.grant: Callable[[], None] | None = None
         self.received = 0
+        self.restored = 0
+        self.recording: Recording | None = None
+        self.marks: list[tuple[int, Mark]] = []
 
     def deliver(self, element: Element) -> None:
         """Puts an element that has arrived into the queue and wakes the subtask."""
+        if self.recording is not None:
+            self.recording.arrives(element)
+        if type(element) in _MARKS:
+            self.marks.append((self.number, element))  # type: ignore[arg-type]
         self.queue.append(element)
         self.wakeup.notify()
+
+    def restore(self, elements: Iterable[Element]) -> None:
+        """Puts what was in flight in a snapshot into the queue, before anything arrives. Its batches were counted as
+        sent and paid for with credit in another attempt."""
+        for element in elements:
+            self.queue.append(element)
+            self.restored += 1
+
+    def waiting(self) -> Iterator[Element | None]:
+        """The queue from its front; None for an element that lies on disk."""
+        if isinstance(self.queue, FeedbackQueue):
+            yield from self.queue.in_memory
+            yield from repeat(None, self.queue.on_disk)
+        else:
+            yield from self.queue
 
     def take(self) -> Element:
         """The first element; a batch gives its credit back."""
         element = self.queue.popleft()
-        if isinstance(element, list | Columns):
+        if self.recording is not None:
+            self.recording.taken(element)
+        if self.restored:
+            self.restored -= 1
+        elif isinstance(element, list | Columns):
             self.received += 1
             if self.grant is not None:
                 self.grant()

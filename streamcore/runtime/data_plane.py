@@ -11,10 +11,10 @@ from streamcore.batch import Columns, Schema
 from streamcore.batch.wire import Compression, WireDecoder, WireEncoder
 from streamcore.runtime.channel import InputChannel, OutputChannel, Transmit
 from streamcore.runtime.connection import ChannelKey, Connection, FrameKind, connect, listen
-from streamcore.runtime.elements import END_OF_INPUT, Barrier, Element, LatencyMarker, Watermark
+from streamcore.runtime.elements import END_OF_INPUT, Barrier, Element, LatencyMarker, Mode, Watermark
 from streamcore.runtime.wakeup import Wakeup
 
-_CHECKPOINT = struct.Struct("<Q")
+_CHECKPOINT = struct.Struct("<QB")
 _TIME = struct.Struct("<q?")
 _SENT = struct.Struct("<d")
 
@@ -104,7 +104,8 @@ class DataPlane:
             elif kind == FrameKind.MARKER:
                 element = LatencyMarker(*_SENT.unpack(body))
             elif kind == FrameKind.BARRIER:
-                element = Barrier(*_CHECKPOINT.unpack(body))
+                checkpoint_id, mode = _CHECKPOINT.unpack(body)
+                element = Barrier(checkpoint_id, Mode(mode))
             else:
                 element = END_OF_INPUT
             channel.deliver(element)
@@ -135,7 +136,7 @@ def _transmitter(connection: Connection, key: ChannelKey, encoder: WireEncoder) 
         elif isinstance(element, LatencyMarker):
             connection.send(FrameKind.MARKER, _SENT.pack(element.sent_s), channel=key)
         elif isinstance(element, Barrier):
-            connection.send(FrameKind.BARRIER, _CHECKPOINT.pack(element.checkpoint_id), channel=key)
+            connection.send(FrameKind.BARRIER, _CHECKPOINT.pack(element.checkpoint_id, element.mode), channel=key)
         else:
             connection.send(FrameKind.END, channel=key)
 

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 from streamcore.batch import Batch
+
+
+class Mode(enum.IntEnum):
+    """How a subtask with several inputs comes to its part of a checkpoint; see `runtime.alignment`."""
+
+    ALIGNED = 0
+    """It waits for the barriers of all, and reads nothing behind those that have come."""
+    UNALIGNED = 1
+    """It captures its state at the first sign, and the records that its barrier overtakes are part of the snapshot."""
+    AT_LEAST_ONCE = 2
+    """It waits for the barriers of all, and reads on meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,7 @@ class Barrier:
     """Separates the records that belong to checkpoint `checkpoint_id` from those that don't."""
 
     checkpoint_id: int
+    mode: Mode = Mode.ALIGNED
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import struct
 from collections import deque
+from collections.abc import Iterable
 from typing import BinaryIO
 
 from streamcore.batch import Columns, Schema
@@ -66,6 +67,16 @@ class FeedbackQueue:
             raise IndexError("the feedback queue is empty")
         self.records -= _size(element)
         return element
+
+    @property
+    def in_memory(self) -> Iterable[Element]:
+        """The first elements, up to those on disk."""
+        return self._memory
+
+    @property
+    def on_disk(self) -> int:
+        """How many elements lie on disk, behind those in memory."""
+        return self._on_disk
 
     def peek(self) -> Element | None:
         """The first element if it is in memory."""

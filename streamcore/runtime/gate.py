@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from streamcore.batch import Columns, same_form
 from streamcore.runtime.alignment import Alignment
-from streamcore.runtime.channel import InputChannel
+from streamcore.runtime.channel import InputChannel, Mark
 from streamcore.runtime.elements import Element
 from streamcore.runtime.services import Services
 
@@ -14,7 +14,8 @@ _FEEDBACK_BURST = 8
 
 
 class Gate:
-    """Reads the input channels of one subtask in turn, feedback first, held channels not at all.
+    """Reads the input channels of one subtask in turn, feedback first, held channels not at all; before all else what
+    was in flight in a snapshot. `marks`: barriers and ends that have arrived, (channel, which), for the subtask to see.
 
     While feedback is deeper than `feedback_limit` records, no forward channel is read, so that the records
     in flight in a loop stay bounded; feedback that is held doesn't count, since it can't be worked off. Below
@@ -33,7 +34,18 @@ class Gate:
         self._batch_size = batch_size
         self._turn = 0
         self._burst = 0
+        self._restored: list[InputChannel] = []
+        self.marks: list[tuple[int, Mark]] = []
+        for channel in channels:
+            channel.marks = self.marks
         self.refresh()
+
+    def restore(self, number: int, elements: Iterable[Element]) -> None:
+        """Puts what was in flight on a channel in front of everything that arrives."""
+        channel = self.channels[number]
+        channel.restore(elements)
+        if channel.restored and channel not in self._restored:
+            self._restored.append(channel)
 
     def refresh(self) -> None:
         """To be called when the alignment has moved: finds the channels that may be read."""
@@ -48,6 +60,8 @@ class Gate:
         Small batches that wait are taken together, up to `batch_size` records, so that the cost of a batch is
         paid less often just when there is much to do.
         """
+        if self._restored:
+            return self._gather_restored()
         self._turn += 1
         if self._waits(self._feedback):
             depth = sum(c.queued_records for c in self._feedback)
@@ -78,6 +92,22 @@ class Gate:
                 if not isinstance(element, list | Columns):
                     return taken
                 records += len(element)
+        return taken
+
+    def _gather_restored(self) -> list[tuple[InputChannel, Element]]:
+        channel = self._restored[0]
+        taken: list[tuple[InputChannel, Element]] = []
+        records = 0
+        while channel.restored and records < self._batch_size:
+            if taken and not same_form(taken[0][1], channel.peek()):
+                break
+            element = channel.take()
+            taken.append((channel, element))
+            if not isinstance(element, list | Columns):
+                break
+            records += len(element)
+        if not channel.restored:
+            self._restored.remove(channel)
         return taken
 
     @staticmethod

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from streamcore.checkpoint.log import Entry, SubtaskEntry
 from streamcore.errors import StreamcoreError
 from streamcore.runtime.counters import Counters
+from streamcore.runtime.elements import Mode
 from streamcore.runtime.spec import JobSpec
 
 Subtask = tuple[int, int]
@@ -57,11 +58,13 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """Start a checkpoint; with `pause`, sources emit nothing after its barrier."""
+    """Start a checkpoint; with `pause`, sources emit nothing after its barrier. Sent again with `Mode.UNALIGNED`: the
+    checkpoint has become too old to go on waiting for aligned barriers."""
 
     epoch: int
     checkpoint_id: int
     pause: bool = False
+    mode: Mode = Mode.ALIGNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +160,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
-    """A subtask has written its part of a checkpoint; times in seconds."""
+    """A subtask has written its part of a checkpoint; times in seconds, `in_flight_bytes`: of records in flight."""
 
     epoch: int
     checkpoint_id: int
@@ -165,6 +168,7 @@ class Acknowledge:
     entry: SubtaskEntry
     alignment_s: float
     pause_s: float
+    in_flight_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

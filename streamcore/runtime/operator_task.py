@@ -1,7 +1,7 @@
-"""A subtask with inputs: reads its gate, aligns barriers, logs feedback, answers termination waves.
+"""A subtask with inputs: reads its gate, keeps event time, answers termination waves.
 
-One turn of the main loop: mail, timers, one element of the gate, sending. The rules of alignment are in
-`runtime.alignment`; this is the shell that performs what they decide.
+One turn of the main loop: mail, timers, one element of the gate, sending. What it does about barriers is in
+`runtime.barriers`.
 """
 
 from __future__ import annotations
@@ -9,47 +9,32 @@ from __future__ import annotations
 import asyncio
 
 from streamcore.batch import Batch, Columns, concat
-from streamcore.batch.codec import encode_saved
 from streamcore.errors import TopologyError
-from streamcore.runtime.alignment import Step
 from streamcore.runtime.chain import guard
 from streamcore.runtime.channel import InputChannel
 from streamcore.runtime.counters import Counters
 from streamcore.runtime.elements import Barrier, Element, EndOfInput, LatencyMarker, Watermark
-from streamcore.runtime.gate import Gate
-from streamcore.runtime.messages import Abort, LoopOver, OutsideEnded, Trigger, Wave, WaveReply
+from streamcore.runtime.messages import LoopOver, OutsideEnded, Wave, WaveReply
 from streamcore.runtime.operators.async_map import AsyncMap
-from streamcore.runtime.snapshot_writer import Captured, FeedbackLog
-from streamcore.runtime.spec import EdgeSpec, JobSpec
-from streamcore.runtime.subtask import Mail, RestoredSubtask, SubtaskTask, SubtaskWiring
+from streamcore.runtime.subtask import Mail, SubtaskTask, SubtaskWiring
 from streamcore.runtime.watermarks import WatermarkMerge
 from streamcore.time import MIN_TIME
 
 
 class OperatorTask(SubtaskTask):
-    """A subtask that is fed by channels. `feedback_edges`: the back edge of each feedback channel."""
+    """A subtask that is fed by channels."""
 
-    def __init__(self, wiring: SubtaskWiring, gate: Gate, feedback_edges: dict[int, EdgeSpec]) -> None:
+    def __init__(self, wiring: SubtaskWiring) -> None:
         super().__init__(wiring)
-        self._gate = gate
-        self._alignment = gate.alignment
-        forward = [channel.number for channel in gate.channels if not channel.feedback]
+        forward = [channel.number for channel in self._gate.channels if not channel.feedback]
         self._event_time = WatermarkMerge(dict.fromkeys(forward, MIN_TIME))
         self._told_idle = False
-        self._edge_names = {number: edge_name(wiring.job, edge) for number, edge in feedback_edges.items()}
         self._loop = wiring.vertex.loop
         self._asking = wiring.chain.asynchronous
         self._told_outside_ended = False
         self._ready = False
-        self._log: FeedbackLog = {}
-        self._captured: Captured | None = None
-        self._aligning_since = 0.0
-        self._alignment_s = 0.0
-        self._pause_s = 0.0
 
-    async def _work(self, restored: RestoredSubtask) -> None:
-        for port, batch in restored.feedback:
-            await self._process(batch, port)
+    async def _work(self) -> None:
         self._ready = True
         while not self._is_done:
             await self._read_mail()
@@ -94,14 +79,11 @@ class OperatorTask(SubtaskTask):
         self.outputs.settle()
         await self.outputs.drain()
 
-    def _join(self, polled: list[tuple[InputChannel, Element]]) -> Batch:
+    @staticmethod
+    def _join(polled: list[tuple[InputChannel, Element]]) -> Batch:
         batches: list[Batch] = []
-        for channel, batch in polled:
+        for _, batch in polled:
             assert isinstance(batch, list | Columns), "a control element among batches"
-            if self._alignment.logs(channel.number):
-                # encoded now: the operators may change the records, and the log must have them as they came
-                form, body = encode_saved(batch, allow_pickle=self.wiring.job.settings.allow_pickle)
-                self._log.setdefault(self._edge_names[channel.number], []).append((int(form), body))
             batches.append(batch)
         return concat(batches)
 
@@ -141,36 +123,15 @@ class OperatorTask(SubtaskTask):
             return  # a barrier or end that went round a loop which is over
         if isinstance(element, EndOfInput):
             await self._advance(self._event_time.end(channel.number))
-            await self._perform(self._alignment.end(channel.number))
+            self._barriers.end(channel)
+            await self._barriers.perform()
             self._tell_outside_ended()
         else:
-            if self._alignment.current != element.checkpoint_id:
-                self._aligning_since = self._clock.monotonic()
-            await self._perform(self._alignment.barrier(channel.number, element.checkpoint_id))
-
-    async def _perform(self, step: Step) -> None:
-        if step.capture is not None:
-            self._alignment_s = self._clock.monotonic() - self._aligning_since
-            self._log = {}
-            self._captured, self._pause_s = await self._capture(step.capture)
-        if step.log_complete is not None:
-            assert self._captured is not None, "a log was completed before the state was captured"
-            self._snapshots.write(step.log_complete, self._captured, self._log, self._alignment_s, self._pause_s)
-            self._captured, self._log = None, {}
-        self._gate.refresh()
+            self._barriers.barrier(channel, element)
+            await self._barriers.perform()
 
     async def _handle(self, mail: Mail) -> None:
         match mail:
-            case Trigger():
-                if self._alignment.current is None:
-                    self._aligning_since = self._clock.monotonic()
-                await self._perform(self._alignment.trigger(mail.checkpoint_id))
-            case Abort():
-                self._alignment.abort(mail.checkpoint_id)
-                self._snapshots.abort(mail.checkpoint_id)
-                if self._alignment.current is None:
-                    self._captured, self._log = None, {}
-                self._gate.refresh()
             case Wave():
                 self._reply(mail)
             case LoopOver():
@@ -178,7 +139,8 @@ class OperatorTask(SubtaskTask):
                 self._refuse_late_feedback()
                 for channel in self._gate.channels:
                     if channel.feedback and not self._alignment.has_ended(channel.number):
-                        await self._perform(self._alignment.end(channel.number))
+                        self._barriers.end(channel)
+                await self._barriers.perform()
 
     def _check_after_end(self) -> None:
         self._refuse_late_feedback()
@@ -230,7 +192,12 @@ class OperatorTask(SubtaskTask):
             self.outputs.flush()
             await self.outputs.drain()
             deadline = None
-        if self._mail or (reading and self._gate.has_input) or (self._asking is not None and self._asking.has_answers):
+        if (
+            self._mail
+            or self._gate.marks
+            or (reading and self._gate.has_input)
+            or (self._asking is not None and self._asking.has_answers)
+        ):
             return  # it came while the outputs were drained, and its wake-up has been used up
         if check_at is not None:
             deadline = check_at if deadline is None else min(deadline, check_at)
@@ -246,11 +213,3 @@ class OperatorTask(SubtaskTask):
         self.counters.queued = sum(channel.queued_records for channel in channels if not channel.feedback)
         self.counters.feedback_queued = sum(channel.queued_records for channel in channels if channel.feedback)
         return super().measure()
-
-
-def edge_name(job: JobSpec, edge: EdgeSpec) -> str:
-    """The name of a back edge in snapshots: by the uids at its ends, since vertices get other numbers when another
-    parallelism cuts the chains elsewhere."""
-    operators = {vertex.id: vertex.operators for vertex in job.vertices}
-    source, target = operators[edge.source][edge.operator], operators[edge.target][0]
-    return f"{source.uid}.{edge.tag or ''}>{target.uid}.{edge.port}"

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from streamcore.batch import Batch, concat, same_form
+from streamcore.batch import Batch, Columns, concat, same_form
 from streamcore.errors import TopologyError
 from streamcore.runtime.channel import OutputChannel
-from streamcore.runtime.elements import Element, LatencyMarker, Watermark
+from streamcore.runtime.elements import Barrier, Element, LatencyMarker, Watermark
 from streamcore.runtime.partition import Partitioner
+from streamcore.runtime.recording import Recording
 from streamcore.runtime.services import Services
 from streamcore.runtime.wakeup import Wakeup
 from streamcore.time import MIN_TIME
 
 
-class _Target:
+class Target:
     """What waits for one channel: parts that are being gathered, then batches ready to go."""
 
-    __slots__ = ("channel", "gathered", "marker", "parts", "ready", "watermark")
+    __slots__ = ("channel", "gathered", "marker", "parts", "ready", "recording", "watermark")
 
     def __init__(self, channel: OutputChannel) -> None:
         self.channel = channel
@@ -26,7 +27,8 @@ class _Target:
         self.gathered = 0
         self.watermark: Watermark | None = None
         self.marker: LatencyMarker | None = None
-        self.ready: deque[Batch | Watermark | LatencyMarker] = deque()
+        self.ready: deque[Element] = deque()
+        self.recording: Recording | None = None
 
     def add(self, batch: Batch, limit: int) -> None:
         if self.parts and not same_form(self.parts[0], batch):
@@ -61,7 +63,7 @@ class EdgeOutput:
         in_loop: bool,
         is_feedback: bool = False,
     ) -> None:
-        self.targets = [_Target(channel) for channel in channels]
+        self.targets = [Target(channel) for channel in channels]
         self.in_loop = in_loop
         self.is_feedback = is_feedback
         self.is_over = False
@@ -119,6 +121,14 @@ class EdgeOutput:
         for target in self.targets:
             target.flush()
         self.gathering = False
+
+    def restore(self, target: int | None, elements: Iterable[Element]) -> None:
+        """Takes what was in flight in a snapshot: to a target, or (None) to those that the edge's rule chooses now."""
+        for element in elements:
+            if target is not None:
+                self.targets[target].ready.append(element)
+            elif isinstance(element, list | Columns):
+                self.write(element)
 
 
 class Outputs:
@@ -181,15 +191,17 @@ class Outputs:
         """Whether nothing waits to be sent inside the loop."""
         return not any(target.parts or target.ready for edge in self.edges if edge.in_loop for target in edge.targets)
 
-    async def drain(self) -> None:
-        """Sends all that is ready, waiting for credit where there is none: this is backpressure."""
+    async def drain(self) -> bool:
+        """Sends all that is ready, waiting for credit where there is none: this is backpressure. False if it was given
+        up before."""
         while not self._send_ready():
             self._waiting_since = started = self._clock.monotonic()
             await self._wakeup.wait()
             self._waiting_since = None
             self._waited_s += self._clock.monotonic() - started
             if not self.on_wake():
-                return
+                return False
+        return True
 
     def waited_until(self, now: float) -> float:
         """Seconds spent waiting for credit, up to `now` of the monotonic clock."""
@@ -202,6 +214,23 @@ class Outputs:
         for target in self._targets:
             target.channel.send(element)
 
+    def send_ahead(self, barrier: Barrier) -> list[tuple[int, int, Target]]:
+        """Sends what credit allows, then the barrier, ahead of all that still waits.
+
+        Returns:
+            Whom it has overtaken: (edge, target of the edge, what waits for it).
+        """
+        self.flush()
+        self._send_ready()
+        for target in self._targets:
+            target.channel.send(barrier)
+        return [
+            (number, position, target)
+            for number, edge in enumerate(self.edges)
+            for position, target in enumerate(edge.targets)
+            if target.ready
+        ]
+
     def loop_batches_sent(self) -> int:
         """Batches sent inside the loop in this attempt."""
         return sum(target.channel.sent for edge in self.edges if edge.in_loop for target in edge.targets)
@@ -211,7 +240,10 @@ class Outputs:
         for target in self._targets:
             ready, channel = target.ready, target.channel
             while ready and (channel.credits > 0 or isinstance(ready[0], Watermark | LatencyMarker)):
-                channel.send(ready.popleft())
+                element = ready.popleft()
+                if target.recording is not None:
+                    target.recording.taken(element)
+                channel.send(element)
             if ready:
                 done = False
         return done

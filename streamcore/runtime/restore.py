@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from streamcore.batch import Batch, Columns
-from streamcore.batch.codec import decode_saved
+from streamcore.checkpoint.in_flight import InFlight
 from streamcore.checkpoint.log import SubtaskEntry
 from streamcore.checkpoint.parts import read_part
 from streamcore.checkpoint.storage import Storage
 from streamcore.errors import IncompatibleSnapshotError
 from streamcore.runtime.chain import RestoredOperator
 from streamcore.runtime.messages import Restore
-from streamcore.runtime.operator_task import edge_name
-from streamcore.runtime.partition import make_partitioner
-from streamcore.runtime.spec import EdgeSpec, JobSpec, Route, VertexSpec
+from streamcore.runtime.restore_in_flight import read_in_flight
+from streamcore.runtime.spec import JobSpec, VertexSpec
 from streamcore.runtime.subtask import RestoredSubtask
 
-NOTHING_RESTORED = RestoredSubtask({}, [], finished=False)
+NOTHING_RESTORED = RestoredSubtask({}, [], [], finished=False)
 
 
 def check_compatible(job: JobSpec, restore: Restore) -> None:
@@ -50,7 +48,7 @@ def read_subtask(restore: Restore, storage: Storage, job: JobSpec, vertex: Verte
     Raises:
         DamagedCheckpointError: a file is missing or damaged.
         IncompatibleSnapshotError: the subtasks had finished in part, and the parallelism has changed; or records
-            were in flight on a back edge that is no more.
+            were in flight on an edge that is no more, or can't be dealt out among another number of subtasks.
     """
     uids = {spec.uid for spec in vertex.operators}
     entries = [entry for entry in restore.manifest.subtasks if uids & set(entry.operators)]
@@ -60,64 +58,18 @@ def read_subtask(restore: Restore, storage: Storage, job: JobSpec, vertex: Verte
     if same and not vertex.is_source:  # a source looks its splits up wherever they were
         entries = [entry for entry in entries if entry.index == index]
     operators: dict[str, RestoredOperator] = {uid: RestoredOperator([]) for uid in uids}
-    logged: list[tuple[SubtaskEntry, dict[str, list[tuple[int, bytes]]]]] = []
+    in_flight: list[tuple[SubtaskEntry, InFlight]] = []
     for entry in entries:
         snapshot = read_part(storage, entry, allow_pickle=job.settings.allow_pickle)
         for uid, part in snapshot.operators.items():
             if uid in operators:
                 operators[uid].parts.append((entry.index, entry.parallelism, part))
-        logged.append((entry, snapshot.feedback))
-    feedback = _in_flight(job, vertex, index, logged, same=same)
+        in_flight.append((entry, snapshot.in_flight))
+    inputs, outputs = read_in_flight(job, vertex, index, in_flight)
     finished = _has_finished(entries, vertex, index, same=same)
     if vertex.is_source and any(entry.finished for entry in entries):
         _refuse_new_splits(vertex, operators)
-    return RestoredSubtask(operators, feedback, finished)
-
-
-def _in_flight(
-    job: JobSpec,
-    vertex: VertexSpec,
-    index: int,
-    logged: list[tuple[SubtaskEntry, dict[str, list[tuple[int, bytes]]]]],
-    *,
-    same: bool,
-) -> list[tuple[int, Batch]]:
-    """This subtask's share of the records that were in flight on back edges, by port."""
-    back = {edge_name(job, edge): edge for edge in job.edges if edge.feedback and edge.target == vertex.id}
-    feedback: list[tuple[int, Batch]] = []
-    for entry, log in logged:
-        for name, batches in log.items():
-            edge = back.get(name)
-            if edge is None:
-                if batches and f">{vertex.operators[0].uid}." in name:
-                    raise IncompatibleSnapshotError(
-                        f"{vertex.name}: the snapshot has records in flight on the back edge {name}, "
-                        "which the topology no longer has",
-                        hint="restore with the topology that wrote it; give operators on loops a uid",
-                    )
-                continue
-            for form, body in batches:
-                batch = decode_saved(form, body, allow_pickle=job.settings.allow_pickle)
-                if isinstance(batch, Columns) and edge.schema is not None:
-                    batch = Columns(edge.schema, batch.arrays)  # whose rows are of the user's class again
-                own = batch if same else _own_records(edge, batch, entry, vertex, index)
-                if len(own):
-                    feedback.append((edge.port, own))
-    return feedback
-
-
-def _own_records(edge: EdgeSpec, batch: Batch, entry: SubtaskEntry, vertex: VertexSpec, index: int) -> Batch:
-    """A logged batch, sent again by the edge's own rule."""
-    if edge.partitioning.route is Route.BROADCAST:
-        raise IncompatibleSnapshotError(
-            f"{vertex.name}: records were in flight on a back edge that is broadcast, of which each of the "
-            f"{entry.parallelism} subtasks had seen another part: its parallelism can't change now",
-            hint=f"restore with parallelism {entry.parallelism}",
-        )
-    if edge.partitioning.route in (Route.HASH, Route.CUSTOM):
-        partition = make_partitioner(edge.partitioning, 0, vertex.parallelism, vertex.max_parallelism)
-        return dict(partition(batch)).get(index, [])
-    return batch if entry.index % vertex.parallelism == index else []
+    return RestoredSubtask(operators, inputs, outputs, finished)
 
 
 def _refuse_new_splits(vertex: VertexSpec, operators: dict[str, RestoredOperator]) -> None:

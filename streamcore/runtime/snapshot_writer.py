@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from streamcore.checkpoint.in_flight import InFlight
 from streamcore.checkpoint.log import SubtaskEntry, finished_path, state_path
 from streamcore.checkpoint.parts import Increments, write_part
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
@@ -17,8 +18,8 @@ from streamcore.runtime.spec import VertexSpec
 
 T = TypeVar("T")
 
-FeedbackLog = dict[str, list[tuple[int, bytes]]]
-"""Name of a back edge → its logged batches, encoded."""
+InFlightSoon = Callable[[], Awaitable[InFlight | None]]
+"""Gives what was in flight when all of it has been saved; None: the checkpoint was given up."""
 
 Captured = dict[str, OperatorSnapshot]
 """Uid → what its operator captured."""
@@ -61,12 +62,24 @@ class SnapshotWriter:
         self._copying = base, self._beside(self._copy(captured))
 
     def write(
-        self, checkpoint_id: int, captured: Captured, log: FeedbackLog, alignment_s: float, pause_s: float
+        self,
+        checkpoint_id: int,
+        captured: Captured,
+        in_flight: InFlightSoon,
+        alignment_s: float,
+        pause_s: float,
+        *,
+        finished: bool,
     ) -> None:
-        """Writes the subtask's part of a checkpoint, then acknowledges it, or tells why it can't."""
+        """Writes the subtask's part of a checkpoint, then acknowledges it, or tells why it can't. `finished`: its
+        operators have finished, and only what is in flight is left to do."""
         assert self._copying is not None, "a snapshot is written that was not captured"
         base, copying = self._copying
-        self._beside(self._write_and_acknowledge(checkpoint_id, captured, log, alignment_s, pause_s, base, copying))
+        self._beside(
+            self._write_and_acknowledge(
+                checkpoint_id, captured, in_flight, alignment_s, pause_s, base, copying, finished=finished
+            )
+        )
 
     async def write_last(self, captured: Captured) -> SubtaskEntry | None:
         """Writes the last state, which stands for the subtask in every later checkpoint; None without storage.
@@ -81,7 +94,7 @@ class SnapshotWriter:
             return None
         path = finished_path(*self._id, self._epoch)
         try:
-            file, tables = await self._services.in_background(lambda: self._store(path, captured, {}, []))
+            file, tables = await self._services.in_background(lambda: self._store(path, captured, InFlight(), []))
         except OSError as error:
             place = f"{self._storage.url}/{path}"
             raise CheckpointError(f"the last state can't be written to {place}: {error.strerror}") from error
@@ -126,17 +139,22 @@ class SnapshotWriter:
         self,
         checkpoint_id: int,
         captured: Captured,
-        log: FeedbackLog,
+        in_flight: InFlightSoon,
         alignment_s: float,
         pause_s: float,
         base: int | None,
         copying: asyncio.Task[float],
+        *,
+        finished: bool,
     ) -> None:
         path = state_path(checkpoint_id, *self._id, self._epoch)
         files = self._increments.files(base)
         try:
+            saved = await in_flight()
             pause_s = max(pause_s, await copying)
-            file, tables = await self._services.in_background(lambda: self._store(path, captured, log, files))
+            if saved is None:
+                return
+            file, tables = await self._services.in_background(lambda: self._store(path, captured, saved, files))
         except Exception as error:  # noqa: BLE001 - whatever it was, this part can't be written
             self._send(Decline(self._epoch, checkpoint_id, self._id, str(error) or type(error).__name__))
             return
@@ -144,14 +162,17 @@ class SnapshotWriter:
         for operator in captured.values():
             for table in operator.tables.values():
                 table.release()
-        entry = self._entry(file, tables, finished=False)
-        self._send(Acknowledge(self._epoch, checkpoint_id, self._id, entry, alignment_s, pause_s))
+        entry = self._entry(file, tables, finished=finished)
+        in_flight_bytes = saved.size_bytes
+        self._send(Acknowledge(self._epoch, checkpoint_id, self._id, entry, alignment_s, pause_s, in_flight_bytes))
 
     def _store(
-        self, path: str, captured: Captured, log: FeedbackLog, base: list[FileRef]
+        self, path: str, captured: Captured, in_flight: InFlight, base: list[FileRef]
     ) -> tuple[FileRef, list[FileRef]]:
         assert self._storage is not None, "a checkpoint was triggered without storage"
-        return write_part(self._storage, path, SubtaskSnapshot(captured, log), base, allow_pickle=self._allow_pickle)
+        return write_part(
+            self._storage, path, SubtaskSnapshot(captured, in_flight), base, allow_pickle=self._allow_pickle
+        )
 
     def _entry(self, file: FileRef, tables: list[FileRef], *, finished: bool) -> SubtaskEntry:
         vertex, (_, index) = self._vertex, self._id

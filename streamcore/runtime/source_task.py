@@ -9,7 +9,7 @@ from streamcore.runtime.counters import Counters
 from streamcore.runtime.elements import LatencyMarker
 from streamcore.runtime.messages import Align, Drain, SlowestSplit, Trigger
 from streamcore.runtime.operators.source import SourceOperator
-from streamcore.runtime.subtask import Mail, RestoredSubtask, SubtaskTask, SubtaskWiring
+from streamcore.runtime.subtask import Mail, SubtaskTask, SubtaskWiring
 
 
 class SourceTask(SubtaskTask):
@@ -20,11 +20,11 @@ class SourceTask(SubtaskTask):
         source = self.chain.head
         assert isinstance(source, SourceOperator), "the head of a source chain is no source"
         self._source = source
-        self._alignment = wiring.vertex.alignment
+        self._group = wiring.vertex.alignment
         self._reported_ms: int | None = None
         self._report_at = 0.0
 
-    async def _work(self, restored: RestoredSubtask) -> None:
+    async def _work(self) -> None:
         source = self._source
         limit = self.wiring.job.settings.batch_size
         self._ending = self._paused = False
@@ -61,8 +61,8 @@ class SourceTask(SubtaskTask):
     def _report_slowest(self) -> float | None:
         """Tells the alignment group how far the splits here have come, if that has changed and the last report is old
         enough; when it will be, if it isn't."""
-        alignment = self._alignment
-        if alignment is None:
+        group = self._group
+        if group is None:
             return None
         slowest_ms = self._source.slowest_ms
         if slowest_ms == self._reported_ms:
@@ -70,7 +70,7 @@ class SourceTask(SubtaskTask):
         now = self._clock.monotonic()
         if now < self._report_at:
             return self._report_at
-        self._reported_ms, self._report_at = slowest_ms, now + alignment.every_s
+        self._reported_ms, self._report_at = slowest_ms, now + group.every_s
         self._send(SlowestSplit(self.epoch, self.id, slowest_ms))
         return None
 
@@ -89,14 +89,12 @@ class SourceTask(SubtaskTask):
             self._source.show_time()
         return super().measure()
 
+    def _triggered(self, trigger: Trigger) -> None:
+        if trigger.pause:
+            self._paused = True
+
     async def _handle(self, mail: Mail) -> None:
         match mail:
-            case Trigger():
-                if mail.checkpoint_id <= self._last_captured:
-                    return
-                captured, pause_s = await self._capture(mail.checkpoint_id)
-                self._snapshots.write(mail.checkpoint_id, captured, {}, 0.0, pause_s)
-                self._paused = mail.pause
             case Drain():
                 self._ending = True
             case Align():

@@ -12,13 +12,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from streamcore.batch import Batch
 from streamcore.checkpoint.storage import Storage
 from streamcore.runtime.attention import Attention
+from streamcore.runtime.barriers import Barriers
 from streamcore.runtime.chain import Chain, RestoredOperator
 from streamcore.runtime.counters import Counters
-from streamcore.runtime.elements import END_OF_INPUT, Barrier
+from streamcore.runtime.elements import END_OF_INPUT, Element, Mode
 from streamcore.runtime.failures import describe_failure
+from streamcore.runtime.gate import Gate
 from streamcore.runtime.messages import (
     Abort,
     Align,
@@ -33,7 +34,7 @@ from streamcore.runtime.messages import (
 )
 from streamcore.runtime.output import Outputs
 from streamcore.runtime.services import Services
-from streamcore.runtime.snapshot_writer import Captured, SnapshotWriter
+from streamcore.runtime.snapshot_writer import SnapshotWriter
 from streamcore.runtime.spec import JobSpec, VertexSpec
 from streamcore.runtime.wakeup import Wakeup
 
@@ -45,8 +46,10 @@ class RestoredSubtask:
     """What a subtask starts from."""
 
     operators: dict[str, RestoredOperator]
-    feedback: list[tuple[int, Batch]]
-    """Logged records of back edges that belong to this subtask: (port, batch), in order."""
+    inputs: list[tuple[int, list[Element]]]
+    """What was in flight on input channels: (channel, elements in order)."""
+    outputs: list[tuple[int, int | None, list[Element]]]
+    """What barriers had overtaken: (edge, its target, elements in order); target None: by the edge's own rule."""
     finished: bool
 
 
@@ -59,6 +62,7 @@ class SubtaskWiring:
     epoch: int
     job: JobSpec
     chain: Chain
+    gate: Gate
     outputs: Outputs
     wakeup: Wakeup
     counters: Counters
@@ -94,13 +98,24 @@ class SubtaskTask(ABC):
             wiring.send,
             allow_pickle=wiring.job.settings.allow_pickle,
         )
-        self._last_captured = 0
+        self._gate = wiring.gate
+        self._alignment = wiring.gate.alignment
+        self._barriers = Barriers(
+            wiring.job,
+            wiring.vertex,
+            wiring.index,
+            wiring.chain,
+            wiring.gate,
+            wiring.outputs,
+            self._snapshots,
+            wiring.services,
+        )
         self._done_work = 0
         self._started = 0.0
         self._idle_since: float | None = None
         self._ended = False
         self._closed = False
-        wiring.outputs.on_wake = self._commit_while_blocked
+        wiring.outputs.on_wake = self._act_while_blocked
 
     def post(self, mail: Mail) -> None:
         """Puts a message of the coordinator into the mailbox."""
@@ -115,13 +130,14 @@ class SubtaskTask(ABC):
         """
         try:
             self.chain.open(restored.operators)
+            self._restore_in_flight(restored)
             opened()
             await start.wait()
             self._started = self._clock.monotonic()
             if restored.finished:
                 await self._end(run_finish=False)
             else:
-                await self._work(restored)
+                await self._work()
                 if not self._closed:
                     await self._end(run_finish=True)
             while not self._closed:
@@ -164,20 +180,43 @@ class SubtaskTask(ABC):
         )
 
     @abstractmethod
-    async def _work(self, restored: RestoredSubtask) -> None:
+    async def _work(self) -> None:
         """Runs until all input has ended and been processed."""
 
     @abstractmethod
     async def _handle(self, mail: Mail) -> None:
-        """Acts on mail other than completed checkpoints."""
+        """Acts on mail that isn't about checkpoints."""
+
+    def _restore_in_flight(self, restored: RestoredSubtask) -> None:
+        for number, elements in restored.inputs:
+            self._gate.restore(number, elements)
+        for edge, target, elements in restored.outputs:
+            self.outputs.edges[edge].restore(target, elements)
+        self.outputs.flush()
 
     async def _read_mail(self) -> None:
+        """Acts on the mail, and on barriers that have arrived."""
         while self._mail:
             mail = self._mail.popleft()
             if isinstance(mail, Complete):
                 self._commit(mail)
-            elif not self._ended or isinstance(mail, Wave):
+            elif self._ended:
+                if isinstance(mail, Wave):
+                    await self._handle(mail)
+            elif isinstance(mail, Abort):
+                self._barriers.abort(mail.checkpoint_id)
+            elif isinstance(mail, Trigger):
+                self._barriers.trigger(mail.checkpoint_id, mail.mode)
+                await self._barriers.perform()
+                self._triggered(mail)
+            else:
                 await self._handle(mail)
+        if self._gate.marks and not self._ended:
+            self._barriers.heed()
+            await self._barriers.perform()
+
+    def _triggered(self, trigger: Trigger) -> None:  # noqa: B027 - optional
+        """The coordinator has asked for a checkpoint, and what was to be done at once has been."""
 
     def _commit(self, complete: Complete) -> None:
         self.chain.notify_complete(complete.checkpoint_id)
@@ -185,14 +224,24 @@ class SubtaskTask(ABC):
         if complete.final:
             self._closed = True
 
-    def _commit_while_blocked(self) -> bool:
-        """Commits must not wait for credit: a job that is stopped gives none any more. Between two batches the
-        operators are at rest, so this is as good a moment as any."""
-        completes = [mail for mail in self._mail if isinstance(mail, Complete)]
-        self._mail = deque(mail for mail in self._mail if not isinstance(mail, Complete))
-        for complete in completes:
-            self._commit(complete)
-        return not self._closed
+    def _act_while_blocked(self) -> bool:
+        """What must not wait for credit; between two batches the operators are at rest, so this is as good a moment as
+        any. Commits: a job that is stopped gives no credit any more. Unaligned checkpoints: that they don't wait
+        is their point."""
+        if not self._mail and not self._gate.marks:
+            return not self._closed
+        mails, self._mail = self._mail, deque()
+        for mail in mails:
+            if isinstance(mail, Complete):
+                self._commit(mail)
+            elif isinstance(mail, Abort):
+                self._barriers.abort(mail.checkpoint_id)
+            elif isinstance(mail, Trigger) and mail.mode is Mode.UNALIGNED:
+                self._barriers.trigger(mail.checkpoint_id, mail.mode)
+            else:
+                self._mail.append(mail)
+        self._barriers.perform_at_rest()
+        return not (self._closed or self._barriers.drains_in_vain)
 
     def _check_after_end(self) -> None:  # noqa: B027 - only a subtask with inputs has something to look at
         """Looks, each time that something has come after the end, whether it may come."""
@@ -222,28 +271,15 @@ class SubtaskTask(ABC):
             self._done_work = 0
             await asyncio.sleep(0)
 
-    async def _capture(self, checkpoint_id: int) -> tuple[Captured, float]:
-        """Captures the chain's state and sends the barrier; returns the state and the pause in seconds."""
-        self.chain.before_barrier()
-        self.outputs.flush()
-        await self.outputs.drain()
-        started = self._clock.monotonic()
-        base = self._snapshots.base
-        captured = self.chain.capture(checkpoint_id, since=base)
-        self._last_captured = checkpoint_id
-        pause_s = self._clock.monotonic() - started
-        self._snapshots.begin(captured, base)
-        await self.outputs.send_all(Barrier(checkpoint_id))
-        return captured, pause_s
-
     async def _end(self, *, run_finish: bool) -> None:
         """Emits what is left, captures the last state, ends the outputs and reports."""
         if run_finish:
             self.chain.finish()
             self.outputs.flush()
-            await self.outputs.drain()
+        self._barriers.is_finished = True
+        await self.outputs.drain()
         # a part of every checkpoint that this subtask has not captured before: those with a higher id
-        last = self.chain.capture(self._last_captured + 1, with_state=self.wiring.storage is not None)
+        last = self.chain.capture(self._barriers.last_captured + 1, with_state=self.wiring.storage is not None)
         await self.outputs.send_all(END_OF_INPUT)
         entry = await self._snapshots.write_last(last)
         self._ended = True

@@ -59,7 +59,7 @@ def test_records_in_flight_on_a_back_edge_move(runs, parallelism, workers):
     settings = {"records": 300, "release": runs.directory / "release"}
     stop(runs, "wanderers", 2, rate=100, **settings)
     _, manifest, parts = snapshot(runs)
-    in_flight = [batch for part in parts for batches in part.feedback.values() for batch in batches]
+    in_flight = [batch for part in parts for channel in part.in_flight.inputs for batch in channel.elements]
     assert in_flight, "nothing was in flight"
     assert not any(entry.finished for entry in manifest.subtasks)
     assert not runs.rows("rows")

@@ -50,7 +50,7 @@ def run_and_crash(seed: int) -> tuple[int, collections.Counter[int]]:
     source = next(subtask for subtask in manifest.subtasks if subtask.vertex == 0)
     assert source.finished, "the source still had records"
     snapshots = [SubtaskSnapshot.decode(world.storage.get(s.file), allow_pickle=False) for s in manifest.subtasks]
-    logs = [body for snapshot in snapshots for log in snapshot.feedback.values() for _, body in log]
+    logs = [body for snapshot in snapshots for channel in snapshot.in_flight.inputs for _, body in channel.elements]
     logged = sum(len(plain.decode(body)) for body in logs)
     config.restore = "latest"
     world.run(job, config)
@@ -65,7 +65,8 @@ def test_they_are_in_the_snapshot_and_come_out_once(seed):
 
 
 def test_without_the_log_they_are_lost(monkeypatch):
-    monkeypatch.setattr(Alignment, "logs", lambda self, channel: False)
+    captured = Alignment.captured
+    monkeypatch.setattr(Alignment, "captured", lambda self: captured(self) and [])
     logged, committed = run_and_crash(seed=0)
     assert logged == 0
     assert not committed

@@ -258,7 +258,8 @@ def test_newer_formats_and_files_that_do_not_belong_together_are_refused():
     header = plain.encode({"format": 3})
     with pytest.raises(CheckpointError, match="a table file has format 3, this version reads up to 2"):
         decode_tables(len(header).to_bytes(8, "little") + header, allow_pickle=False)
-    with pytest.raises(CheckpointError, match="a state file has format 3, this version reads up to 2"):
+    header = plain.encode({"format": 4})
+    with pytest.raises(CheckpointError, match="a state file has format 4, this version reads up to 3"):
         SubtaskSnapshot.decode(header, allow_pickle=False)
 
 

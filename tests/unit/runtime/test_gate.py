@@ -116,6 +116,7 @@ def test_held_feedback_does_not_count_as_deep():
     fill(gate, 0, ["new"], Barrier(1))
     assert [element for poll in poll_all(gate) for _, element in poll] == [["new"], Barrier(1)]
     gate.alignment.barrier(0, 1)
+    gate.alignment.captured()
     gate.refresh()
     assert gate.has_input
     assert [numbers(poll) for poll in poll_all(gate)] == [[1], [1]]
