@@ -1,4 +1,4 @@
-"""Twelve deliberate bugs, each a small change of the engine: the proof that the fleet would find them.
+"""Deliberate bugs, each a small change of the engine: the proof that the fleet would find them.
 
     python -m tests.simulation.fleet.mutants            # at which seed each is found, within 1,000
     python -m tests.simulation.fleet.mutants "no fencing" --seeds 200
@@ -22,12 +22,14 @@ from unittest.mock import patch
 from streamcore.checkpoint.ledger import Ledger
 from streamcore.checkpoint.log import CheckpointLog
 from streamcore.errors import FencedError
-from streamcore.runtime.alignment import NOTHING, Alignment, Step
+from streamcore.runtime.alignment import Alignment
+from streamcore.runtime.barriers import Barriers
 from streamcore.runtime.channel import InputChannel
-from streamcore.runtime.elements import Barrier
+from streamcore.runtime.elements import Barrier, Mode
 from streamcore.runtime.operator_task import OperatorTask
 from streamcore.runtime.operators.sink import SinkOperator
 from streamcore.runtime.operators.source import SourceOperator
+from streamcore.runtime.output import Outputs
 from streamcore.runtime.snapshot_writer import SnapshotWriter
 from streamcore.state.timers import TimerQueue
 from streamcore.testing import MemoryStorage
@@ -53,86 +55,80 @@ def mutant(name: str) -> Callable[[Callable[[], Iterator[None]]], Mutant]:
 @mutant("feedback log dropped")
 def feedback_log_dropped() -> Iterator[None]:
     """Records in flight on back edges aren't part of the snapshot."""
-    with patch.object(Alignment, "logs", lambda self, channel: False):
+    captured = Alignment.captured
+    with patch.object(Alignment, "captured", lambda self: [c for c in captured(self) if c in self._forward]):
         yield
 
 
 @mutant("printed back-edge rule")
 def printed_back_edge_rule() -> Iterator[None]:
-    """The rule as published: capture when the marked channels *are* the forward ones, feedback isn't held, and all of
-    it is logged until the last barrier has come round, instead of each channel until its own."""
+    """The rule as published: capture when the marked channels *are* the forward ones; feedback is never held."""
 
-    def holds(self: Alignment, channel: int) -> bool:
-        return self._current is not None and not self._captured and channel in self._marked & self._forward
+    def capture_due(self: Alignment) -> int | None:
+        if self._current is None or self._captured:
+            return None
+        ready = self._mode is Mode.UNALIGNED or self._marked - self._ended == self._forward - self._ended
+        return self._current if ready else None
 
-    def logs(self: Alignment, channel: int) -> bool:
-        return self._current is not None and self._captured and channel in self._feedback - self._ended
+    with patch.object(Alignment, "capture_due", property(capture_due)), feedback_is_not_held():
+        yield
 
-    def advance(self: Alignment) -> Step:
-        capture, done = None, self._marked | self._ended
-        if not self._captured and self._marked - self._ended == self._forward - self._ended:
-            self._captured, capture = True, self._current
-        if self._captured and self._feedback <= done:
-            checkpoint_id = self._current
-            self._reset()
-            return Step(capture, checkpoint_id)
-        return Step(capture) if capture is not None else NOTHING
 
-    with patch.multiple(Alignment, holds=holds, logs=logs, _advance=advance):
+@mutant("printed rule, hanging mended")
+def printed_rule_mended() -> Iterator[None]:
+    """The rule as published but for where it hangs: feedback behind an early barrier is processed before the capture,
+    and logged after it."""
+    with feedback_is_not_held():
+        yield
+
+
+@contextmanager
+def feedback_is_not_held() -> Iterator[None]:
+    holds = Alignment.holds
+    with patch.object(Alignment, "holds", lambda self, channel: channel in self._forward and holds(self, channel)):
         yield
 
 
 @mutant("log kept after an abort")
 def log_kept_after_an_abort() -> Iterator[None]:
-    """What was logged for a checkpoint that was given up is still there when the next one begins to log."""
-    perform, handle = OperatorTask._perform, OperatorTask._handle
+    """What was logged for a checkpoint that was given up becomes part of the next one."""
+    complete = Barriers._complete
 
-    async def keeps_on_capture(self: OperatorTask, step: Step) -> None:
-        before = {name: list(batches) for name, batches in self._log.items()}
-        await perform(self, step)
-        if step.capture is not None and step.log_complete is None:
-            self._log = before
+    def gives_up(self: Barriers) -> None:
+        if self._recordings is not None:
+            for channel in self._recordings.inputs:
+                channel.recording.close()
+                channel.detach()
+            self.__dict__.setdefault("kept", []).extend(self._recordings.inputs)
+        self._captured = self._recordings = None
 
-    async def keeps_on_abort(self: OperatorTask, mail: Any) -> None:
-        before = self._log
-        await handle(self, mail)
-        if not self._log:
-            self._log = before
+    def completes(self: Barriers, checkpoint_id: int) -> None:
+        assert self._recordings is not None
+        self._recordings.inputs[:0] = self.__dict__.pop("kept", [])
+        complete(self, checkpoint_id)
 
-    with patch.multiple(OperatorTask, _perform=keeps_on_capture, _handle=keeps_on_abort):
+    with patch.multiple(Barriers, _give_up=gives_up, _complete=completes):
         yield
 
 
 @mutant("barrier forwarded before capture")
 def barrier_forwarded_before_capture() -> Iterator[None]:
     """The first barrier that comes is sent on at once, and the state is captured when all have come."""
-    control, capture = OperatorTask._control, OperatorTask._capture
+    control, send_ahead = OperatorTask._control, Outputs.send_ahead
 
     async def forwards_at_once(self: OperatorTask, channel: InputChannel, element: Any) -> None:
-        if isinstance(element, Barrier) and element.checkpoint_id > max(self._last_captured, _sent_on(self)):
-            self.__dict__["sent_on"] = element.checkpoint_id
-            await self.outputs.send_all(element)
+        if isinstance(element, Barrier) and element.mode is Mode.ALIGNED:
+            newest = max(self._barriers.last_captured, self.outputs.__dict__.get("sent_on", 0))
+            if element.checkpoint_id > newest:
+                self.outputs.__dict__["sent_on"] = element.checkpoint_id
+                await self.outputs.send_all(element)
         await control(self, channel, element)
 
-    async def captures(self: OperatorTask, checkpoint_id: int) -> Any:
-        if _sent_on(self) != checkpoint_id:
-            return await capture(self, checkpoint_id)
-        send_all = self.outputs.send_all
-        with patch.object(
-            self.outputs, "send_all", lambda element: send_but(Barrier(checkpoint_id), send_all, element)
-        ):
-            return await capture(self, checkpoint_id)
+    def sends_ahead(self: Outputs, barrier: Barrier) -> Any:
+        return [] if self.__dict__.get("sent_on") == barrier.checkpoint_id else send_ahead(self, barrier)
 
-    async def send_but(sent: Barrier, send_all: Any, element: Any) -> None:
-        if element != sent:
-            await send_all(element)
-
-    with patch.multiple(OperatorTask, _control=forwards_at_once, _capture=captures):
+    with patch.object(OperatorTask, "_control", forwards_at_once), patch.object(Outputs, "send_ahead", sends_ahead):
         yield
-
-
-def _sent_on(task: OperatorTask) -> int:
-    return task.__dict__.get("sent_on", 0)
 
 
 @mutant("acknowledged before written")
@@ -250,6 +246,19 @@ def committed_before_completion() -> Iterator[None]:
         return state
 
     with patch.object(SinkOperator, "capture", commits):
+        yield
+
+
+@mutant("overtaken buffers dropped")
+def overtaken_buffers_dropped() -> Iterator[None]:
+    """What a barrier has overtaken in the outputs isn't part of the snapshot."""
+    send_ahead = Outputs.send_ahead
+
+    def forgets(self: Outputs, barrier: Barrier) -> Any:
+        send_ahead(self, barrier)
+        return []
+
+    with patch.object(Outputs, "send_ahead", forgets):
         yield
 
 

@@ -26,7 +26,12 @@ class Mode:
     exactly_once: bool = True
 
 
-MODES = [Mode("aligned")]
+MODES = [
+    Mode("aligned"),
+    Mode("unaligned", {"unaligned": True}),
+    Mode("aligned with a timeout", {"aligned_timeout": 0.0003}),
+    Mode("at least once", {"mode": "at-least-once"}, exactly_once=False),
+]
 
 HEARTBEAT_TIMEOUT_S = 1.2
 LONGEST_FAULT_S = 3.0

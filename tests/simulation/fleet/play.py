@@ -92,7 +92,7 @@ class _Game:
         self.world = SimulatedWorld(plan.seed, plan.faults, storage=self.storage)
         self._plan = plan
         self._sinks: dict[str, AuditedSink] = {}
-        self._shape: Shape | None = None
+        self._shapes: list[Shape] = []
 
     def run(self) -> None:
         """Runs the job as planned, then again and again until it has ended; at last lets all zombies end."""
@@ -127,16 +127,10 @@ class _Game:
     def _start(self, run: Run) -> JobResult | None:
         """One run; None: it has crashed, or failed because of a fault."""
         self.storage.restores = bool(self.storage.manifests())
-        shape, before = run.shape, self._shape
         try:
-            try:
-                result = self._run_as(run, shape)
-            except IncompatibleSnapshotError:
-                # a part of an operator had finished: its parallelism can't change any more
-                assert before is not None, "incompatible with nothing"
-                self.outcome.refused += 1
-                shape = before
-                result = self._run_as(run, shape)
+            # where a part of an operator had finished, or records were in flight on a broadcast edge, the parallelism
+            # can't change any more: then as one of the runs before
+            result = self._run_as_can_be(run, [run.shape, *reversed(self._shapes)])
         except (SimulationStuckError, DamagedCheckpointError):
             raise
         except StreamcoreError:
@@ -144,12 +138,25 @@ class _Game:
                 raise
             self.world.wait(1.0)  # until somebody looks
             result = None
-        if self.storage.restores:
-            self.outcome.restores += 1
-            self.outcome.rescaled += before is not None and shape.parallelism != before.parallelism
+        self.outcome.restores += self.storage.restores
         self.outcome.restarts += result.restarts if result is not None else 0
-        self._shape = shape
         return result
+
+    def _run_as_can_be(self, run: Run, shapes: list[Shape]) -> JobResult | None:
+        before = self._shapes[-1] if self._shapes else None
+        for shape in shapes:
+            try:
+                result = self._run_as(run, shape)
+            except IncompatibleSnapshotError as error:
+                self.outcome.refused += 1
+                refusal = error
+                continue
+            self.outcome.rescaled += (
+                before is not None and self.storage.restores and before.parallelism != shape.parallelism
+            )
+            self._shapes.append(shape)
+            return result
+        raise refusal
 
     def _run_as(self, run: Run, shape: Shape) -> JobResult | None:
         job = self._plan.topology.compile(self._sink, shape)
