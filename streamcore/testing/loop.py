@@ -180,10 +180,6 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Virtual seconds."""
         return self._now
 
-    def pass_time(self, seconds: float) -> None:
-        """Nothing happens for some time."""
-        self._now += seconds
-
     def create_task(self, coro: Any, *, name: Any = None, context: Any = None, **options: Any) -> Any:
         """A task, which belongs where it is made."""
         self._tasks += 1

@@ -15,7 +15,9 @@ from streamcore.job.links import Link, Post, WorkerLost, Workers
 from streamcore.job.worker_main import serve
 from streamcore.runtime.messages import (
     Abort,
+    Acknowledge,
     Complete,
+    Decline,
     Report,
     ToCoordinator,
     ToWorker,
@@ -172,10 +174,9 @@ class LossyWorkers:
         await self._workers.close()
 
     def loses(self, message: ToCoordinator | ToWorker | WorkerLost) -> bool:
-        """Whether a message is lost. A checkpoint that misses one times out, or the next one stands in for it. (The
-        loss of an acknowledgement can't be borne: the subtask's last state could be taken for the one it lacks.)"""
+        """Whether a message is lost. A checkpoint that misses one times out; commits come again with the next one."""
         match message:
-            case Trigger() | Abort() | Report():
+            case Trigger() | Abort() | Acknowledge() | Decline() | Report():
                 return self._injector.at_message() is not None
             case Complete():
                 return not message.final and self._injector.at_message() is not None

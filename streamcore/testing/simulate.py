@@ -174,7 +174,7 @@ class SimulatedWorld:
                 if not self.injected:
                     raise
                 result = None
-                self._stage.loop.pass_time(RESTART_S)
+                self.wait(RESTART_S)
             if result is not None:
                 self.settle()
                 return result

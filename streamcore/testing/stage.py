@@ -1,4 +1,4 @@
-"""What a simulated world is made of: the loop, processes, connections, disks; and the faults that strike them."""
+"""What a simulated world consists of: loop, processes, connections and disks; and the faults that strike them."""
 
 from __future__ import annotations
 
