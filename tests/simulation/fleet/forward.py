@@ -310,6 +310,11 @@ def expected_broadcast() -> Counter[Row]:
     return Counter([*rows, ("rules", tuple(sorted(newest.items())))])
 
 
+def essence_of_broadcast(row: Row) -> Iterable[Hashable]:
+    """Every count is passed; records that are processed twice lead beyond the last."""
+    return [row] if row[0] == "rules" else [(*row[:2], min(row[2], RECORDS // 5))]
+
+
 def itself(row: Row) -> Iterable[Hashable]:
     return [row]
 
@@ -320,5 +325,5 @@ FORWARD = [
     Topology("join", build_join, expected_join, itself),
     Topology("timers", build_timers, expected_timers, essence_of_timers),
     Topology("windows", build_windows, expected_windows, lambda row: [row[:4]]),
-    Topology("broadcast", build_broadcast, expected_broadcast, itself, repeated="rules"),
+    Topology("broadcast", build_broadcast, expected_broadcast, essence_of_broadcast, repeated="rules"),
 ]
