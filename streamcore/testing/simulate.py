@@ -43,6 +43,7 @@ class SimulatedWorld:
         seed: decides the order of all that happens, and the faults that come by chance.
         faults: what goes wrong.
         traced: keeps a line for each step in `trace`.
+        storage: the files at `simulated://`; a class of one's own can watch what is done with them.
 
     Example:
         >>> from streamcore import Checkpointing, StreamEnvironment
@@ -58,9 +59,11 @@ class SimulatedWorld:
         [1, 2, 3]
     """
 
-    def __init__(self, seed: int, faults: Faults = NO_FAULTS, *, traced: bool = False) -> None:
+    def __init__(
+        self, seed: int, faults: Faults = NO_FAULTS, *, traced: bool = False, storage: MemoryStorage | None = None
+    ) -> None:
         self.seed = seed
-        self.storage = MemoryStorage()
+        self.storage = storage or MemoryStorage()
         """The files at `simulated://`."""
         self._stage = Stage(seed, faults, self.storage, traced=traced)
         self._left_behind: list[asyncio.Task[JobResult]] = []

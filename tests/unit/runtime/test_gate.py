@@ -207,6 +207,19 @@ def test_what_the_termination_detector_is_told():
     assert gate.loop_inputs_empty
 
 
+def test_a_loop_can_be_over_although_barriers_are_on_their_way_round_it():
+    gate = make_gate("fb")
+    gate.channels[0].from_loop = True  # an inner loop's forward channel
+    fill(gate, 0, Barrier(1))
+    fill(gate, 1, Barrier(1))
+    assert gate.loop_inputs_empty
+    fill(gate, 0, Watermark(7), Barrier(2))  # may make windows emit
+    assert not gate.loop_inputs_empty
+    poll_all(gate)
+    fill(gate, 1, Barrier(2), ["back"])
+    assert not gate.loop_inputs_empty
+
+
 ELEMENT = st.one_of(
     st.lists(st.integers(), min_size=1, max_size=5), st.integers(1, 5).map(columns), st.builds(Barrier, st.just(0))
 )
