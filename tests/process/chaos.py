@@ -7,7 +7,7 @@
 Each round runs the topology of `chaos_job.py` on two workers until it ends, in the next of `MODES`. A killed
 coordinator is started again by the same command with `--restore latest`, in modes with `*` at another parallelism. The
 sinks' final content is compared with what must come out, computed here (at least once: nothing may be missing), the
-final state with that of the failure-free run. At a round's end its checkpoint directory has no file that no manifest names.
+final state with that of the failure-free run. At a round's end no file is there that no manifest names.
 """
 
 from __future__ import annotations
