@@ -23,6 +23,7 @@ from streamcore.errors import (
     SavepointError,
     StateCodecError,
     StreamcoreError,
+    UnknownJobError,
     UnknownStateError,
     UsageError,
 )
@@ -48,7 +49,7 @@ _KINDS: dict[str, type[StreamcoreError]] = {
         UsageError,
     )
 }
-_LEAVE_INTERVAL_S = 0.05
+_LOOK_INTERVAL_S = 0.05
 
 
 class JobClient:
@@ -205,7 +206,7 @@ class JobClient:
         while is_running(self.entry):
             if deadline is not None and time.monotonic() >= deadline:
                 return False
-            time.sleep(_LEAVE_INTERVAL_S)
+            time.sleep(_LOOK_INTERVAL_S)
         return True
 
     def _get(self, path: str, timeout: float = 0.0) -> bytes:
@@ -240,15 +241,25 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def connect(job: str) -> JobClient:
+def connect(job: str, *, wait: float = 0.0) -> JobClient:
     """A running job of this user on this machine, by its name, or by its process id where several have the name.
 
     The job must have been started with `streamcore run`, or with `StreamEnvironment(control=True)`.
 
+    Args:
+        wait: for how many seconds, where the job may not have started yet.
+
     Raises:
         UnknownJobError: there is none, or there are several.
     """
-    return JobClient(find_job(job))
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            return JobClient(find_job(job))
+        except UnknownJobError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_LOOK_INTERVAL_S)
 
 
 def _absolute(directory: str | os.PathLike[str] | None) -> str | None:

@@ -111,11 +111,11 @@ def test_a_stop_with_a_savepoint_is_exact_whatever_goes_wrong_meanwhile(topology
                 result = world.run(make_job(topology, sink, 2, chance), config, workers=2, on_start=on_start)
             except StreamcoreError:
                 world.wait(1.0)  # the disk is full, for one
+            failed += turn < 4 and request.outcome.done() and request.outcome.exception() is not None
             if result is not None and not result.stopped:
                 break
             manifest = manifest_at(world, place)
             stopped += result is not None
-            failed += request.outcome.done() and request.outcome.exception() is not None
             if manifest is not None and (result is not None or chance.random() < 0.5):
                 config.restore = place
             elif newest(world) is not None:

@@ -321,3 +321,12 @@ def test_help_documents_the_exit_codes():
 
 def test_sizes_are_short():
     assert [size(value) for value in (0, 1023, 1536, 5 << 30)] == ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]
+
+
+@pytest.mark.parametrize("options", [[], ["--no-control"]])
+def test_a_run_can_be_asked_unless_it_is_told_not_to(topology, tmp_path, monkeypatch, options):
+    registered = []
+    monkeypatch.setattr("streamcore.job.registry.Registration.publish", lambda *told: registered.append(told[1]))
+    done = invoke("run", f"{topology}:build", "--set", f"output={tmp_path}/out", "--no-progress", *options)
+    assert done.exit_code == 0, done.output
+    assert registered == ([] if options else [topology.removesuffix(".py")])

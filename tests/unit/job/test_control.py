@@ -89,7 +89,7 @@ class Job:
         self.outcome = []
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
-        self.client = until(self._connect)
+        self.client = streamcore.connect(name, wait=30)
         until(lambda: self.client.status().state == "running")
 
     def _run(self):
@@ -97,13 +97,6 @@ class Job:
             self.outcome.append(self.env.execute())
         except StreamcoreError as error:
             self.outcome.append(error)
-
-    def _connect(self):
-        assert not self.outcome, self.outcome
-        try:
-            return streamcore.connect(self.env.name)
-        except UsageError:
-            return None
 
     def join(self):
         self._thread.join(30)
