@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from streamcore.batch import Columns
-from streamcore.runtime.elements import Element
+from streamcore.runtime.elements import Barrier, Element
 from streamcore.runtime.feedback import FeedbackQueue
 from streamcore.runtime.wakeup import Wakeup
 
@@ -58,6 +58,13 @@ class InputChannel:
         if isinstance(self.queue, FeedbackQueue):
             return self.queue.records
         return sum(len(element) for element in self.queue if isinstance(element, list | Columns))
+
+    @property
+    def has_more_than_barriers(self) -> bool:
+        """Whether something else than barriers waits; over a back edge nothing else comes but records."""
+        if isinstance(self.queue, FeedbackQueue):
+            return self.queue.records > 0
+        return not all(isinstance(element, Barrier) for element in self.queue)
 
 
 class Transmit(Protocol):
