@@ -13,7 +13,9 @@ from streamcore.api.windowed import WindowedStream
 from streamcore.batch import Columns, Field, Schema, Vector
 from streamcore.batch.conditions import when
 from streamcore.batch.expressions import Expression, col, lit
+from streamcore.batch.record_forms import formerly
 from streamcore.errors import StreamcoreError, TopologyError, UsageError
+from streamcore.job.client import JobClient, connect
 from streamcore.job.config import Checkpointing
 from streamcore.job.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
 from streamcore.job.status import JobResult
@@ -60,6 +62,8 @@ from streamcore.runtime.window_kinds import (
     session,
 )
 from streamcore.runtime.windows import Windows, sliding, tumbling
+from streamcore.snapshots import Snapshot, SnapshotBuilder
+from streamcore.state.backends import RocksDB
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
 from streamcore.time import MAX_TIME, days, hours, milliseconds, minutes, seconds
@@ -89,6 +93,7 @@ __all__ = [
     "Field",
     "FixedDelay",
     "GlobalWindows",
+    "JobClient",
     "JobResult",
     "KeyResult",
     "KeyedStream",
@@ -101,8 +106,11 @@ __all__ = [
     "ProcessFunction",
     "ReducingState",
     "Retry",
+    "RocksDB",
     "Schema",
     "SessionWindows",
+    "Snapshot",
+    "SnapshotBuilder",
     "StreamEnvironment",
     "StreamcoreError",
     "TableState",
@@ -127,6 +135,7 @@ __all__ = [
     "bounded_out_of_orderness",
     "col",
     "collect",
+    "connect",
     "continuous_trigger",
     "count",
     "count_distinct",
@@ -138,6 +147,7 @@ __all__ = [
     "days",
     "event_time_trigger",
     "first_of",
+    "formerly",
     "global_windows",
     "hours",
     "kernel",

@@ -4,7 +4,9 @@
 
     StreamcoreError                     what happened, where, what to do; `exit_code` for the command line
     ├── UsageError                 (2)  a wrong option, an unknown setting, an unknown target
-    │   └── TopologyError          (2)  the graph is wrong; names the operator and the user's line
+    │   ├── TopologyError          (2)  the graph is wrong; names the operator and the user's line
+    │   ├── UnknownJobError        (2)  no running job has that name, or several have
+    │   └── UnknownStateError      (2)  a running job has no such operator or state
     ├── DataError                  (3)  input or output that can't be used
     │   ├── BadRecordError         (3)  one malformed record: file, line or offset, the text
     │   └── ConnectorError         (3)  a missing file, a truncated file, an output in the way
@@ -13,9 +15,11 @@
     │   ├── DamagedCheckpointError (4)  a file is missing or its checksum is wrong
     │   ├── IncompatibleSnapshotError (4)  the snapshot belongs to another topology
     │   ├── FencedError            (4)  another run of the job took over
+    │   ├── SavepointError         (4)  a savepoint that was asked for and could not be taken
     │   └── StateCodecError        (4)  a state value that can't be saved
     ├── MachineError               (5)  a port in use, a directory that can't be written, a wrong secret
-    │   └── HandshakeError         (5)  a process that doesn't know the job's secret
+    │   ├── HandshakeError         (5)  a process that doesn't know the job's secret
+    │   └── JobUnavailableError    (5)  a running job that can't be asked just now
     └── JobFailedError             (1)  the job failed and its restart policy gave up
         └── UserFunctionError      (1)  the user's function raised; its own traceback is kept
 """
@@ -57,6 +61,14 @@ class TopologyError(UsageError):
     """The graph is wrong; raised while it is built, before anything runs."""
 
 
+class UnknownJobError(UsageError):
+    """No running job has that name, or several have."""
+
+
+class UnknownStateError(UsageError):
+    """A running job has no such operator, or the operator no such state."""
+
+
 class DataError(StreamcoreError):
     """Input or output that can't be used."""
 
@@ -93,6 +105,10 @@ class FencedError(CheckpointError):
     """Another run of the same job has taken over the checkpoint directory."""
 
 
+class SavepointError(CheckpointError):
+    """A savepoint that was asked for could not be taken; the job goes on."""
+
+
 class StateCodecError(CheckpointError):
     """A value in state or in flight that has no safe encoding."""
 
@@ -105,6 +121,10 @@ class MachineError(StreamcoreError):
 
 class HandshakeError(MachineError):
     """The other side of a connection doesn't know the job's secret."""
+
+
+class JobUnavailableError(MachineError):
+    """A job that can't be asked just now: it restarts, has ended meanwhile, or doesn't answer."""
 
 
 class JobFailedError(StreamcoreError):

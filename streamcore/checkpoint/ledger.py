@@ -73,6 +73,10 @@ class Ledger:
         parts = {**{k: v for k, v in self._finished.items() if v is not None}, **self._acks}
         return [parts[subtask] for subtask in sorted(parts)]
 
+    def lost(self) -> list[Subtask]:
+        """The subtasks that have finished without leaving a snapshot, and were no part of the last one before."""
+        return sorted(k for k, entry in self._finished.items() if entry is None and k not in self._acks)
+
     def missing(self) -> list[Subtask]:
         """The subtasks that the pending checkpoint still waits for."""
         pending = self.pending or 0

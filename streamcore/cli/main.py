@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -10,6 +11,9 @@ from streamcore.api.environment import StreamEnvironment
 from streamcore.batch.wire import COMPRESSIONS
 from streamcore.checkpoint.log import CheckpointLog
 from streamcore.checkpoint.storage import open_storage
+from streamcore.cli import jobs
+from streamcore.cli.inspect import inspect
+from streamcore.cli.options import read_duration, read_interval
 from streamcore.cli.progress import progress_line
 from streamcore.cli.tables import checkpoint_table, table
 from streamcore.cli.targets import app_names, build_topology, load_app, user_code
@@ -21,7 +25,7 @@ from streamcore.job.status import JobResult
 from streamcore.kernels.functions.program import compile_seconds
 from streamcore.logs import configure_logging
 from streamcore.metrics import metrics_server
-from streamcore.time import parse_duration
+from streamcore.state.backends import NAMES
 
 EXIT_CODES = """\b
 Exit codes:
@@ -51,18 +55,8 @@ class _Group(click.Group):
             ctx.exit(error.exit_code)
 
 
-def _read_duration(ctx: click.Context, param: click.Parameter, text: str) -> float:
-    try:
-        return parse_duration(text)
-    except UsageError as error:
-        raise click.BadParameter(f"{error.message}: {error.hint}", ctx, param) from error
-
-
-def _read_interval(ctx: click.Context, param: click.Parameter, text: str) -> float:
-    interval_s = _read_duration(ctx, param, text)
-    if interval_s <= 0:
-        raise click.BadParameter("it must be above 0", ctx, param)
-    return interval_s
+def _read_optional_duration(ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
+    return None if text is None else read_duration(ctx, param, text)
 
 
 def _read_settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -97,19 +91,40 @@ def cli() -> None:
 @click.option("--parallelism", type=_POSITIVE, help="Subtasks per operator.  [default: one a worker]")
 @click.option("--batch-size", type=_POSITIVE, default=16_384, show_default=True, help="Records an output waits for.")
 @click.option(
-    "--buffer-timeout", metavar="DURATION", default="5ms", show_default=True, callback=_read_duration,
+    "--buffer-timeout", metavar="DURATION", default="5ms", show_default=True, callback=read_duration,
     help="The longest that it waits; 0: not at all.",
 )  # fmt: skip
 @click.option(
     "--compression", type=click.Choice(COMPRESSIONS), default="none", show_default=True,
     help="Of batches between processes.",
 )  # fmt: skip
+@click.option(
+    "--state-backend", type=click.Choice(NAMES), default="heap", show_default=True,
+    help="Where state of Python objects is: in memory, or on a local disk.",
+)  # fmt: skip
 @click.option("--checkpoint-dir", metavar="URL", help="Take snapshots here: a directory or an fsspec URL.")
 @click.option(
-    "--checkpoint-interval", metavar="DURATION", default="10s", show_default=True, callback=_read_interval,
+    "--checkpoint-interval", metavar="DURATION", default="10s", show_default=True, callback=read_interval,
     help="From the start of one to the start of the next.",
 )  # fmt: skip
+@click.option(
+    "--checkpoint-mode", type=click.Choice(["exactly-once", "at-least-once"]), default="exactly-once",
+    show_default=True, help="At-least-once never waits for barriers; after a restore records may count twice.",
+)  # fmt: skip
+@click.option("--unaligned", is_flag=True, help="Barriers overtake queued records, which go into the checkpoint.")
+@click.option(
+    "--aligned-timeout", metavar="DURATION", callback=_read_optional_duration,
+    help="A checkpoint that is older than this becomes unaligned.",
+)  # fmt: skip
 @click.option("--restore", metavar="latest|PATH", help="Go on from the latest checkpoint, or from DIR/chk-NNNNNNNN.")
+@click.option(
+    "--allow-dropped-state", is_flag=True,
+    help="Drop the state of operators that the topology no longer has, instead of refusing the snapshot.",
+)  # fmt: skip
+@click.option(
+    "--fallback", is_flag=True,
+    help="Where the latest checkpoint is damaged, go on from the next older whole one; its later output comes again.",
+)  # fmt: skip
 @click.option(
     "--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus metrics on 127.0.0.1; 0: a free port."
 )
@@ -126,10 +141,11 @@ def cli() -> None:
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
 @click.option("--no-progress", is_flag=True, help="No progress line.")
+@click.option("--no-control", is_flag=True, help="Don't let `streamcore savepoint`, `state` and `stop` ask the job.")
 def run(target: str, given: dict[str, str], **options: Any) -> None:
     """Runs a topology to its end. The first Ctrl-C stops it gracefully, the second at once."""
     configure_logging(options["log_level"].upper(), as_json=options["log_format"] == "json")
-    checkpointing = _checkpointing(options["checkpoint_dir"], options["checkpoint_interval"], options["restore"])
+    checkpointing = _checkpointing(options)
     attempts = options["restart_attempts"]
     app = load_app(target)
     settings = app.settings(given)
@@ -141,10 +157,13 @@ def run(target: str, given: dict[str, str], **options: Any) -> None:
         batch_size=options["batch_size"],
         buffer_timeout=options["buffer_timeout"],
         compression=options["compression"],
+        state_backend=options["state_backend"],
         restart=None if attempts is None else FixedDelay(attempts=attempts, delay=1.0),
         restore=options["restore"],
+        allow_dropped_state=options["allow_dropped_state"],
     )
     env.config.on_stop = options["on_stop"]
+    env.config.control = "off" if options["no_control"] else "on"
     before_s = compile_seconds()
     build_topology(app, env, settings)
     if compile_seconds() > before_s:
@@ -201,18 +220,37 @@ def checkpoints(directory: str) -> None:
         click.echo(note)
 
 
+for command in (inspect, jobs.jobs, jobs.savepoint, jobs.state, jobs.stop):
+    cli.add_command(command)
+
+
 def main() -> None:
     """The entry of the console script."""
     cli(prog_name="streamcore")
 
 
-def _checkpointing(url: str | None, interval_s: float, restore: str | None) -> Checkpointing | None:
-    if url is not None:
-        return Checkpointing(url, interval=interval_s)
-    if restore is not None:
+def _checkpointing(options: Mapping[str, Any]) -> Checkpointing | None:
+    aligned_timeout_s = options["aligned_timeout"]
+    if options["checkpoint_dir"] is not None:
+        return Checkpointing(
+            options["checkpoint_dir"],
+            interval=options["checkpoint_interval"],
+            fallback=options["fallback"],
+            mode=options["checkpoint_mode"],
+            unaligned=options["unaligned"],
+            aligned_timeout=aligned_timeout_s,
+        )
+    if options["fallback"]:
+        raise UsageError("--fallback needs --checkpoint-dir", hint="add --checkpoint-dir DIR and --restore latest")
+    if options["restore"] is not None:
         raise UsageError(
-            f"--restore {restore} needs --checkpoint-dir",
+            f"--restore {options['restore']} needs --checkpoint-dir",
             hint="add --checkpoint-dir DIR: where the job takes its checkpoints from here on",
+        )
+    if options["unaligned"] or aligned_timeout_s is not None or options["checkpoint_mode"] != "exactly-once":
+        raise UsageError(
+            "--checkpoint-mode, --unaligned and --aligned-timeout need --checkpoint-dir",
+            hint="say where checkpoints are kept: --checkpoint-dir DIR",
         )
     return None
 
@@ -224,6 +262,8 @@ def _summary(result: JobResult, *, can_resume: bool) -> str:
         f"{result.run_s:.2f} s ({rate:,.0f}/s) after {result.start_s:.2f} s to start, "
         f"restarts: {result.restarts}, checkpoints: {result.checkpoints}"
     )
+    if result.savepoint is not None:
+        return f"{text}; to go on, run it again with --restore {result.savepoint}"
     if result.stopped and can_resume and result.last_checkpoint is not None:
         return f"{text}; to go on, run it again with --restore latest (from {result.last_checkpoint})"
     return text

@@ -11,6 +11,7 @@ from streamcore.job.restart import ExponentialDelay, NoRestart, RestartPolicy
 from streamcore.runtime.elements import Mode
 
 StopMode = Literal["snapshot", "drain"]
+Control = Literal["off", "on", "required"]
 CheckpointMode = Literal["exactly-once", "at-least-once"]
 
 
@@ -21,6 +22,8 @@ class Checkpointing:
     Attributes:
         url: a directory, or any fsspec URL.
         interval: seconds between the starts of two checkpoints.
+        min_pause: seconds without a checkpoint after each one, however long it took. One that took longer than the
+            interval is followed by a whole interval anyway.
         timeout: seconds after which a checkpoint is given up.
         retain: how many complete checkpoints are kept.
         tolerable_failures: how many in a row may fail before the attempt is failed.
@@ -31,6 +34,9 @@ class Checkpointing:
         unaligned: barriers overtake the records that wait in queues, which become part of the snapshot, so that
             checkpoints don't take longer where a slow operator holds up the stream.
         aligned_timeout: seconds after which a checkpoint that was begun aligned becomes unaligned; None: never.
+        fallback: where the newest checkpoint turns out to be damaged, goes on from the next older whole one, when the
+            job starts with `restore="latest"` and when it restarts by itself. What was written to sinks after it is
+            then written again.
 
     Raises:
         UsageError: the mode is unknown, or these don't go together.
@@ -45,8 +51,12 @@ class Checkpointing:
     mode: CheckpointMode = "exactly-once"
     unaligned: bool = False
     aligned_timeout: float | None = None
+    fallback: bool = False
+    min_pause: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.min_pause < 0:
+            raise UsageError(f"min_pause is {self.min_pause:g} s", hint="0, or the seconds between two checkpoints")
         if self.mode not in ("exactly-once", "at-least-once"):
             raise UsageError(f"there is no checkpoint mode {self.mode!r}", hint="use exactly-once or at-least-once")
         if self.mode == "at-least-once" and (self.unaligned or self.aligned_timeout is not None):
@@ -78,15 +88,21 @@ class RunConfig:
     Attributes:
         restore: `"latest"`, a checkpoint's directory, or None to start afresh.
         restart: None chooses by whether there is checkpointing: ExponentialDelay or NoRestart.
+        allow_dropped_state: drops what a restored snapshot has for operators, states and back edges that the topology
+            no longer has, with a warning for each, instead of refusing it.
         heartbeat_timeout: seconds of silence after which a worker process counts as lost.
+        control: whether the job can be asked by other processes of this user; see `streamcore.connect`. `required`: it
+            doesn't start where that can't be had.
     """
 
     workers: int = 1
     checkpointing: Checkpointing | None = None
     restore: str | None = None
     restart: RestartPolicy | None = None
+    allow_dropped_state: bool = False
     heartbeat_timeout: float = 60.0
     on_stop: StopMode = field(default="snapshot")
+    control: Control = "off"
 
     def restart_policy(self) -> RestartPolicy:
         """The policy in force, with no failure counted yet."""

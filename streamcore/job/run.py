@@ -7,10 +7,13 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from streamcore.errors import MachineError
 from streamcore.job.config import RunConfig
+from streamcore.job.control import JobControl
+from streamcore.job.control_server import ControlServer
 from streamcore.job.coordinator import Coordinator
 from streamcore.job.links import LocalWorkers, Workers
 from streamcore.job.processes import ProcessWorkers
@@ -49,16 +52,36 @@ async def run_job_async(job: JobSpec, config: RunConfig, observers: tuple[Observ
     services = Services()
     workers: Workers = ProcessWorkers(config.workers) if config.workers > 1 else LocalWorkers(services)
     coordinator = Coordinator(job, config, workers, services)
-    with _signals(coordinator, config):
-        watching = [asyncio.ensure_future(observe(coordinator.status)) for observe in observers]
+    async with _control(coordinator, config, services):
+        with _signals(coordinator, config):
+            watching = [asyncio.ensure_future(observe(coordinator.status)) for observe in observers]
+            try:
+                return await coordinator.run()
+            finally:
+                for task in watching:
+                    task.cancel()
+                for outcome in await asyncio.gather(*watching, return_exceptions=True):
+                    if isinstance(outcome, Exception):
+                        logger.warning("an observer of the job failed: %r", outcome, extra={"job": job.name})
+
+
+@contextlib.asynccontextmanager
+async def _control(coordinator: Coordinator, config: RunConfig, services: Services) -> AsyncIterator[None]:
+    """Lets other processes ask the job while it runs; their last answers are given after it has ended."""
+    server = None
+    if config.control != "off":
+        control = JobControl(coordinator, services, asyncio.get_running_loop())
         try:
-            return await coordinator.run()
-        finally:
-            for task in watching:
-                task.cancel()
-            for outcome in await asyncio.gather(*watching, return_exceptions=True):
-                if isinstance(outcome, Exception):
-                    logger.warning("an observer of the job failed: %r", outcome, extra={"job": job.name})
+            server = ControlServer(control, services.clock.now_ms(), config.workers)
+        except MachineError as error:
+            if config.control == "required":
+                raise
+            logger.warning("the job can't be asked while it runs: %s", error.message)
+    try:
+        yield
+    finally:
+        if server is not None:
+            await asyncio.to_thread(server.close)
 
 
 @contextlib.contextmanager

@@ -32,6 +32,8 @@ class JobStatus:
     checkpoints: int = 0
     checkpoint_failures: int = 0
     last_checkpoint: CheckpointStats | None = None
+    savepoints: int = 0
+    last_savepoint: str | None = None
     counters: dict[Subtask, Counters] = field(default_factory=dict)
 
     @property
@@ -58,6 +60,7 @@ class JobResult:
         run_s: seconds from there until every subtask had closed: restarts are in it, stopping the workers is not.
         stopped: on request, before the input's end.
         last_checkpoint: where to restore from.
+        savepoint: the one that the job was stopped with; also where to restore from.
     """
 
     job: str
@@ -69,3 +72,4 @@ class JobResult:
     checkpoints: int
     stopped: bool
     last_checkpoint: str | None
+    savepoint: str | None = None

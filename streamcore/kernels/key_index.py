@@ -167,6 +167,15 @@ class KeyIndex:
             return ObjectIndex(as_list(self._index.keys)).find(keys)
         return self._index.find(compiled)
 
+    def find_one(self, key: Any) -> int:
+        """The slot of one key, -1 if it is unknown; also at once where the key is of a form that no key here has."""
+        if isinstance(key, bool):
+            key = int(key)
+        compiled = _compiled_form([key])
+        if self._index is None or not (isinstance(self._index, ObjectIndex) or _fits(self._index, compiled)):
+            return -1
+        return int(self.find([key])[0])
+
 
 def _index_for(keys: Any) -> IntIndex | TextIndex | CompositeIndex | ObjectIndex:
     if isinstance(keys, np.ndarray):

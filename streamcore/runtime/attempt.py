@@ -29,6 +29,7 @@ from streamcore.runtime.messages import (
     Failed,
     LoopOver,
     Opened,
+    Query,
     Subtask,
     ToCoordinator,
     ToWorker,
@@ -125,6 +126,8 @@ class Attempt:
                 alignment = self._vertices[vertex_id].alignment
                 if alignment is not None and alignment.group == message.group:
                     subtask.post(message)
+        elif isinstance(message, Query):
+            self._subtasks[message.subtask].post(message)
         elif isinstance(message, Trigger | Complete | Abort):
             for subtask in self._subtasks.values():
                 subtask.post(message)
@@ -240,6 +243,7 @@ class Attempt:
             counters,
             attention,
             allow_pickle=settings.allow_pickle,
+            state_backend=settings.state_backend,
         )
         wiring = SubtaskWiring(
             vertex=vertex,

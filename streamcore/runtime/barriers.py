@@ -14,7 +14,7 @@ from streamcore.batch.codec import encode_saved
 from streamcore.runtime.chain import Chain
 from streamcore.runtime.channel import InputChannel
 from streamcore.runtime.edges import edge_name, incoming, outgoing, receivers
-from streamcore.runtime.elements import Barrier, Mode
+from streamcore.runtime.elements import Barrier, Mode, Savepoint
 from streamcore.runtime.gate import Gate
 from streamcore.runtime.output import Outputs, Target
 from streamcore.runtime.recording import RecordedChannel, Recording, Recordings
@@ -70,6 +70,7 @@ class Barriers:
         marks = self._gate.marks
         for number, mark in marks:
             if isinstance(mark, Barrier):
+                self._snapshots.announce(mark.checkpoint_id, mark.savepoint)
                 self._alignment.arrives(number, mark.checkpoint_id, mark.mode)
             else:
                 self._alignment.end_arrives(number)
@@ -78,11 +79,13 @@ class Barriers:
 
     def barrier(self, channel: InputChannel, barrier: Barrier) -> None:
         """A barrier's turn has come."""
+        self._snapshots.announce(barrier.checkpoint_id, barrier.savepoint)
         self._alignment.barrier(channel.number, barrier.checkpoint_id, barrier.mode)
         self._follow()
 
-    def trigger(self, checkpoint_id: int, mode: Mode) -> None:
+    def trigger(self, checkpoint_id: int, mode: Mode, savepoint: Savepoint | None = None) -> None:
         """The coordinator asks for a snapshot."""
+        self._snapshots.announce(checkpoint_id, savepoint)
         self._alignment.trigger(checkpoint_id, mode)
         self._follow()
 
@@ -104,7 +107,7 @@ class Barriers:
 
     async def perform(self) -> None:
         """Does what is due, when the outputs have been drained if that has to be waited for."""
-        drained_for = None
+        captured_before, drained_for = self.last_captured, None
         due = self._alignment.capture_due
         if due is not None and not self._alignment.overtakes:
             self._chain.before_barrier()
@@ -115,6 +118,8 @@ class Barriers:
             self._draining_for = None
             drained_for = due if is_drained else None
         self.perform_at_rest(drained_for)
+        if self.last_captured != captured_before:
+            await self._services.give_way()  # what was captured is written during the next batch, not after it
 
     def perform_at_rest(self, drained_for: int | None = None) -> None:
         """Does what is due and needs no waiting, or is that for which the outputs have been drained."""
@@ -153,16 +158,16 @@ class Barriers:
         started = self._clock.monotonic()
         if mode is Mode.UNALIGNED:
             self._alignment_s = started - self._aligning_since
-        base = self._snapshots.base
+        base = self._snapshots.base(checkpoint_id)
         self._captured = self._chain.capture(checkpoint_id, since=base)
         self.last_captured = checkpoint_id
-        overtaken = self._outputs.send_ahead(Barrier(checkpoint_id, mode))
+        overtaken = self._outputs.send_ahead(Barrier(checkpoint_id, mode, self._snapshots.savepoint(checkpoint_id)))
         self._recordings = Recordings(
             [self._record_input(checkpoint_id, number) for number in self._alignment.captured()],
             [self._record_output(checkpoint_id, *which) for which in overtaken],
         )
         self._pause_s = self._clock.monotonic() - started
-        self._snapshots.begin(self._captured, base)
+        self._snapshots.begin(checkpoint_id, self._captured, base)
 
     def _complete(self, checkpoint_id: int) -> None:
         assert self._captured is not None, "a snapshot is complete that was not captured"

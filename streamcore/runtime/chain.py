@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from streamcore.batch import Batch, to_columns, to_rows
+from streamcore.batch.json_values import encode_json
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot
 from streamcore.runtime.attention import Attention
 from streamcore.runtime.counters import Counters
@@ -18,10 +19,13 @@ from streamcore.runtime.output import EdgeOutput
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import EdgeSpec, Form, OperatorSpec, Partitioning, VertexSpec
 from streamcore.runtime.wakeup import Wakeup
+from streamcore.state.backends import RocksDB
 from streamcore.state.key_groups import group_range
+from streamcore.state.rocks_image import delete_images
 from streamcore.state.store import KeyedStore
 
 T = TypeVar("T")
+_MISSING = object()
 
 
 @dataclass(slots=True)
@@ -30,6 +34,12 @@ class RestoredOperator:
 
     parts: list[tuple[int, int, OperatorSnapshot]]
     """(old subtask, old parallelism, its part)."""
+    finished: bool = False
+    """It has emitted its last for all that it takes over: `finish` must not run again."""
+    ended: frozenset[int] = frozenset()
+    """The old subtasks that had finished."""
+    allow_dropped: bool = False
+    """State that the operator doesn't declare any more is dropped."""
 
 
 class Chain:
@@ -47,6 +57,7 @@ class Chain:
         attention: Attention,
         *,
         allow_pickle: bool,
+        state_backend: RocksDB | None = None,
     ) -> None:
         self.vertex = vertex
         self._subtask = subtask
@@ -56,9 +67,11 @@ class Chain:
         self._counters = counters
         self._attention = attention
         self._allow_pickle = allow_pickle
+        self._state_backend = state_backend
         self._outputs = [Output() for _ in vertex.operators]
         self.operators: list[Operator] = [spec.make() for spec in vertex.operators]
         self._stores: list[KeyedStore] = []
+        self._finished: list[bool] = []
         self._watching = [
             (spec, operator)
             for spec, operator in zip(vertex.operators, self.operators, strict=True)
@@ -83,19 +96,36 @@ class Chain:
         self._counters.records_in += len(batch)
         self._head[port](batch)
 
+    def receive_inside(self, batch: Batch, place: int) -> None:
+        """Sends a batch through the chain from the operator at `place` on, which was the head of a chain of its own in
+        the snapshot."""
+        self._receiver(place, 0)(batch)
+
     def open(self, restored: dict[str, RestoredOperator]) -> None:
         """Gives every operator its surroundings and what the snapshot has of it, and opens it, leaves first."""
         groups = group_range(self._subtask, self.vertex.parallelism, self.vertex.max_parallelism)
         for spec, operator, output in zip(self.vertex.operators, self.operators, self._outputs, strict=True):
-            parts = restored[spec.uid].parts if spec.uid in restored else []
+            found = restored.get(spec.uid) or RestoredOperator([])
+            parts = found.parts
+            self._finished.append(found.finished)
+            keyed = [part.keyed for _, _, part in parts]
             store = KeyedStore(
                 self.vertex.max_parallelism,
                 groups,
-                [part.keyed for _, _, part in parts],
+                keyed,
                 allow_pickle=self._allow_pickle,
+                operator=spec.name,
+                allow_dropped=found.allow_dropped,
+                backend=self._services.state_backend(
+                    self._state_backend, self.vertex.max_parallelism, groups, keyed, allow_pickle=self._allow_pickle
+                ),
             )
             self._stores.append(store)
-            saved = [SavedOperator(old, count, part.own) for old, count, part in parts if part.own is not None]
+            saved = [
+                SavedOperator(old, count, part.own, old in found.ended)
+                for old, count, part in parts
+                if part.own is not None
+            ]
             context = OperatorContext(
                 name=spec.name,
                 subtask=self._subtask,
@@ -108,11 +138,15 @@ class Chain:
                 wakeup=self._wakeup,
                 counters=self._counters,
                 attention=self._attention,
+                allow_dropped=found.allow_dropped,
             )
             operator.setup(context, output)
         for spec, operator in reversed(list(zip(self.vertex.operators, self.operators, strict=True))):
             guard(spec, operator.open)
             operator.context.store.check_all_claimed(spec.name)
+        for operator_parts in restored.values():
+            for _, _, part in operator_parts.parts:
+                delete_images(part.keyed)
 
     @property
     def next_timer_ms(self) -> int | None:
@@ -145,14 +179,19 @@ class Chain:
         return min((seconds for seconds in left if seconds is not None), default=None)
 
     def before_barrier(self) -> None:
-        """Lets the operators emit what is to be downstream's state instead of theirs, parents first."""
-        for spec, operator in zip(self.vertex.operators, self.operators, strict=True):
+        """Lets the operators emit what is to be downstream's state instead of theirs, parents first, and put away what
+        they have in hand."""
+        for spec, operator, store in zip(self.vertex.operators, self.operators, self._stores, strict=True):
             guard(spec, operator.before_barrier)
+            guard(spec, store.settle)
 
     def finish(self) -> None:
         """Ends the operators, parents first: the timers that wait now fire at once, later ones never, then each
-        operator emits what is left."""
-        for spec, operator, store in zip(self.vertex.operators, self.operators, self._stores, strict=True):
+        operator emits what is left. Not those that had done so before the snapshot."""
+        chain = zip(self.vertex.operators, self.operators, self._stores, self._finished, strict=True)
+        for spec, operator, store, finished in chain:
+            if finished:
+                continue
             last = store.timers.close()
             if last is not None:
                 guard(spec, partial(operator.fire_timers, last))
@@ -171,6 +210,20 @@ class Chain:
                 captured[spec.uid] = OperatorSnapshot(keyed, own, tables)
         return captured
 
+    def query(self, uid: str, name: str | None, key: Any) -> bytes | None:
+        """What an operator's state `name` has for a key, as JSON; None for nothing. Without a name: its states, name →
+        kind. To be called between two batches.
+
+        Raises:
+            UnknownStateError: the operator has no such state.
+            UsageError: it can't be asked for while the job runs.
+        """
+        store = self._stores[[spec.uid for spec in self.vertex.operators].index(uid)]
+        if name is None:
+            return encode_json(store.kinds())
+        value = store.lookup(name, key, _MISSING)
+        return None if value is _MISSING else encode_json(value)
+
     def notify_complete(self, checkpoint_id: int) -> None:
         """Tells every operator that a checkpoint is complete."""
         for spec, operator in zip(self.vertex.operators, self.operators, strict=True):
@@ -184,6 +237,8 @@ class Chain:
                 guard(spec, operator.close)
             except Exception as error:  # noqa: BLE001 - reported by the caller; the others must be closed too
                 errors.append(error)
+        for store in self._stores:
+            store.close()
         return errors
 
     def _link(self, outputs: Sequence[tuple[EdgeSpec, EdgeOutput]]) -> None:

@@ -11,10 +11,11 @@ from streamcore.batch import Columns, Schema
 from streamcore.batch.wire import Compression, WireDecoder, WireEncoder
 from streamcore.runtime.channel import InputChannel, OutputChannel, Transmit
 from streamcore.runtime.connection import ChannelKey, Connection, FrameKind, connect, listen
-from streamcore.runtime.elements import END_OF_INPUT, Barrier, Element, LatencyMarker, Mode, Watermark
+from streamcore.runtime.elements import END_OF_INPUT, Barrier, Element, LatencyMarker, Mode, Savepoint, Watermark
 from streamcore.runtime.wakeup import Wakeup
 
-_CHECKPOINT = struct.Struct("<QB")
+_BARRIER = struct.Struct("<QBB")
+_SAVEPOINT, _LAST = 1, 2
 _TIME = struct.Struct("<q?")
 _SENT = struct.Struct("<d")
 
@@ -104,8 +105,7 @@ class DataPlane:
             elif kind == FrameKind.MARKER:
                 element = LatencyMarker(*_SENT.unpack(body))
             elif kind == FrameKind.BARRIER:
-                checkpoint_id, mode = _CHECKPOINT.unpack(body)
-                element = Barrier(checkpoint_id, Mode(mode))
+                element = _decode_barrier(body)
             else:
                 element = END_OF_INPUT
             channel.deliver(element)
@@ -136,11 +136,27 @@ def _transmitter(connection: Connection, key: ChannelKey, encoder: WireEncoder) 
         elif isinstance(element, LatencyMarker):
             connection.send(FrameKind.MARKER, _SENT.pack(element.sent_s), channel=key)
         elif isinstance(element, Barrier):
-            connection.send(FrameKind.BARRIER, _CHECKPOINT.pack(element.checkpoint_id, element.mode), channel=key)
+            connection.send(FrameKind.BARRIER, _encode_barrier(element), channel=key)
         else:
             connection.send(FrameKind.END, channel=key)
 
     return transmit
+
+
+def _encode_barrier(barrier: Barrier) -> bytes:
+    savepoint = barrier.savepoint
+    if savepoint is None:
+        return _BARRIER.pack(barrier.checkpoint_id, barrier.mode, 0)
+    flags = _SAVEPOINT | (_LAST if savepoint.is_last else 0)
+    return _BARRIER.pack(barrier.checkpoint_id, barrier.mode, flags) + savepoint.url.encode()
+
+
+def _decode_barrier(body: memoryview) -> Barrier:
+    checkpoint_id, mode, flags = _BARRIER.unpack_from(body)
+    if not flags & _SAVEPOINT:
+        return Barrier(checkpoint_id, Mode(mode))
+    savepoint = Savepoint(str(body[_BARRIER.size :], "utf-8"), bool(flags & _LAST))
+    return Barrier(checkpoint_id, Mode(mode), savepoint)
 
 
 def _granter(connection: Connection, key: ChannelKey) -> Callable[[], None]:

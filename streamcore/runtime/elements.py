@@ -36,11 +36,22 @@ class LatencyMarker:
 
 
 @dataclass(frozen=True, slots=True)
+class Savepoint:
+    """Where the parts of a savepoint go: into a storage of its own; `is_last`: it ends the job, and where the job keeps
+    checkpoints the same parts go there as well."""
+
+    url: str
+    is_last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Barrier:
-    """Separates the records that belong to checkpoint `checkpoint_id` from those that don't."""
+    """Separates the records that belong to checkpoint `checkpoint_id` from those that don't. It says what the snapshot
+    is for, since it may be at a subtask before the coordinator's `Trigger` is."""
 
     checkpoint_id: int
     mode: Mode = Mode.ALIGNED
+    savepoint: Savepoint | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@ Every message of an attempt carries its epoch; one from another epoch is ignored
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from streamcore.checkpoint.log import Entry, SubtaskEntry
 from streamcore.errors import StreamcoreError
 from streamcore.runtime.counters import Counters
-from streamcore.runtime.elements import Mode
+from streamcore.runtime.elements import Mode, Savepoint
 from streamcore.runtime.spec import JobSpec
 
 Subtask = tuple[int, int]
@@ -19,10 +20,12 @@ Subtask = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """What an attempt starts from: a manifest and where its files are."""
+    """What an attempt starts from: a manifest and where its files are. `allow_dropped`: state that the topology has
+    no place for is dropped."""
 
     storage_url: str
     manifest: Entry
+    allow_dropped: bool = False
 
 
 # --- coordinator to worker ---------------------------------------------------------------------------------
@@ -58,13 +61,14 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """Start a checkpoint; with `pause`, sources emit nothing after its barrier. Sent again with `Mode.UNALIGNED`: the
-    checkpoint has become too old to go on waiting for aligned barriers."""
+    """Start a checkpoint, or a savepoint; with `pause`, sources emit nothing after its barrier. Sent again with
+    `Mode.UNALIGNED`: the checkpoint has become too old to go on waiting for aligned barriers."""
 
     epoch: int
     checkpoint_id: int
     pause: bool = False
     mode: Mode = Mode.ALIGNED
+    savepoint: Savepoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,19 @@ class Align:
     epoch: int
     group: str
     group_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Tell what state `name` of operator `uid` has for `key`; without a name: what states there are. The answer has
+    the same number."""
+
+    epoch: int
+    number: int
+    subtask: Subtask
+    uid: str
+    name: str | None
+    key: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +241,16 @@ class SlowestSplit:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What a subtask has found. `value`: JSON, None if there is nothing for the key; `error`: why it can't tell."""
+
+    epoch: int
+    number: int
+    value: bytes | None
+    error: StreamcoreError | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """A subtask has committed everything and is closed; `counters` are its last."""
 
@@ -258,7 +285,9 @@ class Report:
     counters: dict[Subtask, Counters] = field(default_factory=dict)
 
 
-ToWorker = Deploy | Connect | Start | Trigger | Complete | Abort | Wave | LoopOver | Drain | Align | Cancel | Shutdown
+ToWorker = (
+    Deploy | Connect | Start | Trigger | Complete | Abort | Wave | LoopOver | Drain | Align | Query | Cancel | Shutdown
+)
 ToCoordinator = (
     Hello
     | Deployed
@@ -269,6 +298,7 @@ ToCoordinator = (
     | OutsideEnded
     | WaveReply
     | SlowestSplit
+    | Answer
     | Closed
     | Failed
     | Cancelled

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from streamcore.checkpoint.images import KnownTables, Tables, make_portable, write_images
 from streamcore.checkpoint.in_flight import InFlight
 from streamcore.checkpoint.log import SubtaskEntry, finished_path, state_path
 from streamcore.checkpoint.parts import Increments, write_part
+from streamcore.checkpoint.savepoint import check_wanted, copy_files
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
 from streamcore.checkpoint.storage import FileRef, Storage
 from streamcore.errors import CheckpointError
+from streamcore.runtime.elements import Savepoint
 from streamcore.runtime.messages import Acknowledge, Decline, Subtask, ToCoordinator
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import VertexSpec
+from streamcore.state.capture import Capture
 
 T = TypeVar("T")
 
@@ -25,9 +30,40 @@ Captured = dict[str, OperatorSnapshot]
 """Uid → what its operator captured."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Copying:
+    """What was captured for a checkpoint, `base` on, and the task that copies it; it returns the longest stop."""
+
+    checkpoint_id: int
+    captured: Captured
+    base: int | None
+    task: asyncio.Task[float]
+
+    @property
+    def captures(self) -> list[Capture]:
+        return [capture for operator in self.captured.values() for capture in operator.captures]
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """The files of a part: its state file, its chain of table files, those of state in RocksDB."""
+
+    file: FileRef
+    tables: list[FileRef]
+    shared: Tables
+
+    @property
+    def files(self) -> list[FileRef]:
+        return [self.file, *self.tables, *self.shared.values()]
+
+
 class SnapshotWriter:
     """The snapshots of one subtask on their way to storage. `begin` when the barrier has gone out, then `write` when
-    the records in flight are known too."""
+    the records in flight are known too.
+
+    One is written at a time: where storage is slow, the next one waits. One that is given up is dropped as soon as it
+    isn't being written any more, so there are never more than two in memory, however many have been given up.
+    """
 
     def __init__(
         self,
@@ -50,16 +86,29 @@ class SnapshotWriter:
         self._allow_pickle = allow_pickle
         self._tasks: set[asyncio.Task[Any]] = set()
         self._increments = Increments()
-        self._copying: tuple[int | None, asyncio.Task[float]] | None = None
+        self._known = KnownTables()
+        self._savepoint: tuple[int, Savepoint] | None = None
+        self._copying: _Copying | None = None
+        self._writing = asyncio.Lock()
+        self._given_up = 0  # snapshots up to this number that aren't complete
 
-    @property
-    def base(self) -> int | None:
-        """The checkpoint that the next capture may build on; None: none."""
-        return self._increments.base
+    def announce(self, checkpoint_id: int, savepoint: Savepoint | None) -> None:
+        """Tells, before the state is captured, what the snapshot is for."""
+        if savepoint is not None:
+            self._savepoint = checkpoint_id, savepoint
 
-    def begin(self, captured: Captured, base: int | None) -> None:
+    def savepoint(self, checkpoint_id: int) -> Savepoint | None:
+        """The savepoint that has this number; None: it is a checkpoint."""
+        known = self._savepoint
+        return known[1] if known is not None and known[0] == checkpoint_id else None
+
+    def base(self, checkpoint_id: int) -> int | None:
+        """The checkpoint that the capture for `checkpoint_id` may build on; None: none, as for every savepoint."""
+        return self._increments.base if self.savepoint(checkpoint_id) is None else None
+
+    def begin(self, checkpoint_id: int, captured: Captured, base: int | None) -> None:
         """Begins to copy what was captured `base` on, between the batches of the stream."""
-        self._copying = base, self._beside(self._copy(captured))
+        self._copying = _Copying(checkpoint_id, captured, base, self._beside(self._copy(captured)))
 
     def write(
         self,
@@ -73,13 +122,10 @@ class SnapshotWriter:
     ) -> None:
         """Writes the subtask's part of a checkpoint, then acknowledges it, or tells why it can't. `finished`: its
         operators have finished, and only what is in flight is left to do."""
-        assert self._copying is not None, "a snapshot is written that was not captured"
-        base, copying = self._copying
-        self._beside(
-            self._write_and_acknowledge(
-                checkpoint_id, captured, in_flight, alignment_s, pause_s, base, copying, finished=finished
-            )
-        )
+        copying = self._copying
+        assert copying is not None, "a snapshot is written that was not captured"
+        assert copying.checkpoint_id == checkpoint_id, "a snapshot is written that was not captured last"
+        self._beside(self._write_and_acknowledge(copying, in_flight, alignment_s, pause_s, finished=finished))
 
     async def write_last(self, captured: Captured) -> SubtaskEntry | None:
         """Writes the last state, which stands for the subtask in every later checkpoint; None without storage.
@@ -94,19 +140,26 @@ class SnapshotWriter:
             return None
         path = finished_path(*self._id, self._epoch)
         try:
-            file, tables = await self._services.in_background(lambda: self._store(path, captured, InFlight(), []))
+            written = await self._services.in_background(lambda: self._store(path, captured, InFlight(), [], {}))
         except OSError as error:
             place = f"{self._storage.url}/{path}"
             raise CheckpointError(f"the last state can't be written to {place}: {error.strerror}") from error
-        return self._entry(file, tables, finished=True)
+        return self._entry(written, finished=True)
 
     def complete(self, checkpoint_id: int) -> None:
         """A checkpoint is complete."""
         self._increments.complete(checkpoint_id)
+        self._known.complete(checkpoint_id)
 
     def abort(self, checkpoint_id: int) -> None:
-        """A checkpoint won't be complete."""
+        """A checkpoint won't be complete: what was captured for it is not encoded any further, nor written."""
         self._increments.forget(checkpoint_id)
+        self._known.forget(checkpoint_id)
+        self._given_up = max(self._given_up, checkpoint_id)
+        copying = self._copying
+        if copying is not None and copying.checkpoint_id == checkpoint_id and not copying.task.done():
+            for capture in copying.captures:
+                capture.abandon()
 
     def cancel(self) -> None:
         """Stops what is under way."""
@@ -120,11 +173,11 @@ class SnapshotWriter:
         return task
 
     async def _copy(self, captured: Captured) -> float:
-        """Copies the columnar state that was captured, a little at a time between batches, for which this task runs
+        """Copies the state that was captured, a little at a time between batches, for which this task runs
         on the same loop as the subtask's; returns the longest stop in seconds."""
         longest_s = 0.0
         for operator in captured.values():
-            for table in operator.tables.values():
+            for table in operator.captures:
                 started = self._clock.monotonic()
                 while not table.done:
                     table.step()
@@ -137,44 +190,77 @@ class SnapshotWriter:
 
     async def _write_and_acknowledge(
         self,
-        checkpoint_id: int,
-        captured: Captured,
+        copying: _Copying,
         in_flight: InFlightSoon,
         alignment_s: float,
         pause_s: float,
-        base: int | None,
-        copying: asyncio.Task[float],
         *,
         finished: bool,
     ) -> None:
+        checkpoint_id, captured = copying.checkpoint_id, copying.captured
         path = state_path(checkpoint_id, *self._id, self._epoch)
-        files = self._increments.files(base)
+        savepoint, files = self.savepoint(checkpoint_id), self._increments.files(copying.base)
         try:
             saved = await in_flight()
-            pause_s = max(pause_s, await copying)
+            pause_s = max(pause_s, await copying.task)
             if saved is None:
                 return
-            file, tables = await self._services.in_background(lambda: self._store(path, captured, saved, files))
+            async with self._writing:
+                if checkpoint_id <= self._given_up:
+                    return
+                known = self._known.now()
+                written = await self._services.in_background(
+                    lambda: self._store(path, captured, saved, files, known, savepoint)
+                )
+                if checkpoint_id <= self._given_up:  # meanwhile: what others left has been deleted by now
+                    await self._services.in_background(lambda: self._discard(written, savepoint))
+                    return
         except Exception as error:  # noqa: BLE001 - whatever it was, this part can't be written
             self._send(Decline(self._epoch, checkpoint_id, self._id, str(error) or type(error).__name__))
             return
-        self._increments.wrote(checkpoint_id, tables)
-        for operator in captured.values():
-            for table in operator.tables.values():
-                table.release()
-        entry = self._entry(file, tables, finished=finished)
+        finally:
+            for capture in copying.captures:
+                capture.release()
+        if savepoint is None:
+            self._increments.wrote(checkpoint_id, written.tables)
+            self._known.wrote(checkpoint_id, written.shared)
+        entry = self._entry(written, finished=finished)
         in_flight_bytes = saved.size_bytes
         self._send(Acknowledge(self._epoch, checkpoint_id, self._id, entry, alignment_s, pause_s, in_flight_bytes))
 
     def _store(
-        self, path: str, captured: Captured, in_flight: InFlight, base: list[FileRef]
-    ) -> tuple[FileRef, list[FileRef]]:
-        assert self._storage is not None, "a checkpoint was triggered without storage"
-        return write_part(
-            self._storage, path, SubtaskSnapshot(captured, in_flight), base, allow_pickle=self._allow_pickle
-        )
+        self,
+        path: str,
+        captured: Captured,
+        in_flight: InFlight,
+        base: list[FileRef],
+        known: Tables,
+        savepoint: Savepoint | None = None,
+    ) -> _Written:
+        storage = self._storage if savepoint is None else self._services.open_storage(savepoint.url)
+        assert storage is not None, "a checkpoint was triggered without storage"
+        snapshot = SubtaskSnapshot(captured, in_flight)
+        if savepoint is not None:
+            make_portable(snapshot)
+        shared = write_images(storage, path, snapshot, known)
+        written = _Written(*write_part(storage, path, snapshot, base, allow_pickle=self._allow_pickle), shared)
+        if savepoint is not None:
+            check_wanted(storage)
+            if savepoint.is_last and self._storage is not None:
+                copy_files(storage, self._storage, written.files)
+        return written
 
-    def _entry(self, file: FileRef, tables: list[FileRef], *, finished: bool) -> SubtaskEntry:
+    def _discard(self, part: _Written, savepoint: Savepoint | None) -> None:
+        """Deletes a part that no manifest will name, but what it shares with others."""
+        storage = self._storage if savepoint is None else self._services.open_storage(savepoint.url)
+        assert storage is not None, "something was written without storage"
+        directory = part.file.path.rpartition("/")[0]
+        for written in part.files:
+            if written.path.startswith(f"{directory}/"):
+                storage.delete(written.path)
+
+    def _entry(self, part: _Written, *, finished: bool) -> SubtaskEntry:
         vertex, (_, index) = self._vertex, self._id
         uids = [spec.uid for spec in vertex.saved_operators]
-        return SubtaskEntry(vertex.id, index, vertex.parallelism, uids, finished, file, tables)
+        shared = list(part.shared.values())
+        return SubtaskEntry(vertex.id, index, vertex.parallelism, uids, finished, part.file, part.tables, shared)

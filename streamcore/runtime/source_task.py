@@ -7,7 +7,7 @@ from functools import partial
 from streamcore.runtime.chain import guard
 from streamcore.runtime.counters import Counters
 from streamcore.runtime.elements import LatencyMarker
-from streamcore.runtime.messages import Align, Drain, SlowestSplit, Trigger
+from streamcore.runtime.messages import Abort, Align, Drain, SlowestSplit, Trigger
 from streamcore.runtime.operators.source import SourceOperator
 from streamcore.runtime.subtask import Mail, SubtaskTask, SubtaskWiring
 
@@ -89,9 +89,12 @@ class SourceTask(SubtaskTask):
             self._source.show_time()
         return super().measure()
 
+    def _abort(self, abort: Abort) -> None:
+        super()._abort(abort)
+        self._paused = False  # what was to be the last snapshot isn't: the job goes on
+
     def _triggered(self, trigger: Trigger) -> None:
-        if trigger.pause:
-            self._paused = True
+        self._paused = trigger.pause  # one that follows a last snapshot: that has failed, and the job goes on
 
     async def _handle(self, mail: Mail) -> None:
         match mail:

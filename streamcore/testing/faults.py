@@ -12,6 +12,7 @@ from streamcore.errors import UsageError
 FaultKind = Literal[
     "crash",
     "stop",
+    "isolate",
     "slow",
     "slow_subtask",
     "cut",
@@ -30,6 +31,8 @@ Process faults; `at` counts the steps (callbacks of the event loop) of the run:
 - `crash`: kill -9 of a process between two steps. Its connections end; what it had sent last may be lost.
 - `stop`: a process stands still for `seconds`, and goes on then, although others may have taken it for dead: a zombie.
   A kill doesn't reach it meanwhile, as on a machine that can't be reached.
+- `isolate`: the others see all connections of a process end, and a kill doesn't reach it; it goes on for `seconds`
+  without noticing, and what it sends goes nowhere: a zombie that is at work while it is being replaced.
 - `slow`: each step of a process takes longer, by `seconds` on average, from now on. `slow_subtask`: of a subtask.
 - `cut`: a connection breaks; what is on its way in either direction may be lost.
 - `clock_jump`: the wall clock of a process jumps by `seconds`, which may be negative.
@@ -53,6 +56,7 @@ FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 _CHANCES: dict[FaultKind, float] = {
     "crash": 0.0008,
     "stop": 0.0003,
+    "isolate": 0.0003,
     "slow": 0.0002,
     "slow_subtask": 0.0002,
     "cut": 0.0003,

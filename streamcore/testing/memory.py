@@ -42,7 +42,7 @@ class MemoryStorage(Storage):
         return sorted({path[len(prefix) :].split("/")[0] for path in self.files if path.startswith(prefix)})
 
     def delete(self, path: str) -> None:
-        for name in [name for name in self.files if name == path or name.startswith(f"{path}/")]:
+        for name in [name for name in self.files if path in ("", name) or name.startswith(f"{path}/")]:
             del self.files[name]
 
 

@@ -12,6 +12,7 @@ import asyncio
 import dataclasses
 import random
 import weakref
+from collections.abc import Callable
 
 from streamcore.checkpoint.log import CheckpointLog
 from streamcore.errors import NoCheckpointError, StreamcoreError
@@ -109,12 +110,13 @@ class SimulatedWorld:
         workers: int | None = None,
         crash_after: int | None = None,
         stop_after_s: float | None = None,
+        on_start: Callable[[Coordinator], None] | None = None,
         max_steps: int = MAX_STEPS,
     ) -> JobResult | None:
         """Runs a job: its coordinator and, beside it, so many worker processes (`config.workers` unless said here; with
         one, coordinator and worker are one process). With `crash_after`, every process is killed after so many steps
         of the event loop, unless the job has ended before. With `stop_after_s`, it is asked to stop gracefully, as by
-        SIGTERM, after so many virtual seconds.
+        SIGTERM, after so many virtual seconds. `on_start` is called in the coordinator's event loop, before it runs.
 
         Returns:
             The result; or None when the coordinator is dead, or stands still and is taken for dead. Its workers are
@@ -136,6 +138,8 @@ class SimulatedWorld:
         async def main() -> JobResult:
             these: Workers = LocalWorkers(services) if count == 1 else ProcessWorkers(count, host)
             coordinator = Coordinator(job, config, LossyWorkers(these, stage.injector), services)
+            if on_start is not None:
+                on_start(coordinator)
             if stop_after_s is not None:
                 stage.loop.call_later(stop_after_s, coordinator.request_stop, config.on_stop)
             return await coordinator.run()

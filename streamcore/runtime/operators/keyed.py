@@ -17,6 +17,7 @@ from streamcore.kernels.compile import kernel
 from streamcore.kernels.key_columns import as_list
 from streamcore.runtime.keys import KeySelector
 from streamcore.runtime.operator import Operator
+from streamcore.runtime.operators.state_forms import COUNT, reduce_form, scan_form
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState
 
@@ -32,44 +33,54 @@ class Scan(Operator):
         self._function = function
 
     def open(self) -> None:
-        self._table = self.context.store.table("scan")
+        self._table = self.context.store.table("scan", other_form=scan_form(self._initial))
 
     def process(self, batch: Batch, port: int) -> None:
-        table, function, initial = self._table, self._function, self._initial
-        find, rows, results = table.get, to_rows(batch), []
-        if callable(key_of := self._key.by):
+        function, initial, states = self._function, self._initial, self._table.bare
+        rows, results = to_rows(batch), []
+        if states is not None and callable(key_of := self._key.by):
+            find = states.get
             for record in rows:
                 key = key_of(record)
-                table[key], result = function(find(key, initial), record)
+                states[key], result = function(find(key, initial), record)
                 results.append(result)
         else:
-            for key, record in zip(as_list(self._key.keys(batch)), rows, strict=True):
+            keys = as_list(self._key.keys(batch))
+            table = self._table.batch(keys)
+            find = table.get
+            for key, record in zip(keys, rows, strict=True):
                 table[key], result = function(find(key, initial), record)
                 results.append(result)
         self.output.emit(results)
 
 
 class Reduce(Operator):
-    """Folds the records of each key; emits the folded value after each record, or once a key at the end."""
+    """Folds the records of each key; emits the folded value after each record, or once a key at the end. `columns`:
+    the records' type, if they have one."""
 
-    def __init__(self, key: KeySelector, function: Callable[[Any, Any], Any], *, only_final: bool) -> None:
+    def __init__(
+        self, key: KeySelector, function: Callable[[Any, Any], Any], *, only_final: bool, columns: Schema | None = None
+    ) -> None:
         self._key = key
         self._function = function
         self._only_final = only_final
+        self._columns = columns
 
     def open(self) -> None:
-        self._table = self.context.store.table("reduce")
+        self._table = self.context.store.table("reduce", other_form=reduce_form(self._columns, self._key))
 
     def process(self, batch: Batch, port: int) -> None:
-        table, function = self._table, self._function
+        function, table = self._function, self._table.bare
         rows, results = to_rows(batch), []
-        if callable(key_of := self._key.by):
+        if table is not None and callable(key_of := self._key.by):
             for record in rows:
                 key = key_of(record)
                 table[key] = result = function(table[key], record) if key in table else record
                 results.append(result)
         else:
-            for key, record in zip(as_list(self._key.keys(batch)), rows, strict=True):
+            keys = as_list(self._key.keys(batch))
+            table = self._table.batch(keys)
+            for key, record in zip(keys, rows, strict=True):
                 table[key] = result = function(table[key], record) if key in table else record
                 results.append(result)
         if not self._only_final:
@@ -77,7 +88,7 @@ class Reduce(Operator):
 
     def finish(self) -> None:
         if self._only_final:
-            self.output.emit(list(self._table.values()))
+            self.output.emit([value for _, value in self._table.items()])
 
 
 class CountRows(Operator):
@@ -88,12 +99,12 @@ class CountRows(Operator):
         self._only_final = only_final
 
     def open(self) -> None:
-        self._table = self.context.store.table("count")
+        self._table = self.context.store.table("count", other_form=COUNT)
 
     def process(self, batch: Batch, port: int) -> None:
-        table = self._table
-        results = []
-        for key in as_list(self._key.keys(batch)):
+        keys = as_list(self._key.keys(batch))
+        table, results = self._table.batch(keys), []
+        for key in keys:
             table[key] = count = table.get(key, 0) + 1
             results.append((key, count))
         if not self._only_final:
@@ -113,7 +124,7 @@ class CountColumns(Operator):
         self._table: ColumnarTable
 
     def open(self) -> None:
-        self._table = self.context.store.declare(ColumnarState("count", _COUNT))
+        self._table = self.context.store.declare(ColumnarState("count", _COUNT), other_form=COUNT)
 
     def process(self, batch: Batch, port: int) -> None:
         assert isinstance(batch, Columns), "a columnar count got rows"
