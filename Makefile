@@ -4,9 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 KILLS ?= 50
 SECONDS ?= 60
-SEEDS ?= 3
 
-.PHONY: run test lint chaos soak bench bench-quick flink-parity apps clean
+.PHONY: run test lint simulate simulate-mutants chaos soak bench bench-quick flink-parity apps clean
 
 run: $(VENV)/installed  ## the main job on the shipped ratings
 	$(BIN)/streamcore run online_mf
@@ -18,6 +17,12 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+simulate: $(VENV)/installed-dev  ## SEEDS simulated runs with faults (10000), on all cores; or SEED=S, exactly that one, in detail
+	@$(BIN)/python -m tests.simulation.fleet.run $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),10000))
+
+simulate-mutants: $(VENV)/installed-dev  ## deliberate bugs, and at which seed the simulation finds each
+	@$(BIN)/python -m tests.simulation.fleet.mutants
 
 chaos: $(VENV)/installed-dev  ## kill -9 at random moments, KILLS times
 	$(BIN)/python tests/process/chaos.py --kills $(KILLS)
@@ -31,8 +36,8 @@ bench: $(VENV)/installed-bench  ## speeds beside the peers' (installed under bui
 bench-quick: $(VENV)/installed-bench  ## streamcore and the polars limit alone, in two and a half minutes
 	$(BIN)/python -m tests.bench.run --quick
 
-flink-parity: $(VENV)/installed-bench  ## the same random streams through Apache Flink (installed under build/; Java 17), SEEDS of them
-	$(BIN)/python -m tests.parity.run --seeds $(SEEDS)
+flink-parity: $(VENV)/installed-bench  ## the same random streams through Apache Flink (installed under build/; Java 17), SEEDS of them (3)
+	$(BIN)/python -m tests.parity.run --seeds $(or $(SEEDS),3)
 
 apps: $(VENV)/installed
 	$(BIN)/streamcore apps

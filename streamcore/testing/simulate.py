@@ -185,6 +185,11 @@ class SimulatedWorld:
             config = dataclasses.replace(config, restore=self._newest(config) or config.restore)
         raise SimulationStuckError(f"the job did not end in {max_runs} runs; {self.describe()}")
 
+    def crash_in(self, steps: int) -> None:
+        """Kills every process of the run in progress after so many steps from now: for who watches a run and waits for
+        the worst moment."""
+        self._stage.crash_in(steps)
+
     def wait(self, seconds: float) -> None:
         """Lets time pass between two runs: a full disk may have room again."""
         self._stage.loop.advance(seconds)

@@ -50,6 +50,12 @@ class Stage:
         self.injector.begin_run()
         self._crash_after, self._max_steps = crash_after, max_steps
 
+    def crash_in(self, steps: int) -> None:
+        """Kills every process after so many steps from now."""
+        step = self.loop.steps - self._first_step
+        self._crash_after = step + steps
+        self._set_alarm(step)
+
     def new_process(self, name: str) -> tuple[SimulatedProcess, SimulatedServices]:
         """A process of the present run, with nothing in it yet."""
         self._started += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from streamcore.batch import Batch, to_rows
@@ -42,6 +42,8 @@ class AuditedStorage(MemoryStorage):
         self.job: JobSpec | None = None
         self.restores = False
         """Whether the run in progress was told to go on from the latest checkpoint."""
+        self.on_checkpoint: Callable[[], None] = lambda: None
+        """Called when a checkpoint has become complete."""
         self.durable = b""
         """The content of all state files of all checkpoints that were ever complete."""
         self._ever_named: set[str] = set()
@@ -60,6 +62,7 @@ class AuditedStorage(MemoryStorage):
             entry = json.loads(data)
             if entry["kind"] == "checkpoint":
                 self._check_manifest(path, entry)
+                self.on_checkpoint()
             else:
                 self._check_fence(path, entry)
         return made

@@ -216,5 +216,11 @@ LOOPS = [
     Topology("loop", build_loop, expected_loop, lambda row: [row[1:3]]),
     Topology("columnar loop", build_columnar_loop, expected_columnar_loop, lambda row: [row[1]]),
     Topology("nested loop", build_nested, expected_nested, lambda row: [row[1:3]]),
-    Topology("loop with its sink outside", build_outside, expected_outside, lambda row: [(row[1], row[2][-1])]),
+    Topology(
+        "loop with its sink outside",
+        build_outside,
+        expected_outside,
+        lambda row: [(row[1], row[2][-1])],
+        clocked=True,
+    ),
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streamcore import Checkpointing
-from streamcore.testing import Faults
+from streamcore.testing import Fault, FaultKind, Faults
 from streamcore.testing.faults import NO_FAULTS
 from tests.simulation.fleet.forward import FORWARD
 from tests.simulation.fleet.loops import LOOPS
@@ -33,6 +33,8 @@ MODES = [
     Mode("at least once", {"mode": "at-least-once"}, exactly_once=False),
 ]
 
+LONG_TIMEOUT_S = 0.2
+"""No checkpoint takes that long unless something goes wrong."""
 HEARTBEAT_TIMEOUT_S = 1.2
 LONGEST_FAULT_S = 3.0
 """Long enough for a worker to be taken for dead that isn't."""
@@ -40,12 +42,14 @@ LONGEST_FAULT_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One start of the job on so many workers. With `crash_after` everything stops dead after so many steps, with
-    `stop_after_s` it is asked to stop with a last checkpoint; otherwise it runs to its end."""
+    """One start of the job on so many workers. With `crash_after` everything stops dead so many steps after it has
+    begun, or after the checkpoint of which `checkpoints` says the count; with `stop_after_s` it is asked to stop with a
+    last checkpoint. Otherwise it runs to its end."""
 
     shape: Shape
     workers: int
     crash_after: int | None = None
+    checkpoints: int = 0
     stop_after_s: float | None = None
 
 
@@ -71,9 +75,11 @@ class Plan:
             f"  a checkpoint every {settings.interval * 1e3:.2f} ms, given up after {settings.timeout * 1e3:.2f} ms, "
             f"{settings.retain} kept",
         ]
+        lines += [f"  slowed: {fault}" for fault in self.faults.plan]
         for number, run in enumerate(self.runs, start=1):
             if run.crash_after is not None:
-                end = f"crash of everything after {run.crash_after} steps"
+                since = f"checkpoint {run.checkpoints} of it" if run.checkpoints else "its begin"
+                end = f"crash of everything {run.crash_after} steps after {since}"
             elif run.stop_after_s is not None:
                 end = f"stop after {run.stop_after_s * 1e3:.2f} ms"
             else:
@@ -88,22 +94,24 @@ def plan_of(seed: int) -> Plan:
     topology = TOPOLOGIES[seed % len(TOPOLOGIES)]
     mode = MODES[seed // len(TOPOLOGIES) % len(MODES)]
     stops = chance.random() < 0.2
-    hurries = not stops and chance.random() < 0.5
+    hurries = not stops and chance.random() < 0.4
+    is_slowed = not hurries and chance.random() < 0.6
     checkpointing = Checkpointing(
         "simulated://",
         interval=chance.uniform(0.0002, 0.001),
-        timeout=chance.uniform(0.0005, 0.004) if hurries else 0.2,
+        timeout=chance.uniform(0.0005, 0.004) if hurries else LONG_TIMEOUT_S,
         retain=chance.randint(1, 3),
         tolerable_failures=1_000_000,
         **mode.options,
     )
     faults = NO_FAULTS
     if chance.random() < 0.6:
+        # a slow subtask to which checkpoints come faster than it can look does nothing else any more
+        without: list[FaultKind] = ["slow", "slow_subtask"] if hurries else []
         faults = Faults.of_every_kind(
             at_most=chance.randint(1, 4),
             scale=chance.choice([1.0, 2.0, 4.0]),
-            # a slow subtask to which checkpoints come faster than it can look does nothing else any more
-            without=("slow", "slow_subtask") if hurries else (),
+            without=[*without, "clock_jump"] if topology.clocked else without,
             longest_s=LONGEST_FAULT_S,
         )
     rescales = chance.random() < 0.5
@@ -112,16 +120,24 @@ def plan_of(seed: int) -> Plan:
         if stops and chance.random() < 0.6:
             runs[-1] = replace(runs[-1], stop_after_s=chance.uniform(0.001, 0.01))
         else:
-            runs[-1] = replace(runs[-1], crash_after=chance.randint(80, 400) * (1 + runs[-1].workers))
+            checkpoints = chance.choice([0, 1, 1, 1, 2, 2, 3])
+            steps = chance.randint(1, 150) if checkpoints else chance.randint(80, 400) * (1 + runs[-1].workers)
+            runs[-1] = replace(runs[-1], crash_after=steps, checkpoints=checkpoints)
         runs.append(Run(_shape(chance) if rescales else runs[-1].shape, chance.choice([1, 1, 2, 3])))
+    if is_slowed:  # one subtask holds up the others, so that barriers have something to overtake
+        slow = [
+            Fault("slow_subtask", chance.randint(30, 150), number, seconds=chance.uniform(0.0001, 0.0006))
+            for number in range(1, len(runs) + 1)
+        ]
+        faults = replace(faults, plan=tuple(slow))
     return Plan(seed, topology, mode, checkpointing, tuple(runs), faults)
 
 
 def _shape(chance: random.Random) -> Shape:
     return Shape(
         parallelism=chance.randint(1, 3),
-        batch_size=chance.choice([1, 2, 5, 12]),
-        credits=chance.randint(1, 3),
+        batch_size=chance.choice([1, 1, 2, 5, 12]),
+        credits=chance.choice([1, 1, 2, 3]),
         two_stage=chance.random() < 0.5,
-        rate=chance.choice([None, 1500.0, 3000.0, 6000.0]),
+        rate=chance.choice([None, None, 1500.0, 3000.0, 6000.0]),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ from streamcore.job.status import JobResult
 from streamcore.state import table_capture
 from streamcore.testing import Fault, SimulatedWorld, SimulationStuckError
 from tests.simulation.fleet.audit import Audit, AuditedSink, AuditedStorage
-from tests.simulation.fleet.plan import HEARTBEAT_TIMEOUT_S, Plan, Run
+from tests.simulation.fleet.plan import HEARTBEAT_TIMEOUT_S, LONG_TIMEOUT_S, Plan, Run
 from tests.simulation.fleet.topology import Row, Shape, Topology
 
 MAX_STEPS = 150_000
@@ -33,6 +33,7 @@ class Outcome:
         injected: the faults that came by chance.
         restores: how many runs went on from a checkpoint, `rescaled` of them at another parallelism.
         restarts: how often the coordinator has deployed the job again within a run.
+        digest: of all steps and their times: two plays of a plan in which the same happened have the same.
     """
 
     plan: Plan
@@ -41,13 +42,14 @@ class Outcome:
     rescaled: int = 0
     refused: int = 0
     restarts: int = 0
+    digest: int = 0
     injected: list[Fault] = field(default_factory=list)
 
 
 def play(plan: Plan) -> Outcome:
     """Runs the job as planned, to its end, and compares."""
     game = _Game(plan)
-    with _quiet():
+    with _watched(game):
         try:
             game.run()
         except SimulationStuckError as error:
@@ -59,6 +61,7 @@ def play(plan: Plan) -> Outcome:
         else:
             game.check_end()
     game.outcome.violations, game.outcome.injected = game.audit.broken, game.world.injected
+    game.outcome.digest = game.world.digest
     return game.outcome
 
 
@@ -93,6 +96,8 @@ class _Game:
         self._plan = plan
         self._sinks: dict[str, AuditedSink] = {}
         self._shapes: list[Shape] = []
+        self._run, self._checkpoints = plan.runs[0], 0
+        self.storage.on_checkpoint = self._count_checkpoint
 
     def run(self) -> None:
         """Runs the job as planned, then again and again until it has ended; at last lets all zombies end."""
@@ -108,6 +113,12 @@ class _Game:
             else:
                 raise SimulationStuckError(f"the job did not end in {MAX_RUNS} runs")
         self.world.settle(max_steps=MAX_STEPS)
+
+    def hear(self, message: str) -> None:
+        """The engine says something. A checkpoint that comes to nothing, although nothing went wrong and it had all
+        the time, would have waited for ever."""
+        hopeless = "not complete after" in message and self._plan.checkpointing.timeout == LONG_TIMEOUT_S
+        self.audit.expect(not hopeless or bool(self.world.injected), f"stuck: {message}")
 
     def check_end(self) -> None:
         """Compares output and storage with what they should be."""
@@ -166,14 +177,20 @@ class _Game:
             restore="latest" if self.storage.restores else None,
             heartbeat_timeout=HEARTBEAT_TIMEOUT_S,
         )
+        self._run, self._checkpoints = run, 0
         return self.world.run(
             job,
             config,
             workers=run.workers,
-            crash_after=run.crash_after,
+            crash_after=None if run.checkpoints else run.crash_after,
             stop_after_s=run.stop_after_s,
             max_steps=MAX_STEPS,
         )
+
+    def _count_checkpoint(self) -> None:
+        self._checkpoints += 1
+        if self._run.crash_after is not None and self._checkpoints == self._run.checkpoints:
+            self.world.crash_in(self._run.crash_after)
 
     def _sink(self, name: str) -> AuditedSink:
         if name not in self._sinks:
@@ -181,16 +198,28 @@ class _Game:
         return self._sinks[name]
 
 
+class _Ear(logging.Handler):
+    """Hears the engine's log, and keeps it from everybody else."""
+
+    def __init__(self, hear: Callable[[str], None]) -> None:
+        super().__init__()
+        self._hear = hear
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._hear(record.getMessage())
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the engine's log, and with columnar state copied three rows at a time, so that small jobs have much to
-    copy."""
+def _watched(game: _Game) -> Iterator[None]:
+    """With an ear for the engine's log, and with columnar state copied three rows at a time, so that small jobs have
+    much to copy."""
     rows, table_capture.CHUNK_ROWS = table_capture.CHUNK_ROWS, 3
-    logger = logging.getLogger("streamcore")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    logger, ear = logging.getLogger("streamcore"), _Ear(game.hear)
+    propagates, logger.propagate = logger.propagate, False
+    logger.addHandler(ear)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.removeHandler(ear)
+        logger.propagate = propagates
         table_capture.CHUNK_ROWS = rows

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from tests.simulation.fleet.plan import plan_of
+from tests.simulation.fleet.plan import MODES, TOPOLOGIES, plan_of
 from tests.simulation.fleet.play import Outcome, play
 
 _BATCH = 20
@@ -60,11 +60,17 @@ class Tally:
                 seeds=1, restores=outcome.restores, rescaled=outcome.rescaled, restarts=outcome.restarts, **faults
             )
 
+    def total(self, what: str) -> int:
+        """How often something has happened under all seeds: a column of the table, or a kind of fault."""
+        return sum(self._of[mode.name][what] for mode in MODES if mode.name in self._of)
+
     def __str__(self) -> str:
         lines = [f"{'':>28} {'seeds':>8} {'restores':>9} {'rescaled':>9} {'restarts':>9}  faults"]
-        for place, counts in self._of.items():
-            known = [f"{counts.pop(name):>{width}}" for name, width in _COLUMNS]
-            faults = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
+        columns = dict(_COLUMNS)
+        for place in (each.name for each in [*TOPOLOGIES, *MODES] if each.name in self._of):
+            counts = self._of[place]
+            known = [f"{counts[name]:>{width}}" for name, width in _COLUMNS]
+            faults = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()) if kind not in columns)
             lines.append(f"{place:>28} {' '.join(known)}  {faults}")
         return "\n".join(lines)
 

@@ -41,6 +41,7 @@ class Topology:
         expected: the rows of a run without failure, computed without the engine.
         essence: what of a row comes out at least once however often a record is processed. Counts and sums grow when
             records are processed twice, so they aren't part of it.
+        clocked: whether it goes on only when the wall clock does, so that one which jumps back an hour holds it up.
         repeated: the kind of row (its first field) that comes once from every subtask, however many there are.
     """
 
@@ -49,6 +50,7 @@ class Topology:
     expected: Callable[[], Counter[Row]]
     essence: Callable[[Row], Iterable[Hashable]]
     repeated: str | None = None
+    clocked: bool = False
 
     def compile(self, sinks: Sinks, shape: Shape) -> JobSpec:
         """The plan of the topology in one shape."""
