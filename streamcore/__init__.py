@@ -13,6 +13,7 @@ from streamcore.api.windowed import WindowedStream
 from streamcore.batch import Columns, Field, Schema, Vector
 from streamcore.batch.conditions import when
 from streamcore.batch.expressions import Expression, col, lit
+from streamcore.batch.record_forms import formerly
 from streamcore.errors import StreamcoreError, TopologyError, UsageError
 from streamcore.job.client import JobClient, connect
 from streamcore.job.config import Checkpointing
@@ -62,6 +63,7 @@ from streamcore.runtime.window_kinds import (
 )
 from streamcore.runtime.windows import Windows, sliding, tumbling
 from streamcore.snapshots import Snapshot, SnapshotBuilder
+from streamcore.state.backends import RocksDB
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
 from streamcore.time import MAX_TIME, days, hours, milliseconds, minutes, seconds
@@ -104,6 +106,7 @@ __all__ = [
     "ProcessFunction",
     "ReducingState",
     "Retry",
+    "RocksDB",
     "Schema",
     "SessionWindows",
     "Snapshot",
@@ -144,6 +147,7 @@ __all__ = [
     "days",
     "event_time_trigger",
     "first_of",
+    "formerly",
     "global_windows",
     "hours",
     "kernel",

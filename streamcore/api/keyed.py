@@ -80,7 +80,8 @@ class KeyedStream(DataStream[T], Generic[K, T]):
         )
         if program is not None:
             return self._then("reduce", partial(ReduceColumns, self._key, program), Form.COLUMNS, columns)
-        return self._then("reduce", partial(Reduce, self._key, function, only_final=not each), Form.ROWS, columns)
+        interpreted = partial(Reduce, self._key, function, only_final=not each, columns=columns)
+        return self._then("reduce", interpreted, Form.ROWS, columns)
 
     def window(self, windows: AnyWindows, *, time: TimeOf | None = None) -> WindowedStream[K, T]:
         """Cuts the records of each key into windows: `tumbling(seconds(5))`, `sliding(…)`, `session(minutes(30))`,

@@ -45,6 +45,11 @@ def encode(value: Any, *, allow_pickle: bool = False) -> bytes:
         raise StateCodecError(f"a value can't be saved: {error}") from error
 
 
+def dict_of_saved(pairs: bytes) -> bytes:
+    """A dictionary, encoded, of an encoded list of its pairs."""
+    return msgspec.msgpack.encode(msgspec.msgpack.Ext(_DICT, pairs))
+
+
 def decode(
     data: bytes | memoryview, *, allow_pickle: bool = False, as_fields: bool = False, changes: set[str] | None = None
 ) -> Any:
@@ -149,8 +154,7 @@ class _Writing:
     def _first_record(self, known_by: Any, form: RecordForm, value: Any) -> msgspec.msgpack.Ext:
         number = len(self._known)
         self._known[known_by] = number, form.names
-        described = [number, form.module, form.qualname, form.names, form.types]
-        return self._record(msgspec.msgpack.Ext(_FORM, msgspec.msgpack.encode(described)), form.names, value)
+        return self._record(msgspec.msgpack.Ext(_FORM, form.encoded(number)), form.names, value)
 
     def _record(self, form: Any, names: tuple[str, ...], value: Any) -> msgspec.msgpack.Ext:
         fields = value if isinstance(value, tuple) else [getattr(value, name) for name in names]
@@ -241,8 +245,8 @@ class _Reading:
             case 12:
                 return record_type(tuple(body[0]))._make(body[1])
             case 13:
-                number, module, qualname, names, types = body
-                self._makers[number] = self._maker(RecordForm(module, qualname, tuple(names), tuple(types)))
+                number, form = RecordForm.decoded(body)
+                self._makers[number] = self._maker(form)
                 return number
             case 14:
                 return self._makers[body[0]](body[1:])

@@ -30,6 +30,10 @@ _WIDER: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("bool", "float"): float,
 }
 
+_TYPES = {"i": "int", "f": "float", "b": "bool", "s": "str", "y": "bytes", ".": ""}
+_TYPES |= {letter.upper(): f"{name}?" for letter, name in _TYPES.items() if name}
+_LETTERS = {name: letter for letter, name in _TYPES.items()}
+
 _former: dict[str, type] = {}
 
 
@@ -45,6 +49,23 @@ class RecordForm:
     qualname: str
     names: tuple[str, ...]
     types: tuple[str, ...]
+
+    def encoded(self, number: int) -> bytes:
+        """The form under a number, as short as it can be: there may be one with each value."""
+        return _encoded(self, number)
+
+    @staticmethod
+    def decoded(body: list[Any]) -> tuple[int, RecordForm]:
+        """What `encoded` was given; `body` is read already."""
+        number, module, qualname, names, types = body
+        split = tuple(names.split(",")) if names else ()
+        return number, RecordForm(module, qualname, split, tuple(_TYPES[letter] for letter in types))
+
+
+@functools.cache
+def _encoded(form: RecordForm, number: int) -> bytes:
+    types = "".join(_LETTERS[name] for name in form.types)
+    return msgspec.msgpack.encode([number, form.module, form.qualname, ",".join(form.names), types])
 
 
 class SavedRecord(dict[str, Any]):
@@ -134,7 +155,7 @@ def _lookup(module: str, qualname: str) -> Any:
 def form_of(cls: type) -> RecordForm | None:
     """The form of a record class; None: it is none, or can't be built from what it holds."""
     names = _fields(cls)
-    if names is None or (dataclasses.is_dataclass(cls) and list(inspect.signature(cls).parameters) != names):
+    if names is None or (dataclasses.is_dataclass(cls) and set(inspect.signature(cls).parameters) != set(names)):
         return None
     try:
         hints = typing.get_type_hints(cls)
@@ -200,13 +221,15 @@ def _builder(form: RecordForm, cls: type) -> Builder:
     words += [
         f"field {name} was {form.types[place]} and is {new_types[name]}"
         for name, place in kept
-        if form.types[place] != new_types[name]
+        if form.types[place] != new_types[name] and form.types[place] and new_types[name]
     ]
 
     def build(values: list[Any]) -> Any:
         return cls(**{name: conversions[name](values[place]) for name, place in kept})
 
-    return Builder(build, f"{cls.__qualname__}: {', '.join(words) or 'its fields are in another order'}")
+    if not words and form.names != now.names:
+        words.append("its fields are in another order")
+    return Builder(build, f"{cls.__qualname__}: {', '.join(words)}" if words else "")
 
 
 def _plain_builder(cls: Any, names: tuple[str, ...]) -> Callable[[list[Any]], Any]:

@@ -101,17 +101,27 @@ def _column(batch: Columns, schema: Schema, field: Field, what: str) -> Array:
 
 
 def _new_column(count: int, schema: Schema, field: Field, what: str) -> Array:
+    default = first_value(schema, field, what)
+    if field.dtype is not None and field.width:
+        return np.broadcast_to(np.asarray(default, field.dtype), (count, field.width)).copy()
+    if field.dtype is not None:
+        return np.full(count, default, field.dtype)
+    return pa.array([default] * count, type=field.type)
+
+
+def first_value(schema: Schema, field: Field, what: str) -> Any:
+    """What a field gets in records that were saved before there was one: the default of the records' class.
+
+    Raises:
+        IncompatibleSnapshotError: it has none, and must have a value.
+    """
     default = _default(schema.row_type, field.name)
     if default is None and not field.nullable:
         raise IncompatibleSnapshotError(
             f"{what}: field {field} is not in the snapshot, which has other fields, and it has no default",
             hint="give the field a default in the class of the records, or let it be missing: X | None",
         )
-    if field.dtype is not None and field.width:
-        return np.broadcast_to(np.asarray(default, field.dtype), (count, field.width)).copy()
-    if field.dtype is not None:
-        return np.full(count, default, field.dtype)
-    return pa.array([default] * count, type=field.type)
+    return default
 
 
 def _default(row_type: Any, name: str) -> Any:

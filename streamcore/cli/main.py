@@ -12,6 +12,7 @@ from streamcore.batch.wire import COMPRESSIONS
 from streamcore.checkpoint.log import CheckpointLog
 from streamcore.checkpoint.storage import open_storage
 from streamcore.cli import jobs
+from streamcore.cli.inspect import inspect
 from streamcore.cli.options import read_duration, read_interval
 from streamcore.cli.progress import progress_line
 from streamcore.cli.tables import checkpoint_table, table
@@ -24,6 +25,7 @@ from streamcore.job.status import JobResult
 from streamcore.kernels.functions.program import compile_seconds
 from streamcore.logs import configure_logging
 from streamcore.metrics import metrics_server
+from streamcore.state.backends import NAMES
 
 EXIT_CODES = """\b
 Exit codes:
@@ -51,6 +53,10 @@ class _Group(click.Group):
             if error.hint:
                 click.echo(f"  hint: {error.hint}", err=True)
             ctx.exit(error.exit_code)
+
+
+def _read_optional_duration(ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
+    return None if text is None else read_duration(ctx, param, text)
 
 
 def _read_settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -92,12 +98,29 @@ def cli() -> None:
     "--compression", type=click.Choice(COMPRESSIONS), default="none", show_default=True,
     help="Of batches between processes.",
 )  # fmt: skip
+@click.option(
+    "--state-backend", type=click.Choice(NAMES), default="heap", show_default=True,
+    help="Where state of Python objects is: in memory, or on a local disk.",
+)  # fmt: skip
 @click.option("--checkpoint-dir", metavar="URL", help="Take snapshots here: a directory or an fsspec URL.")
 @click.option(
     "--checkpoint-interval", metavar="DURATION", default="10s", show_default=True, callback=read_interval,
     help="From the start of one to the start of the next.",
 )  # fmt: skip
+@click.option(
+    "--checkpoint-mode", type=click.Choice(["exactly-once", "at-least-once"]), default="exactly-once",
+    show_default=True, help="At-least-once never waits for barriers; after a restore records may count twice.",
+)  # fmt: skip
+@click.option("--unaligned", is_flag=True, help="Barriers overtake queued records, which go into the checkpoint.")
+@click.option(
+    "--aligned-timeout", metavar="DURATION", callback=_read_optional_duration,
+    help="A checkpoint that is older than this becomes unaligned.",
+)  # fmt: skip
 @click.option("--restore", metavar="latest|PATH", help="Go on from the latest checkpoint, or from DIR/chk-NNNNNNNN.")
+@click.option(
+    "--allow-dropped-state", is_flag=True,
+    help="Drop the state of operators that the topology no longer has, instead of refusing the snapshot.",
+)  # fmt: skip
 @click.option(
     "--fallback", is_flag=True,
     help="Where the latest checkpoint is damaged, go on from the next older whole one; its later output comes again.",
@@ -134,8 +157,10 @@ def run(target: str, given: dict[str, str], **options: Any) -> None:
         batch_size=options["batch_size"],
         buffer_timeout=options["buffer_timeout"],
         compression=options["compression"],
+        state_backend=options["state_backend"],
         restart=None if attempts is None else FixedDelay(attempts=attempts, delay=1.0),
         restore=options["restore"],
+        allow_dropped_state=options["allow_dropped_state"],
     )
     env.config.on_stop = options["on_stop"]
     env.config.control = "off" if options["no_control"] else "on"
@@ -195,7 +220,7 @@ def checkpoints(directory: str) -> None:
         click.echo(note)
 
 
-for command in (jobs.jobs, jobs.savepoint, jobs.state, jobs.stop):
+for command in (inspect, jobs.jobs, jobs.savepoint, jobs.state, jobs.stop):
     cli.add_command(command)
 
 
@@ -205,9 +230,15 @@ def main() -> None:
 
 
 def _checkpointing(options: Mapping[str, Any]) -> Checkpointing | None:
+    aligned_timeout_s = options["aligned_timeout"]
     if options["checkpoint_dir"] is not None:
         return Checkpointing(
-            options["checkpoint_dir"], interval=options["checkpoint_interval"], fallback=options["fallback"]
+            options["checkpoint_dir"],
+            interval=options["checkpoint_interval"],
+            fallback=options["fallback"],
+            mode=options["checkpoint_mode"],
+            unaligned=options["unaligned"],
+            aligned_timeout=aligned_timeout_s,
         )
     if options["fallback"]:
         raise UsageError("--fallback needs --checkpoint-dir", hint="add --checkpoint-dir DIR and --restore latest")
@@ -215,6 +246,11 @@ def _checkpointing(options: Mapping[str, Any]) -> Checkpointing | None:
         raise UsageError(
             f"--restore {options['restore']} needs --checkpoint-dir",
             hint="add --checkpoint-dir DIR: where the job takes its checkpoints from here on",
+        )
+    if options["unaligned"] or aligned_timeout_s is not None or options["checkpoint_mode"] != "exactly-once":
+        raise UsageError(
+            "--checkpoint-mode, --unaligned and --aligned-timeout need --checkpoint-dir",
+            hint="say where checkpoints are kept: --checkpoint-dir DIR",
         )
     return None
 

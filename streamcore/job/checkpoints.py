@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 
 from streamcore.checkpoint.choice import check_files, find, older_whole, path_of, split_path
-from streamcore.checkpoint.log import CheckpointLog, Entry, OperatorEntry, SubtaskEntry
+from streamcore.checkpoint.log import CheckpointLog, Entry, SubtaskEntry
+from streamcore.checkpoint.savepoint import is_savepoint
 from streamcore.checkpoint.storage import Storage
-from streamcore.errors import DamagedCheckpointError, FencedError, MachineError
+from streamcore.errors import DamagedCheckpointError, FencedError, MachineError, UsageError
 from streamcore.job.config import Checkpointing
+from streamcore.runtime.compatibility import check_compatible, operator_entries
 from streamcore.runtime.messages import Restore
-from streamcore.runtime.restore import check_compatible
+from streamcore.runtime.restore import check_endings
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import JobSpec
 
@@ -26,8 +28,9 @@ logger = logging.getLogger("streamcore.job")
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, job: JobSpec, config: Checkpointing, services: Services) -> None:
+    def __init__(self, job: JobSpec, config: Checkpointing, services: Services, *, allow_dropped: bool = False) -> None:
         self.config = config
+        self._allow_dropped = allow_dropped
         self._job = job
         self._services = services
         self._storage = services.open_storage(config.url)
@@ -43,7 +46,13 @@ class Checkpoints:
         Raises:
             NoCheckpointError, DamagedCheckpointError, IncompatibleSnapshotError: nothing fit to restore.
             MachineError: the directory can't be written.
+            UsageError: it is a savepoint.
         """
+        if is_savepoint(self._storage):
+            raise UsageError(
+                f"{self._storage.url} is a savepoint: a job that took its checkpoints there would delete it",
+                hint="give --checkpoint-dir another directory, and --restore this one",
+            )
         self._storage.check_writable()
         self.newest = None
         if restore is None:
@@ -51,9 +60,10 @@ class Checkpoints:
         url, number = split_path(self._storage.url if restore == "latest" else restore)
         try:
             storage, manifest = self._find(restore)
-            self.newest = Restore(url, manifest)
+            self.newest = Restore(url, manifest, self._allow_dropped)
             check_compatible(self._job, self.newest)
             check_files(storage, manifest)  # a damaged one is named now, not by a subtask
+            check_endings(self.newest, storage, self._job)
         except DamagedCheckpointError as error:
             damaged = self.newest.manifest if self.newest is not None else None
             self.newest = self._instead(error, url, damaged, allowed=self.config.fallback and number is None)
@@ -78,13 +88,17 @@ class Checkpoints:
             MachineError: the directory can't be written.
         """
         while True:
-            self._run = self._log.last_run + 1
+            # what a snapshot from another directory prepared must not look like the work of a later attempt
+            before = self.newest.manifest.run if self.newest is not None else 0
+            self._run = max(self._log.last_run, before) + 1
             base = self.newest.manifest.checkpoint_id if self.newest is not None and self._is_own(self.newest) else 0
             try:
                 created_ms = self._services.clock.now_ms()
                 self._log.append(Entry("fence", self._job.name, self._run, self._run * RUN_EPOCHS, base, created_ms))
                 self._storage.clean_up()
             except FencedError:  # the run before was still writing: look again
+                if restore is None:
+                    raise  # what a run afresh had made sure of, such as that there is no output yet, may not be so now
                 self._log.refresh()
                 self.find(restore)
                 continue
@@ -146,7 +160,9 @@ class Checkpoints:
         if older is None:
             error.hint = "there is no older one that is whole; start again without --restore"
             raise error
-        check_compatible(self._job, Restore(url, older))
+        instead = Restore(url, older, self._allow_dropped)
+        check_compatible(self._job, instead)
+        check_endings(instead, self._services.open_storage(url), self._job)
         path = path_of(url, older)
         if not allowed:
             error.hint = (
@@ -159,7 +175,7 @@ class Checkpoints:
             error.message, path,
             extra={"job": self._job.name, "checkpoint": older.checkpoint_id},
         )  # fmt: skip
-        return Restore(url, older)
+        return instead
 
     def _is_own(self, restore: Restore) -> bool:
         return self._services.open_storage(restore.storage_url).identity == self._storage.identity
@@ -169,9 +185,5 @@ def make_manifest(
     job: JobSpec, *, run: int, epoch: int, checkpoint_id: int, created_ms: int, parts: list[SubtaskEntry]
 ) -> Entry:
     """The manifest of a checkpoint or savepoint that has these parts."""
-    operators = {
-        spec.uid: OperatorEntry(spec.name, vertex.parallelism, vertex.max_parallelism)
-        for vertex in job.vertices
-        for spec in vertex.saved_operators
-    }
+    operators = operator_entries(job)
     return Entry("checkpoint", job.name, run, epoch, checkpoint_id, created_ms, operators=operators, subtasks=parts)

@@ -88,6 +88,8 @@ class RunConfig:
     Attributes:
         restore: `"latest"`, a checkpoint's directory, or None to start afresh.
         restart: None chooses by whether there is checkpointing: ExponentialDelay or NoRestart.
+        allow_dropped_state: drops what a restored snapshot has for operators, states and back edges that the topology
+            no longer has, with a warning for each, instead of refusing it.
         heartbeat_timeout: seconds of silence after which a worker process counts as lost.
         control: whether the job can be asked by other processes of this user; see `streamcore.connect`. `required`: it
             doesn't start where that can't be had.
@@ -97,6 +99,7 @@ class RunConfig:
     checkpointing: Checkpointing | None = None
     restore: str | None = None
     restart: RestartPolicy | None = None
+    allow_dropped_state: bool = False
     heartbeat_timeout: float = 60.0
     on_stop: StopMode = field(default="snapshot")
     control: Control = "off"

@@ -159,7 +159,12 @@ class Coordinator:
 
     def _prepare(self) -> None:
         if self._config.checkpointing is not None:
-            self._checkpoints = Checkpoints(self._job, self._config.checkpointing, self._services)
+            self._checkpoints = Checkpoints(
+                self._job,
+                self._config.checkpointing,
+                self._services,
+                allow_dropped=self._config.allow_dropped_state,
+            )
             self._checkpoints.find(self._config.restore)
         elif self._config.restore is not None:
             raise UsageError(

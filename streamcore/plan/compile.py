@@ -153,6 +153,8 @@ def _vertex(
                 tag=tag,
                 prepare=node.prepare,
                 stateless=node.stateless,
+                place=node.id,
+                has_made_up_uid=graph.nodes[node.id].uid is None,
             )
         )
     title = " → ".join(node.name for node in chain.nodes)

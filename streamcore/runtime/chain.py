@@ -19,7 +19,9 @@ from streamcore.runtime.output import EdgeOutput
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import EdgeSpec, Form, OperatorSpec, Partitioning, VertexSpec
 from streamcore.runtime.wakeup import Wakeup
+from streamcore.state.backends import RocksDB
 from streamcore.state.key_groups import group_range
+from streamcore.state.rocks_image import delete_images
 from streamcore.state.store import KeyedStore
 
 T = TypeVar("T")
@@ -34,6 +36,8 @@ class RestoredOperator:
     """(old subtask, old parallelism, its part)."""
     finished: bool = False
     """It has emitted its last for all that it takes over: `finish` must not run again."""
+    ended: frozenset[int] = frozenset()
+    """The old subtasks that had finished."""
     allow_dropped: bool = False
     """State that the operator doesn't declare any more is dropped."""
 
@@ -53,6 +57,7 @@ class Chain:
         attention: Attention,
         *,
         allow_pickle: bool,
+        state_backend: RocksDB | None = None,
     ) -> None:
         self.vertex = vertex
         self._subtask = subtask
@@ -62,6 +67,7 @@ class Chain:
         self._counters = counters
         self._attention = attention
         self._allow_pickle = allow_pickle
+        self._state_backend = state_backend
         self._outputs = [Output() for _ in vertex.operators]
         self.operators: list[Operator] = [spec.make() for spec in vertex.operators]
         self._stores: list[KeyedStore] = []
@@ -90,6 +96,11 @@ class Chain:
         self._counters.records_in += len(batch)
         self._head[port](batch)
 
+    def receive_inside(self, batch: Batch, place: int) -> None:
+        """Sends a batch through the chain from the operator at `place` on, which was the head of a chain of its own in
+        the snapshot."""
+        self._receiver(place, 0)(batch)
+
     def open(self, restored: dict[str, RestoredOperator]) -> None:
         """Gives every operator its surroundings and what the snapshot has of it, and opens it, leaves first."""
         groups = group_range(self._subtask, self.vertex.parallelism, self.vertex.max_parallelism)
@@ -97,16 +108,24 @@ class Chain:
             found = restored.get(spec.uid) or RestoredOperator([])
             parts = found.parts
             self._finished.append(found.finished)
+            keyed = [part.keyed for _, _, part in parts]
             store = KeyedStore(
                 self.vertex.max_parallelism,
                 groups,
-                [part.keyed for _, _, part in parts],
+                keyed,
                 allow_pickle=self._allow_pickle,
                 operator=spec.name,
                 allow_dropped=found.allow_dropped,
+                backend=self._services.state_backend(
+                    self._state_backend, self.vertex.max_parallelism, groups, keyed, allow_pickle=self._allow_pickle
+                ),
             )
             self._stores.append(store)
-            saved = [SavedOperator(old, count, part.own) for old, count, part in parts if part.own is not None]
+            saved = [
+                SavedOperator(old, count, part.own, old in found.ended)
+                for old, count, part in parts
+                if part.own is not None
+            ]
             context = OperatorContext(
                 name=spec.name,
                 subtask=self._subtask,
@@ -125,6 +144,9 @@ class Chain:
         for spec, operator in reversed(list(zip(self.vertex.operators, self.operators, strict=True))):
             guard(spec, operator.open)
             operator.context.store.check_all_claimed(spec.name)
+        for operator_parts in restored.values():
+            for _, _, part in operator_parts.parts:
+                delete_images(part.keyed)
 
     @property
     def next_timer_ms(self) -> int | None:
@@ -157,9 +179,11 @@ class Chain:
         return min((seconds for seconds in left if seconds is not None), default=None)
 
     def before_barrier(self) -> None:
-        """Lets the operators emit what is to be downstream's state instead of theirs, parents first."""
-        for spec, operator in zip(self.vertex.operators, self.operators, strict=True):
+        """Lets the operators emit what is to be downstream's state instead of theirs, parents first, and put away what
+        they have in hand."""
+        for spec, operator, store in zip(self.vertex.operators, self.operators, self._stores, strict=True):
             guard(spec, operator.before_barrier)
+            guard(spec, store.settle)
 
     def finish(self) -> None:
         """Ends the operators, parents first: the timers that wait now fire at once, later ones never, then each

@@ -24,7 +24,7 @@ _MARKS = frozenset((Barrier, EndOfInput))
 
 
 class InputChannel:
-    """The receiving end. `grant` gives a credit back to the sender; `marks` is where the subtask sees barriers that have
+    """The receiving end. `grant` gives a credit back to the sender; in `marks` the subtask sees barriers that have
     arrived, before their turn has come; `restored`: how many elements at the front of the queue are of a snapshot."""
 
     __slots__ = (
@@ -104,6 +104,13 @@ class InputChannel:
         if isinstance(self.queue, FeedbackQueue):
             return self.queue.records
         return sum(len(element) for element in self.queue if isinstance(element, list | Columns))
+
+    @property
+    def has_more_than_barriers(self) -> bool:
+        """Whether something else than barriers waits; over a back edge nothing else comes but records."""
+        if isinstance(self.queue, FeedbackQueue):
+            return self.queue.records > 0
+        return not all(isinstance(element, Barrier) for element in self.queue)
 
 
 class Transmit(Protocol):

@@ -20,10 +20,12 @@ Subtask = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """What an attempt starts from: a manifest and where its files are."""
+    """What an attempt starts from: a manifest and where its files are. `allow_dropped`: state that the topology has
+    no place for is dropped."""
 
     storage_url: str
     manifest: Entry
+    allow_dropped: bool = False
 
 
 # --- coordinator to worker ---------------------------------------------------------------------------------
@@ -198,11 +200,13 @@ class Decline:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A subtask has had its last record and emitted its last; `entry`: its last snapshot, if there is storage."""
+    """A subtask has had its last record and emitted its last; `entry`: its last snapshot, if there is storage;
+    `captured`: the last checkpoint that it has sent a barrier for, 0: none."""
 
     epoch: int
     subtask: Subtask
     entry: SubtaskEntry | None
+    captured: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,11 +25,13 @@ SetIdle = Callable[[bool], None]
 
 @dataclass(frozen=True, slots=True)
 class SavedOperator:
-    """What one old subtask of an operator had in the snapshot outside of keyed state."""
+    """What one old subtask of an operator had in the snapshot outside of keyed state; `finished`: when it had emitted
+    its last."""
 
     subtask: int
     parallelism: int
     state: Any
+    finished: bool = False
 
 
 @dataclass(slots=True)
@@ -58,8 +60,13 @@ class OperatorContext:
 
     def all_states(self) -> list[Any]:
         """Union: every new subtask gets the states of all old subtasks and takes its part by itself. For what is known
-        by a name, such as the offsets of a source's splits, and for what all must agree on, such as event time."""
+        by a name, such as the offsets of a source's splits, and for what all must agree on: event time is the earliest
+        of the old subtasks', whose records may come here now."""
         return [saved.state for saved in self.saved]
+
+    def unfinished_states(self) -> list[Any]:
+        """The same without the old subtasks that had finished: for them time had come to its end."""
+        return [saved.state for saved in self.saved if not saved.finished]
 
     def own_copy(self) -> list[Any]:
         """Broadcast: every new subtask gets the state of one old subtask, where all of them had the same; empty, or

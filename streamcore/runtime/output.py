@@ -123,8 +123,7 @@ class EdgeOutput:
         self.gathering = False
 
     def restore(self, target: int | None, elements: Iterable[Element]) -> None:
-        """Takes what was in flight in a snapshot: to a target, or to whom it goes now, of which there may be others than
-        there were."""
+        """Takes what was in flight in a snapshot: to a target, or (None) to those that the edge's rule chooses now."""
         for element in elements:
             if target is not None:
                 self.targets[target].ready.append(element)

@@ -2,44 +2,31 @@
 
 from __future__ import annotations
 
-from streamcore.checkpoint.in_flight import InFlight
-from streamcore.checkpoint.log import SubtaskEntry
+import functools
+
 from streamcore.checkpoint.parts import read_part
+from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
 from streamcore.checkpoint.storage import Storage
-from streamcore.errors import IncompatibleSnapshotError
+from streamcore.errors import IncompatibleSnapshotError, StateCodecError
 from streamcore.runtime.chain import RestoredOperator
+from streamcore.runtime.finished import Endings, Offsets
 from streamcore.runtime.messages import Restore
-from streamcore.runtime.restore_in_flight import read_in_flight
+from streamcore.runtime.restore_in_flight import RestoredInFlight, read_in_flight
 from streamcore.runtime.spec import JobSpec, VertexSpec
 from streamcore.runtime.subtask import RestoredSubtask
+from streamcore.state.key_groups import group_range
+from streamcore.state.rocks_image import fetch_images
 
-NOTHING_RESTORED = RestoredSubtask({}, [], [], finished=False)
+NOTHING_RESTORED = RestoredSubtask({}, RestoredInFlight(), finished=False)
 
 
-def check_compatible(job: JobSpec, restore: Restore) -> None:
-    """Refuses a snapshot that this topology can't take over.
+def check_endings(restore: Restore, storage: Storage, job: JobSpec) -> None:
+    """Refuses a snapshot in which something had ended that would have to go on; blocking.
 
     Raises:
-        IncompatibleSnapshotError: another job's, or with operators that the topology doesn't have, or with
-            another number of key groups.
+        IncompatibleSnapshotError: see `Endings`.
     """
-    manifest = restore.manifest
-    place = f"checkpoint {manifest.checkpoint_id} in {restore.storage_url}"
-    known = {spec.uid: vertex for vertex in job.vertices for spec in vertex.operators}
-    unknown = sorted(set(manifest.operators) - set(known))
-    if manifest.job != job.name or unknown:
-        what = f"has operators {', '.join(unknown)}, which it does not have" if unknown else "is of another job"
-        raise IncompatibleSnapshotError(
-            f"{place} was taken by job {manifest.job!r}; it doesn't fit the topology of {job.name!r}: it {what}",
-            hint="restore with the topology that wrote it; an operator with a uid is found again when others change",
-        )
-    for uid, old in manifest.operators.items():
-        if old.max_parallelism != known[uid].max_parallelism:
-            raise IncompatibleSnapshotError(
-                f"{place}: operator {uid!r} has max_parallelism {old.max_parallelism} there and "
-                f"{known[uid].max_parallelism} here",
-                hint=f"set max_parallelism={old.max_parallelism}: it is fixed for the life of the state",
-            )
+    _endings(restore, storage, job)
 
 
 def read_subtask(restore: Restore, storage: Storage, job: JobSpec, vertex: VertexSpec, index: int) -> RestoredSubtask:
@@ -47,7 +34,7 @@ def read_subtask(restore: Restore, storage: Storage, job: JobSpec, vertex: Verte
 
     Raises:
         DamagedCheckpointError: a file is missing or damaged.
-        IncompatibleSnapshotError: the subtasks had finished in part, and the parallelism has changed; or records
+        IncompatibleSnapshotError: something had ended that would have to go on; or a value can't be read; or records
             were in flight on an edge that is no more, or can't be dealt out among another number of subtasks.
     """
     uids = {spec.uid for spec in vertex.operators}
@@ -57,40 +44,39 @@ def read_subtask(restore: Restore, storage: Storage, job: JobSpec, vertex: Verte
     same = all(entry.parallelism == vertex.parallelism for entry in entries)
     if same and not vertex.is_source:  # a source looks its splits up wherever they were
         entries = [entry for entry in entries if entry.index == index]
-    operators: dict[str, RestoredOperator] = {uid: RestoredOperator([]) for uid in uids}
-    in_flight: list[tuple[SubtaskEntry, InFlight]] = []
-    for entry in entries:
-        snapshot = read_part(storage, entry, allow_pickle=job.settings.allow_pickle)
-        for uid, part in snapshot.operators.items():
-            if uid in operators:
-                operators[uid].parts.append((entry.index, entry.parallelism, part))
-        in_flight.append((entry, snapshot.in_flight))
-    inputs, outputs = read_in_flight(job, vertex, index, in_flight)
-    finished = _has_finished(entries, vertex, index, same=same)
-    if vertex.is_source and any(entry.finished for entry in entries):
-        _refuse_new_splits(vertex, operators)
-    return RestoredSubtask(operators, inputs, outputs, finished)
+    try:
+        parts = [(entry, read_part(storage, entry, allow_pickle=job.settings.allow_pickle)) for entry in entries]
+        in_flight = [(entry, snapshot.in_flight) for entry, snapshot in parts]
+        found = read_in_flight(job, vertex, index, in_flight, allow_dropped=restore.allow_dropped)
+    except StateCodecError as error:
+        raise IncompatibleSnapshotError(f"{vertex.name}: {error.message}", hint=error.hint) from error
+    endings = _endings(restore, storage, job)
+    ended = frozenset(entry.index for entry in entries if entry.finished)
+    operators = {
+        uid: RestoredOperator([], endings.has_finished(uid, index), ended, restore.allow_dropped) for uid in uids
+    }
+    groups = group_range(index, vertex.parallelism, vertex.max_parallelism)
+    directory = job.settings.state_backend.directory if job.settings.state_backend is not None else None
+    for entry, snapshot in parts:
+        for uid in uids & snapshot.operators.keys():
+            part = snapshot.operators[uid]
+            if endings.is_spent(uid, index, entry.index):
+                part = OperatorSnapshot({"states": {}, "timers": {}}, part.own)
+            fetch_images(part.keyed, groups, directory)
+            operators[uid].parts.append((entry.index, entry.parallelism, part))
+    known = [operators[uid] for uid in uids if operators[uid].parts]
+    nothing_left = not (found.inside or found.inputs or found.outputs)
+    finished = nothing_left and all(operator.finished for operator in known)
+    return RestoredSubtask(operators, found, finished)
 
 
-def _refuse_new_splits(vertex: VertexSpec, operators: dict[str, RestoredOperator]) -> None:
-    """A subtask that had finished reads no more, so nothing new may be dealt out among the subtasks."""
-    old = {split for part in operators[vertex.operators[0].uid].parts for split in part[2].own["offsets"]}
-    new = sorted({split.id for split in vertex.splits or ()} - old)
-    if new:
-        raise IncompatibleSnapshotError(
-            f"{vertex.name}: had read a part of its input to the end in the snapshot, and now there is more: "
-            f"{', '.join(new)}",
-            hint="start a job of its own for the new input, or take it away to go on with the old",
-        )
+def _endings(restore: Restore, storage: Storage, job: JobSpec) -> Endings:
+    def offsets_of(uid: str) -> Offsets:
+        found: dict[str, tuple[object, bool]] = {}
+        for entry in restore.manifest.subtasks:
+            if uid in entry.operators:
+                part = SubtaskSnapshot.decode(storage.get(entry.file), allow_pickle=job.settings.allow_pickle)
+                found.update(part.operators[uid].own["offsets"])
+        return found
 
-
-def _has_finished(entries: list[SubtaskEntry], vertex: VertexSpec, index: int, *, same: bool) -> bool:
-    if same:
-        return all(entry.finished for entry in entries if entry.index == index)
-    finished = [entry.finished for entry in entries]
-    if any(finished) and not all(finished):
-        raise IncompatibleSnapshotError(
-            f"{vertex.name}: some of its subtasks had finished in the snapshot, so its parallelism can't change now",
-            hint=f"restore with parallelism {entries[0].parallelism}",
-        )
-    return all(finished)
+    return Endings(job, restore.manifest, functools.cache(offsets_of))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from streamcore.batch import Schema
 from streamcore.batch.wire import Compression
 from streamcore.connectors.base import Split
+from streamcore.state.backends import RocksDB
 
 if TYPE_CHECKING:
     from streamcore.runtime.keys import KeySelector
@@ -54,7 +55,8 @@ class OperatorSpec:
     """One operator in a chain. `parent` is the index of the operator in the chain that feeds it from its
     output `tag` (None: the main output); -1 for the head, which reads the vertex' inputs. `prepare` is called
     once by the coordinator before the first attempt, with whether the job goes on from a snapshot. A `stateless`
-    operator keeps nothing over a barrier: snapshots don't know it, so a topology may have it or not."""
+    operator keeps nothing over a barrier: snapshots don't know it, so a topology may have it or not. `place` is its
+    number in the topology, which a uid that the user did not give has in it."""
 
     uid: str
     name: str
@@ -66,6 +68,8 @@ class OperatorSpec:
     tag: str | None = None
     prepare: Callable[[bool], None] | None = None
     stateless: bool = False
+    place: int = -1
+    has_made_up_uid: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ class Settings:
         latency_interval_s: how often a source sends a latency marker; 0: never.
         two_stage: whether aggregates are computed in part before the exchange where that is possible.
         compression: of batches between processes.
+        state_backend: where state of Python objects is; None: in memory.
     """
 
     batch_size: int = 16_384
@@ -133,6 +138,7 @@ class Settings:
     latency_interval_s: float = 1.0
     two_stage: bool = True
     compression: Compression = "none"
+    state_backend: RocksDB | None = None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from streamcore.runtime.attention import Attention
 from streamcore.runtime.barriers import Barriers
 from streamcore.runtime.chain import Chain, RestoredOperator
 from streamcore.runtime.counters import Counters
-from streamcore.runtime.elements import END_OF_INPUT, Element, Mode
+from streamcore.runtime.elements import END_OF_INPUT, Mode
 from streamcore.runtime.failures import describe_failure
 from streamcore.runtime.gate import Gate
 from streamcore.runtime.messages import (
@@ -36,6 +36,7 @@ from streamcore.runtime.messages import (
     Wave,
 )
 from streamcore.runtime.output import Outputs
+from streamcore.runtime.restore_in_flight import RestoredInFlight
 from streamcore.runtime.services import Services
 from streamcore.runtime.snapshot_writer import SnapshotWriter
 from streamcore.runtime.spec import JobSpec, VertexSpec
@@ -49,10 +50,7 @@ class RestoredSubtask:
     """What a subtask starts from."""
 
     operators: dict[str, RestoredOperator]
-    inputs: list[tuple[int, list[Element]]]
-    """What was in flight on input channels: (channel, elements in order)."""
-    outputs: list[tuple[int, int | None, list[Element]]]
-    """What barriers had overtaken: (edge, its target, elements in order); target None: by the edge's own rule."""
+    in_flight: RestoredInFlight
     finished: bool
 
 
@@ -114,6 +112,7 @@ class SubtaskTask(ABC):
             wiring.services,
         )
         self._done_work = 0
+        self._turn_began = 0.0
         self._started = 0.0
         self._idle_since: float | None = None
         self._ended = False
@@ -133,7 +132,7 @@ class SubtaskTask(ABC):
         """
         try:
             self.chain.open(restored.operators)
-            self._restore_in_flight(restored)
+            self._restore(restored.in_flight)
             opened()
             await start.wait()
             self._started = self._clock.monotonic()
@@ -190,11 +189,13 @@ class SubtaskTask(ABC):
     async def _handle(self, mail: Mail) -> None:
         """Acts on mail that isn't about checkpoints."""
 
-    def _restore_in_flight(self, restored: RestoredSubtask) -> None:
-        for number, elements in restored.inputs:
+    def _restore(self, in_flight: RestoredInFlight) -> None:
+        for number, elements in in_flight.inputs:
             self._gate.restore(number, elements)
-        for edge, target, elements in restored.outputs:
+        for edge, target, elements in in_flight.outputs:
             self.outputs.edges[edge].restore(target, elements)
+        for place, batch in in_flight.inside:
+            self.chain.receive_inside(batch, place)
         self.outputs.flush()
 
     async def _read_mail(self) -> None:
@@ -272,7 +273,8 @@ class SubtaskTask(ABC):
         self._idle_since = started = self._clock.monotonic()
         await self._wakeup.wait(deadline)
         self._idle_since = None
-        rested_s = self._clock.monotonic() - started
+        self._turn_began = self._clock.monotonic()
+        rested_s = self._turn_began - started
         self.counters.idle_s += rested_s
         if attentive:
             self._attention.rested(rested_s)
@@ -286,11 +288,13 @@ class SubtaskTask(ABC):
         return None if left_s is None else self._clock.monotonic() + left_s
 
     async def _take_turns(self, work: int) -> None:
-        """Lets the other subtasks run after a fair share of work."""
+        """Lets the other subtasks and the connections run after a fair share of work, or of time."""
         self._done_work += 1 + (work >> 10)
-        if self._done_work >= self._services.work_per_turn:
+        is_long = self._clock.monotonic() - self._turn_began >= self._services.turn_s
+        if is_long or self._done_work >= self._services.work_per_turn:
             self._done_work = 0
-            await asyncio.sleep(0)
+            await (self._services.give_way() if is_long else asyncio.sleep(0))
+            self._turn_began = self._clock.monotonic()
 
     async def _end(self, *, run_finish: bool) -> None:
         """Emits what is left, captures the last state, ends the outputs and reports."""
@@ -304,4 +308,4 @@ class SubtaskTask(ABC):
         await self.outputs.send_all(END_OF_INPUT)
         entry = await self._snapshots.write_last(last)
         self._ended = True
-        self._send(Finished(self.epoch, self.id, entry))
+        self._send(Finished(self.epoch, self.id, entry, self._barriers.last_captured))

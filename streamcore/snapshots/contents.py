@@ -42,7 +42,7 @@ class Contents:
         for state in self.states.values():
             state.put_into(store, groups)
         for queue, timers in ((store.timers, self.timers), (store.event_timers, self.event_timers)):
-            own = groups_of([key for _, key in timers], max_parallelism) if timers else []
+            own = groups_of([key for _, key in timers], max_parallelism).tolist() if timers else []
             for (time_ms, key), group in zip(timers, own, strict=True):
                 if group in groups:
                     queue.register(time_ms, key)
@@ -80,7 +80,8 @@ class NewState:
         Raises:
             DataError: it doesn't fit, or has a key twice.
         """
-        columns, values = None, []
+        columns: Columns | None = None
+        values: list[Any] = []
         if isinstance(descriptor, TableState):
             columns = to_columns(data, what)
             _check_table(descriptor, columns, what)

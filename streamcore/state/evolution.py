@@ -68,6 +68,11 @@ class Evolution:
         return f"state {self.name!r}"
 
     @property
+    def makes_values(self) -> bool:
+        """Whether a function of the user's makes the values anew."""
+        return self._migrate is not None
+
+    @property
     def _migrate(self) -> Any:
         descriptor = self.descriptor
         return descriptor.migrate if descriptor is not None and self.saved_version < descriptor.version else None
@@ -185,12 +190,22 @@ class OtherForm:
     how the one becomes the other.
 
     Attributes:
+        first: gives the first value of a field that the snapshot doesn't have, or raises an
+            `IncompatibleSnapshotError`.
         to_columns: the arrays of the fields, from the values.
-        to_values: the values, from the keys and the arrays, of those keys that have one.
+        to_values: the values, from the keys and the arrays of all fields, of those keys that have one.
     """
 
+    names: tuple[str, ...]
+    first: Callable[[str], Any]
     to_columns: Callable[[list[Any]], Mapping[str, Any]]
     to_values: Callable[[list[Any], Mapping[str, Any]], Pairs]
+
+    def completed(self, saved: dict[str, Any]) -> dict[str, Any]:
+        """Saved columnar state with the fields that are new since."""
+        columns, count = saved["columns"], len(saved["groups"])
+        new = {name: np.full(count, self.first(name)) for name in self.names if name not in columns}
+        return {**saved, "columns": {**columns, **new}}
 
 
 def in_columns(saved: dict[str, Any], groups: range, evolution: Evolution, form: OtherForm) -> dict[str, Any]:
@@ -215,8 +230,13 @@ def in_columns(saved: dict[str, Any], groups: range, evolution: Evolution, form:
     }
 
 
-def as_values(saved: dict[str, Any], groups: range, form: OtherForm) -> Pairs:
-    """Saved columnar state as object state, of the key groups."""
+def as_values(saved: dict[str, Any], groups: range, evolution: Evolution, form: OtherForm) -> Pairs:
+    """Saved columnar state as object state, of the key groups.
+
+    Raises:
+        IncompatibleSnapshotError: a field is new and has no first value.
+    """
     own = np.flatnonzero((saved["groups"] >= groups.start) & (saved["groups"] < groups.stop))
-    keys = as_list(take_keys(saved["keys"], own))
-    return form.to_values(keys, {name: values[own] for name, values in saved["columns"].items()})
+    evolution.changes.update(f"field {name} is dropped" for name in saved["columns"].keys() - set(form.names))
+    columns = {name: values[own] for name, values in form.completed(saved)["columns"].items()}
+    return form.to_values(as_list(take_keys(saved["keys"], own)), columns)

@@ -79,9 +79,9 @@ class HeapTable(ObjectTable):
         return len(self._settled())
 
     def restore(self, saved: Saved, groups: range, evolution: Evolution) -> None:
-        for group, body in saved["groups"].items():
-            if group in groups:
-                self._dictionary.update(evolution.entries(group, body))
+        for group in saved["groups"]:
+            if group in groups:  # else it isn't even read
+                self._dictionary.update(evolution.entries(group, saved["groups"][group]))
 
     def capture(self, changed: KeySets | None) -> ObjectCapture:
         """Captures it as it is now.
@@ -89,8 +89,7 @@ class HeapTable(ObjectTable):
         Args:
             changed: the keys that are enough; None: all.
         """
-        if self._capture is not None:  # the one before was given up just now
-            self._capture.abandon()
+        if self._capture is not None:  # at the end of input, the one before may still have to be written
             self._capture.finish()
         values = self._dictionary
         if changed is not None and 2 * len(changed) > len(values):

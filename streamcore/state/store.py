@@ -89,7 +89,7 @@ class KeyedStore:
     @overload
     def declare(self, descriptor: ReducingState[T]) -> ReducingHandle[T]: ...
     @overload
-    def declare(self, descriptor: ColumnarState) -> ColumnarTable: ...
+    def declare(self, descriptor: ColumnarState, other_form: OtherForm | None = None) -> ColumnarTable: ...
     def declare(self, descriptor: ObjectState | ColumnarState, other_form: OtherForm | None = None) -> Any:
         """The handle of a descriptor, with what the snapshot has under its name.
 
@@ -122,10 +122,12 @@ class KeyedStore:
         self._take(name, "columnar", descriptor)
         table = self._columnar[name] = ColumnarTable(descriptor, self._max_parallelism)
         for saved, evolution in self._saved_as(name, "columnar", descriptor, "value" if other_form else ""):
-            if other_form is not None and saved["kind"] == "value":
-                table.restore(in_columns(saved, self._groups, evolution, other_form), self._groups, evolution)
-            else:
+            if other_form is None:
                 table.restore(saved, self._groups, evolution)
+            elif saved["kind"] == "columnar":
+                table.restore(other_form.completed(saved), self._groups, evolution)
+            else:
+                table.restore(in_columns(saved, self._groups, evolution, other_form), self._groups, evolution)
         return table
 
     def _object_table(
@@ -135,7 +137,7 @@ class KeyedStore:
         table = self._objects[name] = self._backend.table(name, kind)
         for saved, evolution in self._saved_as(name, kind, descriptor, "columnar" if other_form else ""):
             if saved["kind"] == "columnar" and other_form is not None:
-                for key, value in as_values(saved, self._groups, other_form):
+                for key, value in as_values(saved, self._groups, evolution, other_form):
                     table.put(key, value)
             else:
                 table.restore(saved, self._groups, evolution)
@@ -149,6 +151,10 @@ class KeyedStore:
         """Makes a key the current one, outside of a batch."""
         self.current.key = key
         self._backend.touch((key,))
+
+    def settle(self) -> None:
+        """Puts away what operators have been lent: their call is over."""
+        self._backend.settle()
 
     def close(self) -> None:
         """Frees what the state takes outside of memory."""
@@ -287,16 +293,14 @@ class KeyedStore:
             logger.warning("operator %s: state %r: %s", self._operator, name, change)
 
 
-def refuse_dropped(what: str, *, allowed: bool) -> None:
+def refuse_dropped(what: str, *, allowed: bool, instead: str = "restore with the code that wrote the snapshot") -> None:
     """Something in a snapshot is for nobody: drops it with a warning where that is allowed.
 
     Raises:
         IncompatibleSnapshotError: it is not.
     """
     if not allowed:
-        raise IncompatibleSnapshotError(
-            what, hint="restore with the code that wrote the snapshot, or have it dropped: --allow-dropped-state"
-        )
+        raise IncompatibleSnapshotError(what, hint=f"{instead}; or have it dropped: --allow-dropped-state")
     logger.warning("%s; it is dropped", what)
 
 

@@ -77,7 +77,7 @@ def restored(before, after):
         (
             per(TUMBLING, count()),
             per(TUMBLING, count(), key="n"),
-            "kept by k in the snapshot, and by n in the operator",
+            "kept by k: string in the snapshot, and by n: int64 now",
         ),
         (per(TUMBLING, count()), lambda stream: stream.window_all(TUMBLING).aggregate(count()), "kept by k"),
     ],

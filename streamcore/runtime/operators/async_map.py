@@ -8,8 +8,9 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any
 
-from streamcore.batch import Batch, Schema, to_columns, to_rows
+from streamcore.batch import Batch, Columns, Schema, to_columns, to_rows
 from streamcore.batch.codec import decode_saved, encode_saved
+from streamcore.batch.widening import as_of_now
 from streamcore.runtime.async_function import AsyncFunction, Retry
 from streamcore.runtime.async_results import Request, Results
 from streamcore.runtime.operator import Operator
@@ -49,7 +50,10 @@ class AsyncMap(Operator):
 
     def open(self) -> None:
         for kind, body in self.context.own_share():
-            rows = to_rows(decode_saved(kind, body, allow_pickle=self.context.store.allow_pickle), self._schema)
+            records = decode_saved(kind, body, allow_pickle=self.context.store.allow_pickle)
+            if isinstance(records, Columns) and self._schema is not None:
+                records = as_of_now(records, self._schema, "records that waited for their results")
+            rows = to_rows(records, self._schema)
             self._waiting.extend(self._results.add(record) for record in rows)
 
     @property

@@ -15,8 +15,10 @@ from streamcore.kernels.functions.program import Program
 from streamcore.kernels.functions.run import FilterLoop, KeyedLoop, MapLoop
 from streamcore.runtime.keys import KeySelector
 from streamcore.runtime.operator import Operator
+from streamcore.runtime.operators.state_forms import reduce_form, scan_form
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState
+from streamcore.state.evolution import OtherForm
 
 
 class MapColumns(Operator):
@@ -53,9 +55,12 @@ class _Keyed(Operator):
 
     def open(self) -> None:
         self._loop = KeyedLoop(self._program)
-        self._table = self.context.store.declare(self._descriptor())
+        self._table = self.context.store.declare(self._descriptor(), other_form=self._other_form())
 
     def _descriptor(self) -> ColumnarState:
+        raise NotImplementedError
+
+    def _other_form(self) -> OtherForm | None:
         raise NotImplementedError
 
     def process(self, batch: Batch, port: int) -> None:
@@ -80,12 +85,18 @@ class ScanColumns(_Keyed):
         first = dict(zip(layout.names, layout.values(self._initial), strict=True))
         return ColumnarState("scan", array_schema(layout), partial(_repeated, first))
 
+    def _other_form(self) -> OtherForm | None:
+        return scan_form(self._initial)
+
 
 class ReduceColumns(_Keyed):
     """Folds the records of each key; without results of the program's, emits the folded records at the end."""
 
     def _descriptor(self) -> ColumnarState:
         return ColumnarState("reduce", array_schema(self._program.record, {SEEN: Kind.BOOL}))
+
+    def _other_form(self) -> OtherForm | None:
+        return reduce_form(self._program.columns, self._key)
 
     def finish(self) -> None:
         if self._program.out is None and len(self._table):

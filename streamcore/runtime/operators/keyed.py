@@ -17,6 +17,7 @@ from streamcore.kernels.compile import kernel
 from streamcore.kernels.key_columns import as_list
 from streamcore.runtime.keys import KeySelector
 from streamcore.runtime.operator import Operator
+from streamcore.runtime.operators.state_forms import COUNT, reduce_form, scan_form
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState
 
@@ -32,7 +33,7 @@ class Scan(Operator):
         self._function = function
 
     def open(self) -> None:
-        self._table = self.context.store.table("scan")
+        self._table = self.context.store.table("scan", other_form=scan_form(self._initial))
 
     def process(self, batch: Batch, port: int) -> None:
         function, initial, states = self._function, self._initial, self._table.bare
@@ -54,15 +55,19 @@ class Scan(Operator):
 
 
 class Reduce(Operator):
-    """Folds the records of each key; emits the folded value after each record, or once a key at the end."""
+    """Folds the records of each key; emits the folded value after each record, or once a key at the end. `columns`:
+    the records' type, if they have one."""
 
-    def __init__(self, key: KeySelector, function: Callable[[Any, Any], Any], *, only_final: bool) -> None:
+    def __init__(
+        self, key: KeySelector, function: Callable[[Any, Any], Any], *, only_final: bool, columns: Schema | None = None
+    ) -> None:
         self._key = key
         self._function = function
         self._only_final = only_final
+        self._columns = columns
 
     def open(self) -> None:
-        self._table = self.context.store.table("reduce")
+        self._table = self.context.store.table("reduce", other_form=reduce_form(self._columns, self._key))
 
     def process(self, batch: Batch, port: int) -> None:
         function, table = self._function, self._table.bare
@@ -94,7 +99,7 @@ class CountRows(Operator):
         self._only_final = only_final
 
     def open(self) -> None:
-        self._table = self.context.store.table("count")
+        self._table = self.context.store.table("count", other_form=COUNT)
 
     def process(self, batch: Batch, port: int) -> None:
         keys = as_list(self._key.keys(batch))
@@ -119,7 +124,7 @@ class CountColumns(Operator):
         self._table: ColumnarTable
 
     def open(self) -> None:
-        self._table = self.context.store.declare(ColumnarState("count", _COUNT))
+        self._table = self.context.store.declare(ColumnarState("count", _COUNT), other_form=COUNT)
 
     def process(self, batch: Batch, port: int) -> None:
         assert isinstance(batch, Columns), "a columnar count got rows"

@@ -39,7 +39,7 @@ class _Process(Operator):
 
     def open(self) -> None:
         self._ctx: Context[Any] = self._context_type(self.context, self.output, keyed=self._keys[0] is not None)
-        saved = self.context.all_states()
+        saved = self.context.unfinished_states()
         self._ctx.watermark = min((state["watermark"] for state in saved if "watermark" in state), default=None)
         self._function.open(self._ctx)
         self._ctx.flush()

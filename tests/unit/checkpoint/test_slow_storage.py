@@ -1,4 +1,4 @@
-"""A subtask whose storage is slow: one snapshot is written at a time, one that has been given up is dropped, and what was
+"""A subtask whose storage is slow: one snapshot is written at a time, one that was given up is dropped, and what was
 written of it is deleted."""
 
 import asyncio
