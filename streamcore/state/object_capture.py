@@ -104,8 +104,9 @@ class ObjectCapture:
         if self._changed is not None and key not in self._changed:
             return
         kept = self._kept
-        if any(key in earlier for earlier in kept):
-            return
+        for earlier in kept:
+            if key in earlier:
+                return
         if len(kept[-1]) >= _KEPT_ENTRIES:  # a larger dictionary would stop the stream as it grows
             kept.append({})
         # bytes, not containers: the more of those stay alive, the more often the garbage collector walks over all state
