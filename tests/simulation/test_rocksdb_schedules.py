@@ -121,6 +121,7 @@ def by_key(results):
 @pytest.fixture(autouse=True)
 def _write_at_once(monkeypatch):
     monkeypatch.setattr(rocks_database, "_GATHERED_BYTES", 200)
+    monkeypatch.setattr(rocks_database, "_WRITTEN_BYTES", 800)
     monkeypatch.setattr(rocks_database, "_WAITING_BYTES", 5000)
 
 
