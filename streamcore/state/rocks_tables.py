@@ -202,13 +202,33 @@ class ValueTable(RocksTable):
         data = self._database.get(self._places.prefix_of(key) + self._name + encode_key(key)[0])
         return _MISSING if data is None else self._take(key, data)
 
+    def settle(self) -> None:
+        lent, self._lent = self._lent, {}
+        items = iter(lent.items())
+        while some := list(itertools.islice(items, _LENT_AT_MOST)):
+            self._write_some(some)
+
+    def _write_some(self, items: list[tuple[Any, Any]]) -> None:
+        """`write` for many, which is a good part of what a stream costs."""
+        encode, allow_pickle = plain.encode, self._allow_pickle
+        prefix_of, name = self._places.prefix_of, self._name
+        changes: dict[bytes, bytes] = {}
+        for key, value in items:
+            encoded, exact = encode_key(key)
+            data = encode(value, allow_pickle=allow_pickle)
+            if not exact:
+                data = beside_key(key, data, allow_pickle=allow_pickle)
+            changes[prefix_of(key) + name + encoded] = data
+        self._database.put_many(changes)
+        self._keep(items, sum(map(len, changes.values())))
+
     def write(self, key: Any, value: Any) -> None:
         encoded, exact = encode_key(key)
         data = plain.encode(value, allow_pickle=self._allow_pickle)
         if not exact:
             data = beside_key(key, data, allow_pickle=self._allow_pickle)
         self._database.put(self._places.prefix_of(key) + self._name + encoded, data)
-        self._keep(key, value, len(data))
+        self._keep([(key, value)], len(data))
 
     def erase(self, key: Any) -> None:
         self._kept.pop(key, None)
@@ -231,15 +251,19 @@ class ValueTable(RocksTable):
 
     def _take(self, key: Any, data: bytes) -> Any:
         value = self._decode(rocks_pairs.value_of(data))
-        self._keep(key, value, len(data))
+        self._keep([(key, value)], len(data))
         return value
 
-    def _keep(self, key: Any, value: Any, size: int) -> None:
-        self._kept_bytes += size + _OBJECT_BYTES
-        if self._kept_bytes > _KEPT_BYTES:
-            self._kept = {}
-            self._kept_bytes = 0
-        self._kept[key] = value
+    def _keep(self, items: list[tuple[Any, Any]], size: int) -> None:
+        size += _OBJECT_BYTES * len(items)
+        if self._kept_bytes + size > _KEPT_BYTES:
+            self._kept, self._kept_bytes = {}, 0
+        if size <= _KEPT_BYTES:
+            self._kept.update(items)
+            self._kept_bytes += size
+        else:
+            for key, _ in items:
+                self._kept.pop(key, None)
 
 
 class ListTable(RocksTable):

@@ -156,6 +156,7 @@ def test_keys_that_look_otherwise_keep_their_looks():
 
 def test_many_writes_that_wait_for_an_image_wait_no_longer(monkeypatch):
     monkeypatch.setattr(rocks_database, "_GATHERED_BYTES", 1000)
+    monkeypatch.setattr(rocks_database, "_WRITTEN_BYTES", 4000)
     monkeypatch.setattr(rocks_database, "_WAITING_BYTES", 50_000)
     stores, table = one()
     fill(table, range(10), "before")
