@@ -61,6 +61,7 @@ from streamcore.runtime.window_kinds import (
     session,
 )
 from streamcore.runtime.windows import Windows, sliding, tumbling
+from streamcore.snapshots import Snapshot, SnapshotBuilder
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
 from streamcore.time import MAX_TIME, days, hours, milliseconds, minutes, seconds
@@ -105,6 +106,8 @@ __all__ = [
     "Retry",
     "Schema",
     "SessionWindows",
+    "Snapshot",
+    "SnapshotBuilder",
     "StreamEnvironment",
     "StreamcoreError",
     "TableState",

@@ -11,6 +11,7 @@ from streamcore.runtime.wakeup import Wakeup
 from streamcore.state.key_groups import group_range
 from streamcore.state.store import KeyedStore
 from streamcore.time import MAX_TIME, MIN_TIME, Clock
+from tests.saved_state import saved_store
 
 GROUPS = 16
 
@@ -74,7 +75,7 @@ class Rig:
         return out
 
     def saved(self):
-        return self.store.capture(1)[0], self.operator.capture(1)
+        return saved_store(self.store), self.operator.capture(1)
 
 
 class ModelWindows:

@@ -4,19 +4,17 @@ MessagePack with tagged extensions for what MessagePack lacks: tuples, sets, any
 NumPy arrays, times, decimals, UUIDs, enums, and records of the user's own dataclasses, NamedTuples and msgspec Structs.
 Reading never imports a module and never runs user code but the constructor of such a record, whose class
 must already be loaded; so a snapshot that somebody else could write to is safe to open.
+
+The first record of a class in what is encoded at once brings the class's form (`record_forms.RecordForm`) under a
+number, by which the others name it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import decimal
 import enum
-import functools
-import inspect
 import pickle
-import sys
-import types
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -24,44 +22,63 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from streamcore.batch.record_forms import RecordForm, SavedRecord, builder_of, find_class, form_of, is_importable
 from streamcore.batch.schema import is_record_type, record_type
 from streamcore.errors import StateCodecError
 
-_TUPLE, _SET, _FROZENSET, _BIG_INT, _ARRAY, _SCALAR, _TEXT, _ENUM, _RECORD, _PICKLE, _DICT, _ROW = range(1, 13)
+_TUPLE, _SET, _FROZENSET, _BIG_INT, _ARRAY, _SCALAR, _TEXT, _ENUM, _OLD_RECORD, _PICKLE, _DICT, _ROW = range(1, 13)
+_FORM, _RECORD = 13, 14
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
 _ARRAY_KINDS = "biufcmMSU"  # all but objects and structs
 
 
 def encode(value: Any, *, allow_pickle: bool = False) -> bytes:
-    """The value as bytes; `allow_pickle` falls back to pickle for classes that have no plain form.
+    """The value as bytes; `allow_pickle` falls back to pickle for classes that have no plain form. A `SavedRecord` goes
+    back as the record that it was read from.
 
     Raises:
         StateCodecError: a value inside has no plain form.
     """
     try:
-        return msgspec.msgpack.encode(_wrap(value, allow_pickle))
+        return msgspec.msgpack.encode(_Writing(allow_pickle).wrap(value))
     except (UnicodeEncodeError, RecursionError) as error:
         raise StateCodecError(f"a value can't be saved: {error}") from error
 
 
-def decode(data: bytes | memoryview, *, allow_pickle: bool = False) -> Any:
+def decode(
+    data: bytes | memoryview, *, allow_pickle: bool = False, as_fields: bool = False, changes: set[str] | None = None
+) -> Any:
     """The value that `encode` was given.
+
+    Args:
+        as_fields: leaves records as `SavedRecord`s, whatever has become of their classes, and members of enums that
+            are gone as their names.
+        changes: gets a sentence about each record class that has other fields now.
 
     Raises:
         StateCodecError: the bytes are not of this codec, name a class that isn't loaded or doesn't take its
             saved fields, or hold a pickle that was not allowed.
     """
-    hook = _unwrap_pickle if allow_pickle else _unwrap
-    try:
-        return msgspec.msgpack.decode(data, ext_hook=hook)
-    except StateCodecError:
-        raise
-    except Exception as error:
-        raise StateCodecError(f"these bytes are not a saved value: {type(error).__name__}: {error}") from error
+    return _Reading(allow_pickle, as_fields, changes).value(data)
 
 
-def _pack(code: int, body: Any, allow_pickle: bool) -> msgspec.msgpack.Ext:
-    return msgspec.msgpack.Ext(code, msgspec.msgpack.encode(_wrap(body, allow_pickle)))
+def rebuilt(value: Any) -> Any:
+    """What was decoded `as_fields`, with the records as those of their classes again.
+
+    Raises:
+        StateCodecError: as `decode`.
+    """
+    match value:
+        case SavedRecord():
+            return builder_of(value.form).build([rebuilt(item) for item in value.values()])
+        case dict():
+            return {rebuilt(key): rebuilt(item) for key, item in value.items()}
+        case list() | set() | frozenset():
+            return type(value)(map(rebuilt, value))
+        case tuple():
+            items = map(rebuilt, value)
+            return type(value)._make(items) if hasattr(value, "_make") else tuple(items)
+    return value
 
 
 _TEXT_TYPES: dict[type, Callable[[str], Any]] = {
@@ -76,43 +93,71 @@ _TEXT_TYPES: dict[type, Callable[[str], Any]] = {
 _TEXT_BY_NAME = {cls.__name__: parse for cls, parse in _TEXT_TYPES.items()}
 
 
-def _wrap(value: Any, allow_pickle: bool) -> Any:
-    cls = type(value)
-    if cls in (str, float, bool, bytes) or value is None:
-        return value
-    if cls is int:
-        return value if _INT_MIN <= value <= _INT_MAX else msgspec.msgpack.Ext(_BIG_INT, _int_bytes(value))
-    if cls is list:
-        return [_wrap(item, allow_pickle) for item in value]
-    if cls is dict:
-        if all(_is_plain_key(key) for key in value):
-            return {key: _wrap(item, allow_pickle) for key, item in value.items()}
-        return _pack(_DICT, list(map(list, value.items())), allow_pickle)
-    if cls is tuple:
-        return _pack(_TUPLE, list(value), allow_pickle)
-    if cls is set or cls is frozenset:
-        return _pack(_SET if cls is set else _FROZENSET, list(value), allow_pickle)
-    if isinstance(value, enum.Enum) and _is_importable(cls):
-        member = value.value if isinstance(value, enum.Flag) else value.name
-        return _pack(_ENUM, [*_class_name(cls), member], allow_pickle)
-    if cls is np.ndarray and value.dtype.kind in _ARRAY_KINDS:
-        return _pack(_ARRAY, [value.dtype.str, list(value.shape), value.tobytes()], allow_pickle)
-    if isinstance(value, np.generic) and value.dtype.kind in _ARRAY_KINDS:
-        return _pack(_SCALAR, [value.dtype.str, value.tobytes()], allow_pickle)
-    if cls in _TEXT_TYPES:
-        return _pack(_TEXT, [cls.__name__, _text(value)], allow_pickle)
-    fields = _record_fields(value)
-    if fields is not None and is_record_type(cls):
-        return _pack(_ROW, [list(cls._fields), fields], allow_pickle)
-    if fields is not None and _is_importable(cls):
-        return _pack(_RECORD, [*_class_name(cls), fields], allow_pickle)
-    if allow_pickle:
-        return msgspec.msgpack.Ext(_PICKLE, _pickled(value))
-    raise StateCodecError(
-        f"a value of type {cls.__module__}.{cls.__qualname__} has no safe saved form",
-        hint="keep builtins, NumPy arrays, dataclasses, NamedTuples or Structs defined at module level in state, "
-        "or ask for pickle by name: Checkpointing(..., allow_pickle=True)",
-    )
+class _Writing:
+    """One call of `encode`."""
+
+    def __init__(self, allow_pickle: bool) -> None:
+        self._allow_pickle = allow_pickle
+        self._known: dict[Any, tuple[int, tuple[str, ...]]] = {}  # class → number, fields
+
+    def wrap(self, value: Any) -> Any:
+        """The value in types that MessagePack has."""
+        cls: Any = type(value)
+        if cls in (str, float, bool, bytes) or value is None:
+            return value
+        if cls is int:
+            return value if _INT_MIN <= value <= _INT_MAX else msgspec.msgpack.Ext(_BIG_INT, _int_bytes(value))
+        if cls is list:
+            return [self.wrap(item) for item in value]
+        if cls is dict:
+            if all(_is_plain_key(key) for key in value):
+                return {key: self.wrap(item) for key, item in value.items()}
+            return self._pack(_DICT, list(map(list, value.items())))
+        if cls is tuple:
+            return self._pack(_TUPLE, list(value))
+        if cls is set or cls is frozenset:
+            return self._pack(_SET if cls is set else _FROZENSET, list(value))
+        if cls in self._known:
+            return self._record(*self._known[cls], value)
+        if cls is SavedRecord:
+            form = value.form
+            if form in self._known:
+                return self._record(*self._known[form], tuple(value.values()))
+            return self._first_record(form, form, tuple(value.values()))
+        if isinstance(value, enum.Enum) and is_importable(cls):
+            member = value.value if isinstance(value, enum.Flag) else value.name
+            return self._pack(_ENUM, [cls.__module__, cls.__qualname__, member])
+        if cls is np.ndarray and value.dtype.kind in _ARRAY_KINDS:
+            return self._pack(_ARRAY, [value.dtype.str, list(value.shape), value.tobytes()])
+        if isinstance(value, np.generic) and value.dtype.kind in _ARRAY_KINDS:
+            return self._pack(_SCALAR, [value.dtype.str, value.tobytes()])
+        if cls in _TEXT_TYPES:
+            return self._pack(_TEXT, [cls.__name__, _text(value)])
+        if isinstance(value, tuple) and hasattr(value, "_fields") and is_record_type(cls):
+            return self._pack(_ROW, [list(value._fields), list(value)])
+        form = form_of(cls)
+        if form is not None and is_importable(cls):
+            return self._first_record(cls, form, value)
+        if self._allow_pickle:
+            return msgspec.msgpack.Ext(_PICKLE, _pickled(value))
+        raise StateCodecError(
+            f"a value of type {cls.__module__}.{cls.__qualname__} has no safe saved form",
+            hint="keep builtins, NumPy arrays, dataclasses, NamedTuples or Structs defined at module level in state, "
+            "or ask for pickle by name: Checkpointing(..., allow_pickle=True)",
+        )
+
+    def _first_record(self, known_by: Any, form: RecordForm, value: Any) -> msgspec.msgpack.Ext:
+        number = len(self._known)
+        self._known[known_by] = number, form.names
+        described = [number, form.module, form.qualname, form.names, form.types]
+        return self._record(msgspec.msgpack.Ext(_FORM, msgspec.msgpack.encode(described)), form.names, value)
+
+    def _record(self, form: Any, names: tuple[str, ...], value: Any) -> msgspec.msgpack.Ext:
+        fields = value if isinstance(value, tuple) else [getattr(value, name) for name in names]
+        return msgspec.msgpack.Ext(_RECORD, msgspec.msgpack.encode([form, *map(self.wrap, fields)]))
+
+    def _pack(self, code: int, body: Any) -> msgspec.msgpack.Ext:
+        return msgspec.msgpack.Ext(code, msgspec.msgpack.encode(self.wrap(body)))
 
 
 def _is_plain_key(key: Any) -> bool:
@@ -137,72 +182,6 @@ def _text(value: Any) -> str:
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
-def _is_importable(cls: type) -> bool:
-    return _lookup(cls.__module__, cls.__qualname__) is cls
-
-
-def _lookup(module: str, qualname: str) -> Any:
-    """What has the name, if it is loaded; asks no `__getattr__`, which could import more."""
-    found: Any = sys.modules.get(module)
-    for part in qualname.split("."):
-        found = vars(found).get(part) if isinstance(found, (types.ModuleType, type)) else None
-    return found
-
-
-def _class_name(cls: type) -> list[str]:
-    return [cls.__module__, cls.__qualname__]
-
-
-def _record_fields(value: Any) -> list[Any] | None:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = _rebuildable(type(value))
-        return [getattr(value, name) for name in names] if names is not None else None
-    if isinstance(value, msgspec.Struct):
-        return [getattr(value, name) for name in value.__struct_fields__]
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return list(value)
-    return None
-
-
-@functools.cache
-def _rebuildable(cls: type) -> list[str] | None:
-    """The fields of a dataclass, if its constructor takes just them: else it can't be built from what it holds."""
-    names = [field.name for field in dataclasses.fields(cls)]
-    return names if list(inspect.signature(cls).parameters) == names else None
-
-
-def _find_class(module: str, qualname: str) -> Any:
-    found = _lookup(module, qualname)
-    if not isinstance(found, type):
-        raise StateCodecError(
-            f"the snapshot holds a record of class {module}.{qualname}, which is not loaded",
-            hint="import the module that defines it, or restore with the code that wrote the snapshot",
-        )
-    return found
-
-
-def _build_record(module: str, qualname: str, values: list[Any]) -> Any:
-    cls = _find_class(module, qualname)
-    if dataclasses.is_dataclass(cls):
-        names = [field.name for field in dataclasses.fields(cls)]
-    elif issubclass(cls, msgspec.Struct):
-        names = list(cls.__struct_fields__)
-    elif issubclass(cls, tuple) and hasattr(cls, "_fields"):
-        names = list(cls._fields)
-    else:
-        raise StateCodecError(f"the snapshot holds a record of {qualname}, which is no record class any more")
-    if len(names) != len(values):
-        raise StateCodecError(f"a saved {qualname} has {len(values)} fields, the class now has {len(names)}")
-    return cls(**dict(zip(names, values, strict=True)))
-
-
-def _build_enum(module: str, qualname: str, member: Any) -> Any:
-    cls = _find_class(module, qualname)
-    if not issubclass(cls, enum.Enum):
-        raise StateCodecError(f"the snapshot holds a member of {qualname}, which is no enum any more")
-    return cls(member) if issubclass(cls, enum.Flag) else cls[member]
-
-
 def _array_type(name: str) -> np.dtype[Any]:
     dtype = np.dtype(name)
     if dtype.kind not in _ARRAY_KINDS:
@@ -210,46 +189,98 @@ def _array_type(name: str) -> np.dtype[Any]:
     return dtype
 
 
-def _unwrap(code: int, data: memoryview) -> Any:
-    if code == _BIG_INT:
-        return int.from_bytes(data, "big", signed=True)
-    if code == _PICKLE:
-        raise StateCodecError(
-            "the snapshot holds pickled values",
-            hint="only if you trust who wrote it: Checkpointing(..., allow_pickle=True)",
-        )
-    return _unwrap_body(code, decode(data))
+class _Reading:
+    """One call of `decode`."""
+
+    def __init__(self, allow_pickle: bool, as_fields: bool, changes: set[str] | None) -> None:
+        self._allow_pickle = allow_pickle
+        self._as_fields = as_fields
+        self._changes = changes
+        self._makers: dict[int, Callable[[list[Any]], Any]] = {}
+
+    def value(self, data: bytes | memoryview) -> Any:
+        """What the bytes stand for."""
+        try:
+            return msgspec.msgpack.decode(data, ext_hook=self._unwrap)
+        except StateCodecError:
+            raise
+        except Exception as error:
+            raise StateCodecError(f"these bytes are not a saved value: {type(error).__name__}: {error}") from error
+
+    def _unwrap(self, code: int, data: memoryview) -> Any:
+        if code == _BIG_INT:
+            return int.from_bytes(data, "big", signed=True)
+        if code == _PICKLE:
+            if self._allow_pickle:
+                return pickle.loads(data)  # noqa: S301 - the user asked for it by name
+            raise StateCodecError(
+                "the snapshot holds pickled values",
+                hint="only if you trust who wrote it: Checkpointing(..., allow_pickle=True)",
+            )
+        body = self.value(data)
+        match code:
+            case 1:
+                return tuple(body)
+            case 2:
+                return set(body)
+            case 3:
+                return frozenset(body)
+            case 5:
+                return np.frombuffer(body[2], _array_type(body[0])).reshape(body[1]).copy()
+            case 6:
+                dtype = _array_type(body[0])
+                return np.frombuffer(body[1], dtype)[0] if dtype.itemsize else np.zeros(1, dtype)[0]
+            case 7:
+                return _TEXT_BY_NAME[body[0]](body[1])
+            case 8:
+                return self._member(*body)
+            case 9:
+                return self._maker(_form_without_names(*body))(body[2])
+            case 11:
+                return dict(body)
+            case 12:
+                return record_type(tuple(body[0]))._make(body[1])
+            case 13:
+                number, module, qualname, names, types = body
+                self._makers[number] = self._maker(RecordForm(module, qualname, tuple(names), tuple(types)))
+                return number
+            case 14:
+                return self._makers[body[0]](body[1:])
+        raise StateCodecError(f"unknown saved form {code}", hint="the snapshot was written by a newer version")
+
+    def _maker(self, form: RecordForm) -> Callable[[list[Any]], Any]:
+        if self._as_fields:
+            return lambda values: SavedRecord(form, values)
+        builder = builder_of(form)
+        if builder.change and self._changes is not None:
+            self._changes.add(builder.change)
+        return builder.build
+
+    def _member(self, module: str, qualname: str, member: Any) -> Any:
+        try:
+            cls = find_class(module, qualname)
+            if not issubclass(cls, enum.Enum):
+                raise StateCodecError(f"the snapshot holds a member of {qualname}, which is no enum any more")
+            if issubclass(cls, enum.Flag):
+                return cls(member)
+            if member not in cls.__members__:
+                raise StateCodecError(
+                    f"the snapshot holds {qualname}.{member}, and the enum has no such member now",
+                    hint="keep the member, or give the descriptor a version and a migrate function: it gets the name",
+                )
+            return cls[member]
+        except StateCodecError:
+            if self._as_fields:
+                return member
+            raise
 
 
-def _unwrap_pickle(code: int, data: memoryview) -> Any:
-    if code == _PICKLE:
-        return pickle.loads(data)  # noqa: S301 - the user asked for it by name
-    if code == _BIG_INT:
-        return int.from_bytes(data, "big", signed=True)
-    return _unwrap_body(code, decode(data, allow_pickle=True))
-
-
-def _unwrap_body(code: int, body: Any) -> Any:
-    match code:
-        case 1:
-            return tuple(body)
-        case 2:
-            return set(body)
-        case 3:
-            return frozenset(body)
-        case 5:
-            return np.frombuffer(body[2], _array_type(body[0])).reshape(body[1]).copy()
-        case 6:
-            dtype = _array_type(body[0])
-            return np.frombuffer(body[1], dtype)[0] if dtype.itemsize else np.zeros(1, dtype)[0]
-        case 7:
-            return _TEXT_BY_NAME[body[0]](body[1])
-        case 8:
-            return _build_enum(body[0], body[1], body[2])
-        case 9:
-            return _build_record(body[0], body[1], body[2])
-        case 11:
-            return dict(body)
-        case 12:
-            return record_type(tuple(body[0]))._make(body[1])
-    raise StateCodecError(f"unknown saved form {code}", hint="the snapshot was written by a newer version")
+def _form_without_names(module: str, qualname: str, values: list[Any]) -> RecordForm:
+    """The form of a record of a snapshot from before fields were saved with their names: they are as they were then."""
+    cls = find_class(module, qualname)
+    now = form_of(cls)
+    if now is None:
+        raise StateCodecError(f"the snapshot holds a record of {qualname}, which is no record class any more")
+    if len(now.names) != len(values):
+        raise StateCodecError(f"a saved {qualname} has {len(values)} fields, the class now has {len(now.names)}")
+    return RecordForm(module, qualname, now.names, now.types)

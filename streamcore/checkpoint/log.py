@@ -24,7 +24,7 @@ from typing import Literal
 import msgspec
 
 from streamcore.checkpoint.storage import FileRef, Storage, digest_of
-from streamcore.errors import CheckpointError, DamagedCheckpointError, FencedError, NoCheckpointError
+from streamcore.errors import CheckpointError, DamagedCheckpointError, FencedError, MachineError, NoCheckpointError
 
 FORMAT = 2
 _ENTRY = re.compile(r"(\d{8})\.json")
@@ -133,8 +133,18 @@ class CheckpointLog:
         self.refresh()
 
     def refresh(self) -> None:
-        """Reads entries that were added since."""
-        for name in self.storage.names("log"):
+        """Reads entries that were added since.
+
+        Raises:
+            MachineError: the place can't be read.
+        """
+        try:
+            names = self.storage.names("log")
+        except OSError as error:
+            raise MachineError(
+                f"the checkpoint directory {self.storage.url} can't be read: {error.strerror or error}"
+            ) from error
+        for name in names:
             match = _ENTRY.fullmatch(name)
             if match and int(match[1]) not in self._entries:
                 try:
@@ -169,7 +179,7 @@ class CheckpointLog:
 
         Raises:
             NoCheckpointError: there is none, or the newest run started afresh and completed none.
-            DamagedCheckpointError: the entry that says so is damaged.
+            DamagedCheckpointError: the entry that says so, or the one that it names, is damaged.
         """
         for number in sorted([*self._entries, *self._damaged], reverse=True):
             if number in self._damaged:
@@ -182,7 +192,13 @@ class CheckpointLog:
                     f"the last run in {self.storage.url} completed no checkpoint",
                     hint="start it again without --restore, or name an older checkpoint: --restore DIR/chk-NNNNNNNN",
                 )
-            return self.find(entry.checkpoint_id)
+            try:
+                return self.find(entry.checkpoint_id)
+            except NoCheckpointError as error:
+                raise DamagedCheckpointError(
+                    f"{self.storage.url}/{directory_of(entry.checkpoint_id)}, from which the last run went on, has no "
+                    "whole manifest any more"
+                ) from error
         raise NoCheckpointError(
             f"there is no checkpoint in {self.storage.url}",
             hint="start without --restore, or check --checkpoint-dir",
@@ -237,7 +253,7 @@ class CheckpointLog:
         if kept:
             for name in self.storage.names(""):
                 match = _CHECKPOINT.fullmatch(name)
-                if match and int(match[1]) not in kept and int(match[1]) < max(kept):
+                if match and int(match[1]) <= max(kept):  # in kept ones there is what earlier attempts wrote too late
                     self._delete_unneeded(name, needed)
         for name in self.storage.names(_FINISHED):
             match = _FINISHED_FILE.fullmatch(name)

@@ -1,13 +1,16 @@
-"""One subtask's part of a checkpoint, written and read: a state file, and a chain of table files for columnar state."""
+"""One subtask's part of a checkpoint, written and read: a state file, and a chain of table files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from streamcore.checkpoint.log import SubtaskEntry, tables_path
 from streamcore.checkpoint.snapshot_file import SubtaskSnapshot
 from streamcore.checkpoint.storage import FileRef, Storage
 from streamcore.checkpoint.table_file import assemble, decode_tables, encode_tables
+from streamcore.errors import StateCodecError
+from streamcore.state.capture import Capture
 
 _LONGEST_CHAIN = 32
 
@@ -30,24 +33,34 @@ def write_part(
     captures = {(uid, name): table for uid, op in snapshot.operators.items() for name, table in op.tables.items()}
     tables = list(base)
     if captures and not (base and all(capture.is_empty for capture in captures.values())):
-        saved = {name: capture.saved() for name, capture in captures.items()}
+        saved = {name: _saved(name, capture) for name, capture in captures.items()}
         own = storage.put_parts(tables_path(path), encode_tables(saved, allow_pickle=allow_pickle))
         is_whole = all(table.is_whole for table in saved.values())
         tables = [own] if is_whole else [*base, own]
     return storage.put(path, snapshot.encode(allow_pickle=allow_pickle)), tables
 
 
-def read_part(storage: Storage, entry: SubtaskEntry, *, allow_pickle: bool) -> SubtaskSnapshot:
-    """Reads a part; the columnar state is among each operator's keyed state; blocking.
+def _saved(name: tuple[str, str], capture: Capture) -> Any:
+    try:
+        return capture.saved()
+    except StateCodecError as error:
+        raise StateCodecError(f"operator {name[0]!r}, state {name[1]!r}: {error.message}", hint=error.hint) from error
+
+
+def read_part(storage: Storage, entry: SubtaskEntry, *, allow_pickle: bool, as_fields: bool = False) -> SubtaskSnapshot:
+    """Reads a part; the state in table files is among each operator's keyed state; blocking.
+
+    Args:
+        as_fields: leaves records as their fields (see `plain.decode`), so that no class has to be loaded.
 
     Raises:
         DamagedCheckpointError: a file is missing or damaged.
         CheckpointError: it was written by a newer version.
         StateCodecError: a value is of a class that isn't loaded, or pickled although that is not allowed.
     """
-    snapshot = SubtaskSnapshot.decode(storage.get(entry.file), allow_pickle=allow_pickle)
-    chain = [decode_tables(storage.get(file), allow_pickle=allow_pickle) for file in entry.tables]
-    for (uid, name), table in assemble(chain).items():
+    snapshot = SubtaskSnapshot.decode(storage.get(entry.file), allow_pickle=allow_pickle, as_fields=as_fields)
+    chain = [decode_tables(storage.get(file), allow_pickle=allow_pickle, as_fields=as_fields) for file in entry.tables]
+    for (uid, name), table in assemble(chain, allow_pickle=allow_pickle).items():
         snapshot.operators[uid].keyed["states"][name] = table
     return snapshot
 

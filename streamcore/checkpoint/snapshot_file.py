@@ -7,9 +7,10 @@ In the plain codec (`streamcore.batch.plain`), so it can be read without the eng
      "in_flight": {"inputs": ..., "outputs": ...}}    # see `checkpoint.in_flight`
 
 A captured store (`streamcore.state.store`) is `{"states": {NAME: ...}, "timers": {group: bytes}, "event_timers": ...}`;
-object state is `{"kind", "groups": {group: bytes of [[key, value], ...]}}`. Columnar state is in files of its own
-(`checkpoint.table_file`); in format 1 it was here, as `{"kind", "groups", "keys", "columns"}`. In formats 1 and 2 there was
-`"feedback": {EDGE: [(form, bytes), ...]}` instead of `"in_flight"`.
+state of objects is `{"kind", "groups": {group: bytes of [[key, value], ...]}}`, columnar state is
+`{"kind", "groups", "keys", "columns"}`. Both are in files of their own (`checkpoint.table_file`), and put here when the
+part is read; columnar state was here in format 1, and state of objects as long as table files had format 2. In formats 1
+and 2 there was `"feedback": {EDGE: [(form, bytes), ...]}` instead of `"in_flight"`.
 """
 
 from __future__ import annotations
@@ -20,19 +21,32 @@ from typing import Any
 from streamcore.batch import plain
 from streamcore.checkpoint.in_flight import InFlight
 from streamcore.errors import CheckpointError
-from streamcore.state.table_capture import TableCapture
+from streamcore.state.capture import Capture
+from streamcore.state.timer_capture import TimerCapture
 
 FORMAT = 3
+TIMERS = ("timers", "event_timers")
 
 
 @dataclass(slots=True)
 class OperatorSnapshot:
-    """One operator's part: its keyed store and what else it captured. `tables`: its columnar state while it is being
-    captured, by name; when read back it is in `keyed`."""
+    """One operator's part: its keyed store and what else it captured. `tables`: the state that is copied step by step
+    while it is being captured, by name; when read back it is in `keyed`."""
 
     keyed: dict[str, Any]
     own: Any
-    tables: dict[str, TableCapture] = field(default_factory=dict)
+    tables: dict[str, Capture] = field(default_factory=dict)
+
+    @property
+    def captures(self) -> list[Capture]:
+        """What of it is copied step by step."""
+        timers = [capture for queue in TIMERS if isinstance(capture := self.keyed.get(queue), TimerCapture)]
+        return [*self.tables.values(), *timers]
+
+    def plain_keyed(self) -> dict[str, Any]:
+        """The keyed store without what has a file of its own."""
+        timers = {queue: saved.saved() for queue in TIMERS if isinstance(saved := self.keyed.get(queue), TimerCapture)}
+        return self.keyed | timers
 
 
 @dataclass(slots=True)
@@ -51,20 +65,20 @@ class SubtaskSnapshot:
         return plain.encode(
             {
                 "format": FORMAT,
-                "operators": {uid: {"keyed": op.keyed, "own": op.own} for uid, op in self.operators.items()},
+                "operators": {uid: {"keyed": op.plain_keyed(), "own": op.own} for uid, op in self.operators.items()},
                 "in_flight": self.in_flight.to_plain(),
             },
             allow_pickle=allow_pickle,
         )
 
     @staticmethod
-    def decode(data: bytes, *, allow_pickle: bool) -> SubtaskSnapshot:
-        """Reads a file's content.
+    def decode(data: bytes, *, allow_pickle: bool, as_fields: bool = False) -> SubtaskSnapshot:
+        """Reads a file's content. `as_fields`: see `plain.decode`.
 
         Raises:
             CheckpointError: it was written by a newer version.
         """
-        saved = plain.decode(data, allow_pickle=allow_pickle)
+        saved = plain.decode(data, allow_pickle=allow_pickle, as_fields=as_fields)
         if saved["format"] > FORMAT:
             raise CheckpointError(
                 f"a state file has format {saved['format']}, this version reads up to {FORMAT}",

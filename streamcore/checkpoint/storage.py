@@ -1,19 +1,17 @@
-"""Where snapshots are kept: a directory of the local disk, or any place that fsspec knows.
+"""Where snapshots are kept: a directory of the local disk (`local_storage`), a bucket (`s3_storage`), or any place that
+fsspec knows (`fsspec_storage`).
 
 Three promises the protocol is built on: a file is whole or absent; `create` makes a name exactly once,
-whoever else tries; what was written is durable when the call returns.
+whoever else tries; what was written is durable when the call returns. What goes wrong is an `OSError`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import fsspec
 import msgspec
@@ -22,6 +20,10 @@ from streamcore.errors import CheckpointError, DamagedCheckpointError, MachineEr
 
 Buffer = bytes | memoryview
 """A piece of a file; a memoryview is of single bytes, so that its length is its size."""
+
+
+_PROBE = "probe-"
+_PROBES = 3
 
 
 class FileRef(msgspec.Struct, frozen=True):
@@ -63,7 +65,8 @@ class Storage(ABC):
 
     @abstractmethod
     def names(self, directory: str) -> list[str]:
-        """The names in a directory, sorted; empty when there is none."""
+        """The names in a directory, sorted; empty when there is none. A bucket may for a while go on to name
+        directories that have become empty."""
 
     @abstractmethod
     def delete(self, path: str) -> None:
@@ -108,113 +111,39 @@ class Storage(ABC):
         return data
 
     def check_writable(self) -> None:
-        """Proves that snapshots can be written here.
+        """Proves that snapshots can be written here, and that a name can be made only once.
 
         Raises:
-            MachineError: they can't.
+            MachineError: they can't, or it can be made twice.
         """
         try:
-            self.write("probe", b"")
-            self.delete("probe")
+            exclusive = any(self._is_exclusive() for _ in range(_PROBES))
         except OSError as error:
             raise MachineError(
                 f"the checkpoint directory {self.url} can't be written: {error.strerror or error}",
                 hint="give --checkpoint-dir a directory that this user may write to",
             ) from error
+        if not exclusive:
+            raise MachineError(
+                f"the checkpoint directory {self.url} can't be used: a file there can be made twice, so a run that has "
+                "been replaced would not notice",
+                hint="use a local directory, or a storage that creates files exclusively (S3 with If-None-Match)",
+            )
 
+    def clean_up(self) -> None:
+        """Removes what processes that were killed have left half written. Only for a run that has fenced off the runs
+        before it, while none of its own writes."""
+        for name in self.names(""):
+            if name.startswith(_PROBE):
+                self.delete(name)
 
-class LocalStorage(Storage):
-    """A directory of the local disk. Files are written beside their place, synced and renamed."""
-
-    def __init__(self, url: str, root: Path) -> None:
-        super().__init__(url, str(root.resolve()))
-        self._root = root
-
-    def write(self, path: str, data: bytes) -> None:
-        self.write_parts(path, [data])
-
-    def write_parts(self, path: str, parts: Sequence[Buffer]) -> None:
-        target = self._root / path
-        temporary = self._write_temporary(target, parts)
-        temporary.replace(target)
-        _sync_directory(target.parent)
-
-    def create(self, path: str, data: bytes) -> bool:
-        target = self._root / path
-        temporary = self._write_temporary(target, [data])
-        try:
-            os.link(temporary, target)  # fails if the name exists, and never shows half a file
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink()
-        _sync_directory(target.parent)
-        return True
-
-    def read(self, path: str) -> bytes:
-        return (self._root / path).read_bytes()
-
-    def names(self, directory: str) -> list[str]:
-        place = self._root / directory
-        return sorted(entry.name for entry in place.iterdir()) if place.is_dir() else []
-
-    def delete(self, path: str) -> None:
-        target = self._root / path
-        if target.is_dir():
-            shutil.rmtree(target, ignore_errors=True)
-        else:
-            target.unlink(missing_ok=True)
-
-    def _write_temporary(self, target: Path, parts: Sequence[Buffer]) -> Path:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")  # containers share process ids
-        try:
-            with temporary.open("wb") as file:
-                for part in parts:
-                    file.write(part)
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        return temporary
-
-
-class FsspecStorage(Storage):
-    """Any file system that fsspec knows (`memory://`, `s3://`, …)."""
-
-    def __init__(self, url: str, fs: Any, root: str) -> None:
-        super().__init__(url, f"{fs.protocol}:{root.rstrip('/')}")
-        self._fs = fs
-        self._root = root.rstrip("/")
-
-    def write(self, path: str, data: bytes) -> None:
-        self._fs.makedirs(f"{self._root}/{path}".rpartition("/")[0], exist_ok=True)
-        self._fs.pipe_file(f"{self._root}/{path}", data)
-
-    def create(self, path: str, data: bytes) -> bool:
-        self._fs.makedirs(f"{self._root}/{path}".rpartition("/")[0], exist_ok=True)
-        try:
-            self._fs.pipe_file(f"{self._root}/{path}", data, mode="create")
-        except FileExistsError:
-            return False
-        return True
-
-    def read(self, path: str) -> bytes:
-        data: bytes = self._fs.cat_file(f"{self._root}/{path}")
-        return data
-
-    def names(self, directory: str) -> list[str]:
-        try:
-            entries = self._fs.ls(f"{self._root}/{directory}", detail=False, refresh=True)
-        except FileNotFoundError:
-            return []
-        return sorted(entry.rstrip("/").rpartition("/")[2] for entry in entries)
-
-    def delete(self, path: str) -> None:
-        target = f"{self._root}/{path}"
-        if self._fs.exists(target):
-            self._fs.rm(target, recursive=True)
+    def _is_exclusive(self) -> bool:
+        """Whether the second of two attempts to make a name is refused. (Another run that starts now may clean up
+        between the two, so a false answer has to be checked.)"""
+        name = f"{_PROBE}{secrets.token_hex(8)}"
+        exclusive = self.create(name, b"1") and not self.create(name, b"2")
+        self.delete(name)
+        return exclusive
 
 
 def open_storage(url: str) -> Storage:
@@ -223,20 +152,26 @@ def open_storage(url: str) -> Storage:
     Raises:
         CheckpointError: no file system is known for the URL.
     """
+    from streamcore.checkpoint.fsspec_storage import FsspecStorage
+    from streamcore.checkpoint.local_storage import LocalStorage
+
     try:
         fs, root = fsspec.core.url_to_fs(url)
-    except (ValueError, ImportError) as error:
+    except ImportError as error:
+        is_s3 = url.startswith(("s3:", "s3a:"))
+        raise CheckpointError(
+            f"can't open {url}: {error}",
+            hint="pip install 'streamcore[s3]'" if is_s3 else "install the package that it needs",
+        ) from error
+    except ValueError as error:
         raise CheckpointError(
             f"can't open {url}: {error}", hint="use a path, or a URL of an installed fsspec file system"
         ) from error
-    if "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
+    protocols = fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)
+    if "file" in protocols:
         return LocalStorage(url, Path(root))
+    if "s3" in protocols:
+        from streamcore.checkpoint.s3_storage import S3Storage
+
+        return S3Storage(url)
     return FsspecStorage(url, fs, root)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,16 +1,21 @@
-"""The file of a subtask's columnar state: arrays as they lie in memory, so that neither writing nor reading them
-holds up the stream with a codec.
+"""The file of the state of a subtask that is captured step by step: columnar state as arrays, as they lie in memory,
+and state of objects as entries in the plain codec, which were encoded between the batches; so that writing it holds
+up the stream with no codec.
 
 ::
 
     8 bytes            length of the header, little-endian
-    header             plain codec: {"format": 2, "arrays": [[dtype, shape, offset], ...], "tables": [TABLE, ...]}
+    header             plain codec: {"format": 3, "arrays": [[dtype, shape, offset], ...], "tables": [TABLE, ...],
+                       "objects": [OBJECTS, ...]}
     body               the arrays, each at its offset from the body's beginning, a multiple of 64
 
     TABLE = {"uid", "name", "size", "first", "rows": array or None, "keys": [form, ...], "groups": array,
              "columns": {field: array}}         # `array`: its number in "arrays"
+    OBJECTS = {"uid", "name", "kind", "whole", "entries": ENTRIES, "removed": ENTRIES}
+    ENTRIES = [array of key groups, array of entries in each, array of bytes of each, array: the bytes of all]
 
-The meaning of a table's parts is that of `streamcore.state.table_capture.SavedTable`.
+The meaning of their parts is that of `streamcore.state.table_capture.SavedTable` and
+`streamcore.state.object_capture.SavedObjects`. Format 2 had no objects.
 """
 
 from __future__ import annotations
@@ -22,17 +27,19 @@ import numpy as np
 import pyarrow as pa
 
 from streamcore.batch import plain
+from streamcore.checkpoint.object_section import assemble_objects, entries_of, section_of
 from streamcore.checkpoint.storage import Buffer
 from streamcore.errors import CheckpointError, DamagedCheckpointError
 from streamcore.kernels.arrow_text import is_binary
 from streamcore.kernels.key_columns import KeyColumns
 from streamcore.kernels.key_index import concat_keys
+from streamcore.state.object_capture import Entries, SavedObjects
 from streamcore.state.table_capture import SavedTable
 
-FORMAT = 2
+FORMAT = 3
 _ALIGNMENT = 64
 
-Tables = dict[tuple[str, str], SavedTable]
+Tables = dict[tuple[str, str], SavedTable | SavedObjects]
 """(operator's uid, state name) → what a file has of it."""
 
 
@@ -55,13 +62,26 @@ def encode_tables(tables: Tables, *, allow_pickle: bool) -> list[Buffer]:
             "columns": {field: body.add(values) for field, values in table.columns.items()},
         }
         for (uid, name), table in tables.items()
+        if isinstance(table, SavedTable)
     ]
-    header = plain.encode({"format": FORMAT, "arrays": body.arrays, "tables": entries})
+    objects = [
+        {
+            "uid": uid,
+            "name": name,
+            "kind": table.kind,
+            "whole": table.is_whole,
+            "entries": _encode_entries(table.entries, body),
+            "removed": _encode_entries(table.removed, body),
+        }
+        for (uid, name), table in tables.items()
+        if isinstance(table, SavedObjects)
+    ]
+    header = plain.encode({"format": FORMAT, "arrays": body.arrays, "tables": entries, "objects": objects})
     return [len(header).to_bytes(8, "little"), header, *body.pieces]
 
 
-def decode_tables(data: bytes, *, allow_pickle: bool) -> Tables:
-    """Reads a file's content; the arrays are views of it.
+def decode_tables(data: bytes, *, allow_pickle: bool, as_fields: bool = False) -> Tables:
+    """Reads a file's content; the arrays are views of it. `as_fields`: see `plain.decode`.
 
     Raises:
         CheckpointError: it was written by a newer version.
@@ -75,35 +95,47 @@ def decode_tables(data: bytes, *, allow_pickle: bool) -> Tables:
             hint="restore with the version that wrote it, or a newer one",
         )
     arrays = [_array(data, start, *entry) for entry in header["arrays"]]
-    return {
+    tables: Tables = {
         (table["uid"], table["name"]): SavedTable(
             table["size"],
             None if table["rows"] is None else arrays[table["rows"]],
             table["first"],
-            _decode_keys(table["keys"], arrays, allow_pickle),
+            _decode_keys(table["keys"], arrays, allow_pickle, as_fields),
             arrays[table["groups"]],
             {field: arrays[number] for field, number in table["columns"].items()},
         )
         for table in header["tables"]
     }
+    for table in header.get("objects", ()):
+        entries, removed = (_decode_entries(table[side], arrays) for side in ("entries", "removed"))
+        tables[table["uid"], table["name"]] = SavedObjects(table["kind"], table["whole"], entries, removed)
+    return tables
 
 
-def assemble(files: Sequence[Tables]) -> dict[tuple[str, str], dict[str, Any]]:
-    """The columnar state that a chain of files stands for, oldest first, in the form that a `ColumnarTable` restores:
-    `{"kind", "groups", "keys", "columns"}`, one entry per row.
+def assemble(files: Sequence[Tables], *, allow_pickle: bool = False) -> dict[tuple[str, str], dict[str, Any]]:
+    """The state that a chain of files stands for, oldest first, in the forms that a `ColumnarTable` and an
+    `ObjectTable` restore: `{"kind", "groups", "keys", "columns"}`, one entry per row, and `{"kind", "groups": {group:
+    bytes of [[key, value], ...]}}`.
 
     Raises:
         DamagedCheckpointError: the files don't belong together.
     """
     chains: dict[tuple[str, str], list[SavedTable]] = {}
+    objects: dict[tuple[str, str], list[SavedObjects]] = {}
     for tables in files:
         for name, table in tables.items():
+            if isinstance(table, SavedObjects):
+                if not table.is_whole and name not in objects:
+                    raise DamagedCheckpointError(f"state {name[1]!r}: a file has changes of what isn't there")
+                objects[name] = [*([] if table.is_whole else objects[name]), table]
+                continue
             chain = [] if table.is_whole else chains.get(name, [])
             have = chain[-1].size if chain else 0
             if table.first != have or (not chain and not table.is_whole):
                 raise DamagedCheckpointError(f"state {name[1]!r}: a file has row {table.first} next, not row {have}")
             chains[name] = [*chain, table]
-    return {name: _assembled(chain) for name, chain in chains.items()}
+    whole = {name: _assembled(chain) for name, chain in chains.items()}
+    return whole | {name: assemble_objects(chain, allow_pickle=allow_pickle) for name, chain in objects.items()}
 
 
 def _assembled(chain: list[SavedTable]) -> dict[str, Any]:
@@ -138,10 +170,29 @@ class _Body:
         self._size += len(piece) + padding
         return len(self.arrays) - 1
 
+    def add_bytes(self, pieces: Sequence[Buffer]) -> int:
+        """Puts an array of bytes that comes in pieces at the end; returns its number."""
+        size = sum(map(len, pieces))
+        self.arrays.append(["|u1", [size], self._size])
+        padding = -size % _ALIGNMENT
+        self.pieces += [*pieces, bytes(padding)]
+        self._size += size + padding
+        return len(self.arrays) - 1
+
 
 def _array(data: bytes, start: int, dtype: str, shape: list[int], offset: int) -> np.ndarray[Any, Any]:
     count = int(np.prod(shape))
     return np.frombuffer(data, np.dtype(dtype), count, start + offset if count else 0).reshape(shape)
+
+
+def _encode_entries(entries: Entries, body: _Body) -> list[int]:
+    section, pieces = section_of(entries)
+    return [*map(body.add, section), body.add_bytes(pieces)]
+
+
+def _decode_entries(encoded: list[int], arrays: list[np.ndarray[Any, Any]]) -> Entries:
+    groups, counts, sizes, body = (arrays[number] for number in encoded)
+    return entries_of((groups, counts, sizes), body.data)
 
 
 def _encode_keys(keys: Any, body: _Body, allow_pickle: bool) -> list[Any]:
@@ -160,14 +211,14 @@ def _encode_keys(keys: Any, body: _Body, allow_pickle: bool) -> list[Any]:
     return ["objects", plain.encode(keys, allow_pickle=allow_pickle)]
 
 
-def _decode_keys(encoded: list[Any], arrays: list[np.ndarray[Any, Any]], allow_pickle: bool) -> Any:
+def _decode_keys(encoded: list[Any], arrays: list[np.ndarray[Any, Any]], allow_pickle: bool, as_fields: bool) -> Any:
     form, *parts = encoded
     if form == "numbers":
         return arrays[parts[0]]
     if form == "objects":
-        return plain.decode(parts[0], allow_pickle=allow_pickle)
+        return plain.decode(parts[0], allow_pickle=allow_pickle, as_fields=as_fields)
     if form == "fields":
-        return KeyColumns([_decode_keys(part, arrays, allow_pickle) for part in parts])
+        return KeyColumns([_decode_keys(part, arrays, allow_pickle, as_fields) for part in parts])
     offsets, text, missing = (arrays[part] for part in parts)
     valid = None
     if len(missing):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -98,6 +99,10 @@ def cli() -> None:
 )  # fmt: skip
 @click.option("--restore", metavar="latest|PATH", help="Go on from the latest checkpoint, or from DIR/chk-NNNNNNNN.")
 @click.option(
+    "--fallback", is_flag=True,
+    help="Where the latest checkpoint is damaged, go on from the next older whole one; its later output comes again.",
+)  # fmt: skip
+@click.option(
     "--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus metrics on 127.0.0.1; 0: a free port."
 )
 @click.option(
@@ -117,7 +122,7 @@ def cli() -> None:
 def run(target: str, given: dict[str, str], **options: Any) -> None:
     """Runs a topology to its end. The first Ctrl-C stops it gracefully, the second at once."""
     configure_logging(options["log_level"].upper(), as_json=options["log_format"] == "json")
-    checkpointing = _checkpointing(options["checkpoint_dir"], options["checkpoint_interval"], options["restore"])
+    checkpointing = _checkpointing(options)
     attempts = options["restart_attempts"]
     app = load_app(target)
     settings = app.settings(given)
@@ -199,12 +204,16 @@ def main() -> None:
     cli(prog_name="streamcore")
 
 
-def _checkpointing(url: str | None, interval_s: float, restore: str | None) -> Checkpointing | None:
-    if url is not None:
-        return Checkpointing(url, interval=interval_s)
-    if restore is not None:
+def _checkpointing(options: Mapping[str, Any]) -> Checkpointing | None:
+    if options["checkpoint_dir"] is not None:
+        return Checkpointing(
+            options["checkpoint_dir"], interval=options["checkpoint_interval"], fallback=options["fallback"]
+        )
+    if options["fallback"]:
+        raise UsageError("--fallback needs --checkpoint-dir", hint="add --checkpoint-dir DIR and --restore latest")
+    if options["restore"] is not None:
         raise UsageError(
-            f"--restore {restore} needs --checkpoint-dir",
+            f"--restore {options['restore']} needs --checkpoint-dir",
             hint="add --checkpoint-dir DIR: where the job takes its checkpoints from here on",
         )
     return None

@@ -6,13 +6,12 @@ The decisions are in `checkpoint.log`; here they meet storage and time. When a c
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from pathlib import PurePosixPath
 
-from streamcore.checkpoint.log import CheckpointLog, Entry, OperatorEntry, SubtaskEntry, directory_of
+from streamcore.checkpoint.choice import check_files, find, older_whole, path_of, split_path
+from streamcore.checkpoint.log import CheckpointLog, Entry, OperatorEntry, SubtaskEntry
 from streamcore.checkpoint.savepoint import is_savepoint
-from streamcore.checkpoint.storage import Storage, open_storage
-from streamcore.errors import DamagedCheckpointError, FencedError, MachineError, NoCheckpointError, UsageError
+from streamcore.checkpoint.storage import Storage
+from streamcore.errors import DamagedCheckpointError, FencedError, MachineError, UsageError
 from streamcore.job.config import Checkpointing
 from streamcore.runtime.messages import Restore
 from streamcore.runtime.restore import check_compatible
@@ -53,10 +52,30 @@ class Checkpoints:
                 hint="give --checkpoint-dir another directory, and --restore this one",
             )
         self._storage.check_writable()
-        self.newest = self._find(restore) if restore else None
-        if self.newest is not None:
+        self.newest = None
+        if restore is None:
+            return
+        url, number = split_path(self._storage.url if restore == "latest" else restore)
+        try:
+            storage, manifest = self._find(restore)
+            self.newest = Restore(url, manifest)
             check_compatible(self._job, self.newest)
-            self._check_files(self.newest)  # a damaged one is named now, not by a subtask
+            check_files(storage, manifest)  # a damaged one is named now, not by a subtask
+        except DamagedCheckpointError as error:
+            damaged = self.newest.manifest if self.newest is not None else None
+            self.newest = self._instead(error, url, damaged, allowed=self.config.fallback and number is None)
+
+    async def fall_back(self, error: DamagedCheckpointError) -> None:
+        """The newest checkpoint has turned out to be damaged: goes on from the next older whole one, if it may.
+
+        Raises:
+            DamagedCheckpointError: it may not, or there is none; the error that was given.
+        """
+        newest, allowed = self.newest, self.config.fallback
+        assert newest is not None, "nothing was restored that could be damaged"
+        self.newest = await self._services.in_background(
+            lambda: self._instead(error, newest.storage_url, newest.manifest, allowed=allowed)
+        )
 
     def take_over(self, restore: str | None) -> int:
         """Fences off every run before; returns the first epoch.
@@ -73,6 +92,7 @@ class Checkpoints:
             try:
                 created_ms = self._services.clock.now_ms()
                 self._log.append(Entry("fence", self._job.name, self._run, self._run * RUN_EPOCHS, base, created_ms))
+                self._storage.clean_up()
             except FencedError:  # the run before was still writing: look again
                 if restore is None:
                     raise  # what a run afresh had made sure of, such as that there is no output yet, may not be so now
@@ -124,22 +144,33 @@ class Checkpoints:
 
     def path_of_newest(self) -> str | None:
         """Where the newest complete checkpoint is, as `--restore` takes it."""
-        if self.newest is None:
-            return None
-        return f"{self.newest.storage_url.rstrip('/')}/{directory_of(self.newest.manifest.checkpoint_id)}"
+        return None if self.newest is None else path_of(self.newest.storage_url, self.newest.manifest)
 
-    def _find(self, restore: str) -> Restore:
+    def _find(self, restore: str) -> tuple[Storage, Entry]:
         if restore == "latest":
-            return Restore(self._storage.url, latest_of(self._log))
-        return find_checkpoint(restore, self._services.open_storage)
+            return self._storage, self._log.latest()
+        return find(restore, self._services.open_storage)
 
-    def _check_files(self, restore: Restore) -> None:
-        storage = self._services.open_storage(restore.storage_url)
-        try:
-            check_files(storage, restore.manifest)
-        except DamagedCheckpointError as error:
-            error.hint = _offer(CheckpointLog(storage), restore.manifest)
-            raise
+    def _instead(self, error: DamagedCheckpointError, url: str, damaged: Entry | None, *, allowed: bool) -> Restore:
+        """What to go on from where a checkpoint, or the manifest that says which, is damaged."""
+        older = older_whole(CheckpointLog(self._services.open_storage(url)), damaged)
+        if older is None:
+            error.hint = "there is no older one that is whole; start again without --restore"
+            raise error
+        check_compatible(self._job, Restore(url, older))
+        path = path_of(url, older)
+        if not allowed:
+            error.hint = (
+                f"the next older one is whole: --restore {path}; what was written to sinks after it is written again"
+            )
+            raise error
+        logger.warning(
+            "%s; going on from %s instead, the next older one that is whole: what was written to sinks after it is "
+            "written again",
+            error.message, path,
+            extra={"job": self._job.name, "checkpoint": older.checkpoint_id},
+        )  # fmt: skip
+        return Restore(url, older)
 
     def _is_own(self, restore: Restore) -> bool:
         return self._services.open_storage(restore.storage_url).identity == self._storage.identity
@@ -155,63 +186,3 @@ def make_manifest(
         for spec in vertex.saved_operators
     }
     return Entry("checkpoint", job.name, run, epoch, checkpoint_id, created_ms, operators=operators, subtasks=parts)
-
-
-def find_checkpoint(path: str, open_storage: Callable[[str], Storage] = open_storage) -> Restore:
-    """The checkpoint at a checkpoint's directory, or the latest of a checkpoint directory.
-
-    Raises:
-        NoCheckpointError: there is none.
-    """
-    parent, _, name = path.rstrip("/").rpartition("/")
-    number = PurePosixPath(name).name.removeprefix("chk-")
-    if name.startswith("chk-") and number.isdigit():
-        log = CheckpointLog(open_storage(parent or "."))
-        return Restore(parent or ".", log.find(int(number)))
-    log = CheckpointLog(open_storage(path))
-    if log.is_empty and is_savepoint(log.storage):
-        raise NoCheckpointError(
-            f"the savepoint in {path} was never completed", hint="take one again, or restore from a checkpoint"
-        )
-    if log.is_empty:
-        raise NoCheckpointError(
-            f"there is no checkpoint in {path}", hint="give --restore latest, or a directory DIR/chk-NNNNNNNN"
-        )
-    return Restore(path, latest_of(log))
-
-
-def latest_of(log: CheckpointLog) -> Entry:
-    """The checkpoint that the log's newest run would go on from.
-
-    Raises:
-        NoCheckpointError: there is none.
-        DamagedCheckpointError: its manifest is damaged; the hint offers an older one.
-    """
-    try:
-        return log.latest()
-    except DamagedCheckpointError as error:
-        error.hint = _offer(log, None)
-        raise
-
-
-def check_files(storage: Storage, manifest: Entry) -> None:
-    """Reads every file of a checkpoint.
-
-    Raises:
-        DamagedCheckpointError: one is missing, or not what was written.
-    """
-    for file in {file.path: file for subtask in manifest.subtasks for file in subtask.files}.values():
-        storage.get(file)
-
-
-def _offer(log: CheckpointLog, damaged: Entry | None) -> str:
-    """The hint that names the newest whole checkpoint from before a damaged one."""
-    older = [entry for entry in log.checkpoints() if damaged is None or entry.checkpoint_id < damaged.checkpoint_id]
-    for entry in reversed(older):
-        try:
-            check_files(log.storage, entry)
-        except DamagedCheckpointError:
-            continue
-        path = f"{log.storage.url.rstrip('/')}/{directory_of(entry.checkpoint_id)}"
-        return f"the next older one is whole: --restore {path}; what was written to sinks after it is written again"
-    return "there is no older one that is whole; start again without --restore"

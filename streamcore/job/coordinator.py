@@ -25,7 +25,7 @@ from streamcore.errors import (
 from streamcore.job.checkpoints import Checkpoints
 from streamcore.job.config import RunConfig, StopMode
 from streamcore.job.drift import DriftWatch
-from streamcore.job.events import AttemptFailedError, Event, Request, StopRequest, Tick, TickKind
+from streamcore.job.events import AttemptFailedError, Event, Request, StopRequest, Tick, TickKind, refuse_left
 from streamcore.job.links import WorkerLost, Workers
 from streamcore.job.loops import LoopWatch
 from streamcore.job.placement import place
@@ -62,7 +62,7 @@ from streamcore.runtime.spec import JobSpec
 
 CANCEL_TIMEOUT_S = 10.0
 
-_FINAL_ERRORS = (FencedError, IncompatibleSnapshotError, DamagedCheckpointError, UsageError, BadRecordError)
+_FINAL_ERRORS = (FencedError, IncompatibleSnapshotError, UsageError, BadRecordError)
 """What no restart can mend."""
 
 logger = logging.getLogger("streamcore.job")
@@ -103,7 +103,7 @@ class Coordinator:
         elif isinstance(request, QueryRequest):
             self._expire_later(request.timeout_s, QueryExpired(request))
         if self._is_over:
-            self._leave_unanswered()
+            refuse_left(self._events, self._queries)
 
     @property
     def newest(self) -> Restore | None:
@@ -140,7 +140,7 @@ class Coordinator:
             self.status.state = "ended"
             await self._pool.dismiss_all()
             self._is_over = True
-            self._leave_unanswered()
+            refuse_left(self._events, self._queries)
             self._rounds.end(error)
         started_s = self._started_s
         assert started_s is not None, "a job has ended that never began"
@@ -190,7 +190,11 @@ class Coordinator:
                 error = failure.error
             self._queries.end_attempt()
             self._rounds.end_attempt(error)
-            delay_s = None if isinstance(error, _FINAL_ERRORS) else policy.delay_s(self._clock.monotonic())
+            if isinstance(error, DamagedCheckpointError) and self._checkpoints is not None:
+                await self._checkpoints.fall_back(error)
+            elif isinstance(error, _FINAL_ERRORS):
+                raise error
+            delay_s = policy.delay_s(self._clock.monotonic())
             if delay_s is None:
                 raise error  # with the user's own exception as its cause, where it was raised in this process
             self.status.restarts += 1
@@ -323,16 +327,6 @@ class Coordinator:
                 self._queries.request(request)
             case QueryExpired():
                 self._queries.expire(request.request, self.status.state)
-
-    def _leave_unanswered(self) -> None:
-        """The job is over: nobody acts on requests any more, and those who wait are told."""
-        while not self._events.empty():
-            match self._events.get_nowait():
-                case SavepointRequest() as request:
-                    request.fail("the job has ended")
-                case QueryRequest() as query:
-                    self._queries.request(query)
-        self._queries.end()
 
     def _on_wave_reply(self, reply: WaveReply) -> None:
         match self._loops.reply(reply):

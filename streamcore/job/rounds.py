@@ -28,6 +28,7 @@ from typing import Protocol
 
 from streamcore.checkpoint.ledger import Ledger
 from streamcore.checkpoint.log import Entry
+from streamcore.checkpoint.pacing import earliest_start
 from streamcore.errors import CheckpointError, JobFailedError, StreamcoreError
 from streamcore.job.checkpoints import Checkpoints, make_manifest
 from streamcore.job.events import AttemptFailedError, Tick, TickKind
@@ -94,6 +95,7 @@ class SnapshotRounds:
         self._round: _Round | None = None
         self._savepoints = Savepoints(status, services, checkpoints.storage if checkpoints is not None else None)
         self._running = self._stopping = self._ending = self._is_due = False
+        self._rest_until_s = 0.0
         self.stopped_at: Restore | None = None
         """The snapshot that a stop has ended the job with. All that is left is to commit, which opening it does too."""
         self._closing: tuple[SavepointRequest, Entry] | None = None
@@ -111,6 +113,7 @@ class SnapshotRounds:
         """A new attempt is deployed; nothing is pending."""
         self._ledger = Ledger(self._job.subtasks(), epoch)
         self._running = self._stopping = self._ending = self._is_due = False
+        self._rest_until_s = 0.0
         if self._checkpoints is not None:
             self._checkpoints.begin_attempt()
 
@@ -138,9 +141,14 @@ class SnapshotRounds:
         self._savepoints.refuse_all("the job has ended")
 
     async def on_interval(self) -> None:
-        """It is time for a checkpoint; it waits while a savepoint is taken, and is left out while a checkpoint is."""
+        """It is time for a checkpoint; it waits while a savepoint is taken, and after a checkpoint for as long as the
+        configuration says, and is left out while a checkpoint is."""
         checkpoints = self._checkpoints
         assert checkpoints is not None, "an interval without checkpointing"
+        rest_s = self._rest_until_s - self._clock.monotonic()
+        if rest_s > 0:
+            self._tick_later("checkpoint", rest_s)
+            return
         self._tick_later("checkpoint", checkpoints.config.interval)
         self._is_due = self._round is None or self._round.request is not None
         await self._begin_next()
@@ -212,6 +220,12 @@ class SnapshotRounds:
             await self._fail_savepoint(reason)
         else:
             await self._abort_checkpoint(self._round.checkpoint_id, reason)
+
+    def _rest(self, round_: _Round) -> None:
+        """A checkpoint is over."""
+        if round_.request is None and self._checkpoints is not None:
+            config, now = self._checkpoints.config, self._clock.monotonic()
+            self._rest_until_s = earliest_start(round_.begun_s, now, config.interval, config.min_pause)
 
     async def _begin_next(self) -> None:
         """Begins what has to be done next, unless something is pending or the job is ending."""
@@ -291,6 +305,7 @@ class SnapshotRounds:
             self._savepoints.hold(request, manifest)
             self._is_due = True
         self._round = None
+        self._rest(round_)
         if request is None or is_last:
             self._broadcast(Complete(self._epoch, round_.checkpoint_id, final=is_last))
         if is_last:
@@ -345,6 +360,7 @@ class SnapshotRounds:
             return
         round_, self._round = self._round, None
         assert round_ is not None, "a checkpoint was pending in no round"
+        self._rest(round_)
         self._status.checkpoint_failures += 1
         logger.warning("checkpoint failed: %s", reason, extra={"job": self._job.name, "checkpoint": checkpoint_id})
         self._broadcast(Abort(self._epoch, checkpoint_id))

@@ -165,7 +165,7 @@ class Barriers:
             [self._record_output(checkpoint_id, *which) for which in overtaken],
         )
         self._pause_s = self._clock.monotonic() - started
-        self._snapshots.begin(self._captured, base)
+        self._snapshots.begin(checkpoint_id, self._captured, base)
 
     def _complete(self, checkpoint_id: int) -> None:
         assert self._captured is not None, "a snapshot is complete that was not captured"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, NoReturn, TypeVar
 
 from streamcore.batch import Columns
-from streamcore.errors import IncompatibleSnapshotError, TopologyError, UsageError
+from streamcore.errors import TopologyError, UsageError
 from streamcore.runtime.functions import Context, _Function
 from streamcore.runtime.operator import OperatorContext, Output
 from streamcore.state.descriptors import MapState
 from streamcore.state.heap import ListHandle, MapHandle, ReducingHandle, ValueHandle
+from streamcore.state.store import refuse_dropped
 
 In = TypeVar("In")
 Rule = TypeVar("Rule")
@@ -98,9 +98,10 @@ class BroadcastContext(Context[Out]):
     def __init__(self, operator: OperatorContext, output: Output, *, keyed: bool) -> None:
         super().__init__(operator, output, keyed=keyed)
         self._states: dict[str, BroadcastHandle[Any, Any]] = {}
-        # every old subtask had all of it; where there are more subtasks now, several take the same one's
-        share = [part for part in operator.saved if part.subtask == operator.subtask % part.parallelism]
-        self._saved: dict[str, dict[Any, Any]] = share[0].state.get("broadcast", {}) if share else {}
+        self._versions: dict[str, int] = {}
+        state: dict[str, Any] = next(iter(operator.own_copy()), {})
+        self._has_versions = "broadcast_states" in state  # else the snapshot is from before there were any
+        self._saved: dict[str, Any] = state["broadcast_states" if self._has_versions else "broadcast"] if state else {}
 
     @property
     def key(self) -> Any:
@@ -133,13 +134,23 @@ class BroadcastContext(Context[Out]):
 
         Raises:
             TopologyError: two descriptors with one name.
+            IncompatibleSnapshotError: what the snapshot has under the name can't be taken over.
         """
         name = descriptor.name
         if name in self._states:
             raise TopologyError(f"broadcast state {name!r} is declared twice", hint="give each its own name")
-        handle: BroadcastHandle[K, V] = BroadcastHandle(name, dict(self._saved.get(name, {})))
-        self._states[name] = handle
+        handle: BroadcastHandle[K, V] = BroadcastHandle(name, self._restored(descriptor))
+        self._states[name], self._versions[name] = handle, descriptor.version
         return handle
+
+    def _restored(self, descriptor: MapState[K, V]) -> dict[K, V]:
+        saved = self._saved.get(descriptor.name)
+        if saved is None:
+            return {}
+        if not self._has_versions:
+            return dict(saved)
+        store = self._operator.store
+        return store.evolve_map(descriptor, saved["version"], saved["entries"])
 
     def for_each_key(
         self,
@@ -150,8 +161,9 @@ class BroadcastContext(Context[Out]):
         current key. For `process_broadcast`, when a new rule is about what has been gathered under the old ones."""
         before = self._current.key
         try:
-            for self._current.key in state.all_keys():
-                visit(self._current.key)
+            for key in state.all_keys():
+                self._operator.store.go_to(key)
+                visit(key)
         finally:
             self._current.key = before
 
@@ -170,20 +182,25 @@ class BroadcastContext(Context[Out]):
         if self._current.key is NO_KEY:
             hash(NO_KEY)
 
-    def captured(self) -> dict[str, dict[Any, Any]]:
-        """A copy of all broadcast state, by name."""
-        return {name: copy.deepcopy(state._entries) for name, state in self._states.items()}
+    def captured(self) -> dict[str, dict[str, Any]]:
+        """All broadcast state, by name: the descriptor's version, and the entries encoded."""
+        encode = self._operator.store.encode_map
+        return {
+            name: {"version": self._versions[name], "entries": encode(state._entries)}
+            for name, state in self._states.items()
+        }
 
     def check_all_claimed(self) -> None:
         """Called when the function is open.
 
         Raises:
-            IncompatibleSnapshotError: the snapshot has broadcast state that the function did not declare.
+            IncompatibleSnapshotError: the snapshot has broadcast state that the function did not declare, and it may
+                not be dropped.
         """
         if dropped := sorted(self._saved.keys() - self._states.keys()):
-            raise IncompatibleSnapshotError(
+            refuse_dropped(
                 f"the snapshot has broadcast state {', '.join(dropped)}, which the function no longer declares",
-                hint="restore with the code that wrote the snapshot, or start without --restore",
+                allowed=self._operator.allow_dropped,
             )
 
 

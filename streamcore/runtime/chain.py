@@ -32,6 +32,10 @@ class RestoredOperator:
 
     parts: list[tuple[int, int, OperatorSnapshot]]
     """(old subtask, old parallelism, its part)."""
+    finished: bool = False
+    """It has emitted its last for all that it takes over: `finish` must not run again."""
+    allow_dropped: bool = False
+    """State that the operator doesn't declare any more is dropped."""
 
 
 class Chain:
@@ -61,6 +65,7 @@ class Chain:
         self._outputs = [Output() for _ in vertex.operators]
         self.operators: list[Operator] = [spec.make() for spec in vertex.operators]
         self._stores: list[KeyedStore] = []
+        self._finished: list[bool] = []
         self._watching = [
             (spec, operator)
             for spec, operator in zip(vertex.operators, self.operators, strict=True)
@@ -89,12 +94,16 @@ class Chain:
         """Gives every operator its surroundings and what the snapshot has of it, and opens it, leaves first."""
         groups = group_range(self._subtask, self.vertex.parallelism, self.vertex.max_parallelism)
         for spec, operator, output in zip(self.vertex.operators, self.operators, self._outputs, strict=True):
-            parts = restored[spec.uid].parts if spec.uid in restored else []
+            found = restored.get(spec.uid) or RestoredOperator([])
+            parts = found.parts
+            self._finished.append(found.finished)
             store = KeyedStore(
                 self.vertex.max_parallelism,
                 groups,
                 [part.keyed for _, _, part in parts],
                 allow_pickle=self._allow_pickle,
+                operator=spec.name,
+                allow_dropped=found.allow_dropped,
             )
             self._stores.append(store)
             saved = [SavedOperator(old, count, part.own) for old, count, part in parts if part.own is not None]
@@ -110,6 +119,7 @@ class Chain:
                 wakeup=self._wakeup,
                 counters=self._counters,
                 attention=self._attention,
+                allow_dropped=found.allow_dropped,
             )
             operator.setup(context, output)
         for spec, operator in reversed(list(zip(self.vertex.operators, self.operators, strict=True))):
@@ -153,8 +163,11 @@ class Chain:
 
     def finish(self) -> None:
         """Ends the operators, parents first: the timers that wait now fire at once, later ones never, then each
-        operator emits what is left."""
-        for spec, operator, store in zip(self.vertex.operators, self.operators, self._stores, strict=True):
+        operator emits what is left. Not those that had done so before the snapshot."""
+        chain = zip(self.vertex.operators, self.operators, self._stores, self._finished, strict=True)
+        for spec, operator, store, finished in chain:
+            if finished:
+                continue
             last = store.timers.close()
             if last is not None:
                 guard(spec, partial(operator.fire_timers, last))
@@ -200,6 +213,8 @@ class Chain:
                 guard(spec, operator.close)
             except Exception as error:  # noqa: BLE001 - reported by the caller; the others must be closed too
                 errors.append(error)
+        for store in self._stores:
+            store.close()
         return errors
 
     def _link(self, outputs: Sequence[tuple[EdgeSpec, EdgeOutput]]) -> None:

@@ -47,10 +47,24 @@ class OperatorContext:
     wakeup: Wakeup
     counters: Counters
     attention: Attention = field(default_factory=Attention)
+    allow_dropped: bool = False
+
+    # --- state outside of keyed state, at another parallelism: an operator takes it in one of three ways -----------
 
     def own_share(self) -> list[Any]:
-        """The states of the old subtasks that this one takes over; every old subtask is somebody's."""
+        """Split: the old subtasks' states are dealt out, each to one new subtask. For what must be done once: output
+        to commit, calls to make again."""
         return [saved.state for saved in self.saved if saved.subtask % self.parallelism == self.subtask]
+
+    def all_states(self) -> list[Any]:
+        """Union: every new subtask gets the states of all old subtasks and takes its part by itself. For what is known
+        by a name, such as the offsets of a source's splits, and for what all must agree on, such as event time."""
+        return [saved.state for saved in self.saved]
+
+    def own_copy(self) -> list[Any]:
+        """Broadcast: every new subtask gets the state of one old subtask, where all of them had the same; empty, or
+        the one."""
+        return [saved.state for saved in self.saved if saved.subtask == self.subtask % saved.parallelism]
 
 
 @dataclass(slots=True)

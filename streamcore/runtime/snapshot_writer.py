@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from streamcore.checkpoint.in_flight import InFlight
@@ -17,6 +18,7 @@ from streamcore.runtime.elements import Savepoint
 from streamcore.runtime.messages import Acknowledge, Decline, Subtask, ToCoordinator
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import VertexSpec
+from streamcore.state.capture import Capture
 
 T = TypeVar("T")
 
@@ -27,9 +29,27 @@ Captured = dict[str, OperatorSnapshot]
 """Uid → what its operator captured."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Copying:
+    """What was captured for a checkpoint, `base` on, and the task that copies it; it returns the longest stop."""
+
+    checkpoint_id: int
+    captured: Captured
+    base: int | None
+    task: asyncio.Task[float]
+
+    @property
+    def captures(self) -> list[Capture]:
+        return [capture for operator in self.captured.values() for capture in operator.captures]
+
+
 class SnapshotWriter:
     """The snapshots of one subtask on their way to storage. `begin` when the barrier has gone out, then `write` when
-    the records in flight are known too."""
+    the records in flight are known too.
+
+    One is written at a time: where storage is slow, the next one waits. One that is given up is dropped as soon as it
+    isn't being written any more, so there are never more than two in memory, however many have been given up.
+    """
 
     def __init__(
         self,
@@ -53,7 +73,9 @@ class SnapshotWriter:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._increments = Increments()
         self._savepoint: tuple[int, Savepoint] | None = None
-        self._copying: tuple[int | None, asyncio.Task[float]] | None = None
+        self._copying: _Copying | None = None
+        self._writing = asyncio.Lock()
+        self._given_up = 0  # snapshots up to this number that aren't complete
 
     def announce(self, checkpoint_id: int, savepoint: Savepoint | None) -> None:
         """Tells, before the state is captured, what the snapshot is for."""
@@ -69,9 +91,9 @@ class SnapshotWriter:
         """The checkpoint that the capture for `checkpoint_id` may build on; None: none, as for every savepoint."""
         return self._increments.base if self.savepoint(checkpoint_id) is None else None
 
-    def begin(self, captured: Captured, base: int | None) -> None:
+    def begin(self, checkpoint_id: int, captured: Captured, base: int | None) -> None:
         """Begins to copy what was captured `base` on, between the batches of the stream."""
-        self._copying = base, self._beside(self._copy(captured))
+        self._copying = _Copying(checkpoint_id, captured, base, self._beside(self._copy(captured)))
 
     def write(
         self,
@@ -85,13 +107,10 @@ class SnapshotWriter:
     ) -> None:
         """Writes the subtask's part of a checkpoint, then acknowledges it, or tells why it can't. `finished`: its
         operators have finished, and only what is in flight is left to do."""
-        assert self._copying is not None, "a snapshot is written that was not captured"
-        base, copying = self._copying
-        self._beside(
-            self._write_and_acknowledge(
-                checkpoint_id, captured, in_flight, alignment_s, pause_s, base, copying, finished=finished
-            )
-        )
+        copying = self._copying
+        assert copying is not None, "a snapshot is written that was not captured"
+        assert copying.checkpoint_id == checkpoint_id, "a snapshot is written that was not captured last"
+        self._beside(self._write_and_acknowledge(copying, in_flight, alignment_s, pause_s, finished=finished))
 
     async def write_last(self, captured: Captured) -> SubtaskEntry | None:
         """Writes the last state, which stands for the subtask in every later checkpoint; None without storage.
@@ -117,8 +136,13 @@ class SnapshotWriter:
         self._increments.complete(checkpoint_id)
 
     def abort(self, checkpoint_id: int) -> None:
-        """A checkpoint won't be complete."""
+        """A checkpoint won't be complete: what was captured for it is not encoded any further, nor written."""
         self._increments.forget(checkpoint_id)
+        self._given_up = max(self._given_up, checkpoint_id)
+        copying = self._copying
+        if copying is not None and copying.checkpoint_id == checkpoint_id and not copying.task.done():
+            for capture in copying.captures:
+                capture.abandon()
 
     def cancel(self) -> None:
         """Stops what is under way."""
@@ -132,11 +156,11 @@ class SnapshotWriter:
         return task
 
     async def _copy(self, captured: Captured) -> float:
-        """Copies the columnar state that was captured, a little at a time between batches, for which this task runs
+        """Copies the state that was captured, a little at a time between batches, for which this task runs
         on the same loop as the subtask's; returns the longest stop in seconds."""
         longest_s = 0.0
         for operator in captured.values():
-            for table in operator.tables.values():
+            for table in operator.captures:
                 started = self._clock.monotonic()
                 while not table.done:
                     table.step()
@@ -149,34 +173,37 @@ class SnapshotWriter:
 
     async def _write_and_acknowledge(
         self,
-        checkpoint_id: int,
-        captured: Captured,
+        copying: _Copying,
         in_flight: InFlightSoon,
         alignment_s: float,
         pause_s: float,
-        base: int | None,
-        copying: asyncio.Task[float],
         *,
         finished: bool,
     ) -> None:
+        checkpoint_id, captured = copying.checkpoint_id, copying.captured
         path = state_path(checkpoint_id, *self._id, self._epoch)
-        savepoint, files = self.savepoint(checkpoint_id), self._increments.files(base)
+        savepoint, files = self.savepoint(checkpoint_id), self._increments.files(copying.base)
         try:
             saved = await in_flight()
-            pause_s = max(pause_s, await copying)
+            pause_s = max(pause_s, await copying.task)
             if saved is None:
                 return
-            file, tables = await self._services.in_background(
-                lambda: self._store(path, captured, saved, files, savepoint)
-            )
+            async with self._writing:
+                if checkpoint_id <= self._given_up:
+                    return
+                file, tables = await self._services.in_background(
+                    lambda: self._store(path, captured, saved, files, savepoint)
+                )
+                if checkpoint_id <= self._given_up:  # meanwhile: what others left has been deleted by now
+                    await self._services.in_background(lambda: self._discard(file, tables, savepoint))
+                    return
         except Exception as error:  # noqa: BLE001 - whatever it was, this part can't be written
             self._send(Decline(self._epoch, checkpoint_id, self._id, str(error) or type(error).__name__))
             return
         if savepoint is None:
             self._increments.wrote(checkpoint_id, tables)
-        for operator in captured.values():
-            for table in operator.tables.values():
-                table.release()
+        for capture in copying.captures:
+            capture.release()
         entry = self._entry(file, tables, finished=finished)
         in_flight_bytes = saved.size_bytes
         self._send(Acknowledge(self._epoch, checkpoint_id, self._id, entry, alignment_s, pause_s, in_flight_bytes))
@@ -198,6 +225,15 @@ class SnapshotWriter:
             if savepoint.is_last and self._storage is not None:
                 copy_files(storage, self._storage, [file, *tables])
         return file, tables
+
+    def _discard(self, file: FileRef, tables: list[FileRef], savepoint: Savepoint | None) -> None:
+        """Deletes a part that no manifest will name, but what it shares with others."""
+        storage = self._storage if savepoint is None else self._services.open_storage(savepoint.url)
+        assert storage is not None, "something was written without storage"
+        directory = file.path.rpartition("/")[0]
+        for written in (file, *tables):
+            if written.path.startswith(f"{directory}/"):
+                storage.delete(written.path)
 
     def _entry(self, file: FileRef, tables: list[FileRef], *, finished: bool) -> SubtaskEntry:
         vertex, (_, index) = self._vertex, self._id

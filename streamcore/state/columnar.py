@@ -13,6 +13,7 @@ from streamcore.kernels.compile import kernel
 from streamcore.kernels.key_columns import KeyColumns, as_list
 from streamcore.kernels.key_index import KeyIndex, take_keys
 from streamcore.state.descriptors import ColumnarState
+from streamcore.state.evolution import Evolution
 from streamcore.state.key_groups import DEFAULT_MAX_PARALLELISM, IntArray, groups_of
 from streamcore.state.table_capture import Arrays, TableCapture
 
@@ -142,14 +143,20 @@ class ColumnarTable:
         self._generation += 1
         return running
 
-    def restore(self, saved: dict[str, Any], groups: range) -> None:
-        """Adds the rows of `saved` that belong to this subtask's key groups."""
+    def restore(self, saved: dict[str, Any], groups: range, evolution: Evolution) -> None:
+        """Adds the rows of `saved` that belong to this subtask's key groups.
+
+        Raises:
+            IncompatibleSnapshotError: a field can't be taken over, or a key belongs to another group now.
+        """
         own = np.flatnonzero((saved["groups"] >= groups.start) & (saved["groups"] < groups.stop))
+        columns = evolution.columns(saved["columns"], own)  # also without rows: what doesn't fit is refused everywhere
         if len(own) == 0:
             return
         slots = self.slots(take_keys(saved["keys"], own))
-        for name, values in saved["columns"].items():
-            self._arrays[name][slots] = values[own]
+        evolution.check_groups(self._groups[slots], saved["groups"][own])
+        for name, values in columns.items():
+            self._arrays[name][slots] = values
 
     def _take_back(self, memory: Arrays) -> None:
         if not self._spare:

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from streamcore.batch import plain
-from streamcore.state.key_groups import groups_of
+from streamcore.state.capture import Capture
+from streamcore.state.changed_keys import ChangedKeys
+from streamcore.state.descriptors import ListState, MapState, ReducingState, ValueState
+from streamcore.state.heap_table import HeapTable, Values
+from streamcore.state.object_table import CurrentKey, ObjectState, ObjectTable, StateBackend
 
 T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
 
 
-class CurrentKey:
-    """The key of the record at hand; handles look their value up under it."""
-
-    __slots__ = ("key",)
-
-    def __init__(self) -> None:
-        self.key: Any = None
-
-
 class _Handle:
     __slots__ = ("_current", "_table")
+    _table: Values
 
-    def __init__(self, current: CurrentKey, table: dict[Any, Any]) -> None:
+    def __init__(self, current: CurrentKey, table: HeapTable) -> None:
         self._current = current
-        self._table = table
+        table.attach(self)
 
     def all_keys(self) -> list[Any]:
         """All keys that there is something for, whatever the current one is."""
@@ -43,7 +38,7 @@ class ValueHandle(_Handle, Generic[T]):
 
     __slots__ = ("_default",)
 
-    def __init__(self, current: CurrentKey, table: dict[Any, Any], default: T) -> None:
+    def __init__(self, current: CurrentKey, table: HeapTable, default: T) -> None:
         super().__init__(current, table)
         self._default = default
 
@@ -102,7 +97,7 @@ class ReducingHandle(_Handle, Generic[T]):
 
     __slots__ = ("_reduce",)
 
-    def __init__(self, current: CurrentKey, table: dict[Any, Any], reduce: Callable[[T, T], T]) -> None:
+    def __init__(self, current: CurrentKey, table: HeapTable, reduce: Callable[[T, T], T]) -> None:
         super().__init__(current, table)
         self._reduce = reduce
 
@@ -117,20 +112,37 @@ class ReducingHandle(_Handle, Generic[T]):
         return self._table.get(self._current.key)
 
 
-def capture_table(table: dict[Any, Any], kind: str, max_parallelism: int, *, allow_pickle: bool) -> dict[str, Any]:
-    """The entries of a table, encoded by key group."""
-    keys = list(table)
-    by_group: dict[int, list[list[Any]]] = {}
-    for key, group in zip(keys, groups_of(keys, max_parallelism).tolist(), strict=True):
-        by_group.setdefault(group, []).append([key, table[key]])
-    return {
-        "kind": kind,
-        "groups": {group: plain.encode(entries, allow_pickle=allow_pickle) for group, entries in by_group.items()},
-    }
+class HeapBackend(StateBackend):
+    """State in this process's memory."""
 
+    def __init__(self, max_parallelism: int, *, allow_pickle: bool) -> None:
+        self._max_parallelism = max_parallelism
+        self._allow_pickle = allow_pickle
+        self._tables: dict[str, HeapTable] = {}
+        self._changed = ChangedKeys()
 
-def restore_table(table: dict[Any, Any], saved: dict[str, Any], groups: range, *, allow_pickle: bool) -> None:
-    """Adds the entries of `saved` that belong to this subtask's key groups."""
-    for group, body in saved["groups"].items():
-        if group in groups:
-            table.update((key, value) for key, value in plain.decode(body, allow_pickle=allow_pickle))
+    def table(self, name: str, kind: str) -> HeapTable:
+        table = HeapTable(kind, self._max_parallelism, self._changed, allow_pickle=self._allow_pickle)
+        self._tables[name] = table
+        return table
+
+    def handle(self, descriptor: ObjectState, table: ObjectTable, current: CurrentKey) -> Any:
+        assert isinstance(table, HeapTable), "a handle on another backend's table"
+        match descriptor:
+            case ValueState():
+                return ValueHandle(current, table, descriptor.default)
+            case ListState():
+                return ListHandle(current, table)
+            case MapState():
+                return MapHandle(current, table)
+            case ReducingState():
+                return ReducingHandle(current, table, descriptor.reduce)
+
+    def touch(self, keys: Sequence[Any]) -> None:
+        self._changed.add(keys)
+
+    def capture(self, checkpoint_id: int, since: int | None) -> Mapping[str, Capture]:
+        changed = self._changed.since(since) if since is not None else None
+        captures = {name: table.capture(changed) for name, table in self._tables.items()}
+        self._changed.begin(checkpoint_id, max(map(len, self._tables.values()), default=0))
+        return captures

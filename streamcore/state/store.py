@@ -2,45 +2,65 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from streamcore.batch import Columns, Schema, concat_columns
+from streamcore.batch import Columns, concat_columns, plain
 from streamcore.batch.codec import decode_saved, encode_saved
 from streamcore.errors import IncompatibleSnapshotError, TopologyError, UnknownStateError, UsageError
 from streamcore.kernels.key_columns import KeyColumns, as_list
+from streamcore.state.capture import Capture
 from streamcore.state.columnar import ColumnarTable
-from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
-from streamcore.state.heap import (
-    CurrentKey,
-    ListHandle,
-    MapHandle,
-    ReducingHandle,
-    ValueHandle,
-    capture_table,
-    restore_table,
+from streamcore.state.descriptors import (
+    ColumnarState,
+    ListState,
+    MapState,
+    ReducingState,
+    TableState,
+    ValueState,
+    Versioned,
 )
+from streamcore.state.evolution import Evolution, OtherForm, as_values, in_columns
+from streamcore.state.heap import HeapBackend, ListHandle, MapHandle, ReducingHandle, ValueHandle
 from streamcore.state.key_groups import groups_of
-from streamcore.state.table_capture import TableCapture
+from streamcore.state.object_table import CurrentKey, ObjectState, ObjectTable, StateBackend
 from streamcore.state.timers import TimerQueue
 
 T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
 
-Descriptor = ValueState[Any] | ListState[Any] | MapState[Any, Any] | ReducingState[Any]
 Saved = dict[str, Any]
+
+logger = logging.getLogger("streamcore.state")
 
 
 class KeyedStore:
     """The keyed state of one operator subtask.
 
     State is restored when its descriptor is declared, from `saved`: the captured stores of the old
-    subtasks, of which only the key groups in `groups` are taken.
+    subtasks, of which only the key groups in `groups` are taken. `backend` has the state of Python objects; without
+    one it is in memory.
+
+    A captured store is `{"states": {name: state}, "schemas": {name: {"kind", "version", "fields"}}, "timers": ...,
+    "event_timers": ...}`. A schema tells of a state what the state itself may not: the descriptor's version, and of
+    columnar and table state the fields with their types.
     """
 
-    def __init__(self, max_parallelism: int, groups: range, saved: list[Saved], *, allow_pickle: bool) -> None:
+    def __init__(
+        self,
+        max_parallelism: int,
+        groups: range,
+        saved: list[Saved],
+        *,
+        allow_pickle: bool,
+        backend: StateBackend | None = None,
+        operator: str = "",
+        allow_dropped: bool = False,
+    ) -> None:
         self.current = CurrentKey()
         self.timers = TimerQueue()
         self.event_timers = TimerQueue()
@@ -48,9 +68,13 @@ class KeyedStore:
         self._groups = groups
         self._saved = saved
         self.allow_pickle = allow_pickle
-        self._heap: dict[str, tuple[str, dict[Any, Any]]] = {}
+        self._backend = backend or HeapBackend(max_parallelism, allow_pickle=allow_pickle)
+        self._objects: dict[str, ObjectTable] = {}
         self._columnar: dict[str, ColumnarTable] = {}
         self._tables: dict[str, TableState] = {}
+        self._schemas: dict[str, dict[str, Any]] = {}
+        self._operator = operator
+        self._allow_dropped = allow_dropped
         for store in saved:
             self.timers.restore(store["timers"], groups, allow_pickle=allow_pickle)
             self.event_timers.restore(store.get("event_timers", {}), groups, allow_pickle=allow_pickle)
@@ -65,37 +89,69 @@ class KeyedStore:
     def declare(self, descriptor: ReducingState[T]) -> ReducingHandle[T]: ...
     @overload
     def declare(self, descriptor: ColumnarState) -> ColumnarTable: ...
-    def declare(self, descriptor: Descriptor | ColumnarState) -> Any:
+    def declare(self, descriptor: ObjectState | ColumnarState, other_form: OtherForm | None = None) -> Any:
         """The handle of a descriptor, with what the snapshot has under its name.
+
+        Args:
+            other_form: of columnar state that may have been kept as objects.
 
         Raises:
             TopologyError: the name is taken.
-            IncompatibleSnapshotError: the snapshot has state of another kind under the name.
+            IncompatibleSnapshotError: the snapshot has state of another kind under the name, or it can't be taken over.
         """
-        self._refuse_taken(descriptor.name)
         if isinstance(descriptor, ColumnarState):
-            columnar = self._columnar[descriptor.name] = ColumnarTable(descriptor, self._max_parallelism)
-            for saved in self._saved_as(descriptor.name, "columnar"):
-                columnar.restore(saved, self._groups)
-            return columnar
-        match descriptor:
-            case ValueState():
-                return ValueHandle(self.current, self.table(descriptor.name, "value"), descriptor.default)
-            case ListState():
-                return ListHandle(self.current, self.table(descriptor.name, "list"))
-            case MapState():
-                return MapHandle(self.current, self.table(descriptor.name, "map"))
-            case ReducingState():
-                return ReducingHandle(self.current, self.table(descriptor.name, "value"), descriptor.reduce)
+            return self._declare_columnar(descriptor, other_form)
+        kind = {ListState: "list", MapState: "map"}.get(type(descriptor), "value")
+        table = self._object_table(descriptor.name, kind, descriptor, None)
+        return self._backend.handle(descriptor, table, self.current)
 
-    def table(self, name: str, kind: str = "value") -> dict[Any, Any]:
-        """The bare dictionary key → value behind a name, for operators that loop over whole batches."""
-        self._refuse_taken(name)
-        table: dict[Any, Any] = {}
-        for saved in self._saved_as(name, kind):
-            restore_table(table, saved, self._groups, allow_pickle=self.allow_pickle)
-        self._heap[name] = (kind, table)
+    def table(self, name: str, kind: str = "value", other_form: OtherForm | None = None) -> ObjectTable:
+        """The table key → value behind a name, for operators that go by whole batches.
+
+        Args:
+            other_form: of values that may have been kept in columns.
+
+        Raises:
+            IncompatibleSnapshotError: as `declare`.
+        """
+        return self._object_table(name, kind, None, other_form)
+
+    def _declare_columnar(self, descriptor: ColumnarState, other_form: OtherForm | None) -> ColumnarTable:
+        name = descriptor.name
+        self._take(name, "columnar", descriptor)
+        table = self._columnar[name] = ColumnarTable(descriptor, self._max_parallelism)
+        for saved, evolution in self._saved_as(name, "columnar", descriptor, "value" if other_form else ""):
+            if other_form is not None and saved["kind"] == "value":
+                table.restore(in_columns(saved, self._groups, evolution, other_form), self._groups, evolution)
+            else:
+                table.restore(saved, self._groups, evolution)
         return table
+
+    def _object_table(
+        self, name: str, kind: str, descriptor: ObjectState | None, other_form: OtherForm | None
+    ) -> ObjectTable:
+        self._take(name, kind, descriptor)
+        table = self._objects[name] = self._backend.table(name, kind)
+        for saved, evolution in self._saved_as(name, kind, descriptor, "columnar" if other_form else ""):
+            if saved["kind"] == "columnar" and other_form is not None:
+                for key, value in as_values(saved, self._groups, other_form):
+                    table.put(key, value)
+            else:
+                table.restore(saved, self._groups, evolution)
+        return table
+
+    def touch(self, keys: Sequence[Any]) -> None:
+        """The handles are about to be used under these keys, and under no others until the operator is called again."""
+        self._backend.touch(keys)
+
+    def go_to(self, key: Any) -> None:
+        """Makes a key the current one, outside of a batch."""
+        self.current.key = key
+        self._backend.touch((key,))
+
+    def close(self) -> None:
+        """Frees what the state takes outside of memory."""
+        self._backend.close()
 
     def declare_table(self, descriptor: TableState) -> None:
         """Registers state of the operator's own form and restores it.
@@ -104,15 +160,18 @@ class KeyedStore:
             TopologyError: the name is taken.
             IncompatibleSnapshotError: what the snapshot has under the name has another key, or lacks a column.
         """
-        self._refuse_taken(descriptor.name)
+        self._take(descriptor.name, "table", descriptor)
         self._tables[descriptor.name] = descriptor
         parts: list[Columns] = []
-        for saved in self._saved_as(descriptor.name, "table"):
+        for saved, evolution in self._saved_as(descriptor.name, "table", descriptor):
             rows = decode_saved(saved["form"], saved["rows"], allow_pickle=self.allow_pickle)
             assert isinstance(rows, Columns), "a saved table is columns"
-            _refuse_other_columns(descriptor, saved["key"], rows.schema)
+            _refuse_other_key(descriptor, saved["key"])
             groups = groups_of(_keys_of(rows, descriptor.key), self._max_parallelism)
-            parts.append(rows.filter((groups >= self._groups.start) & (groups < self._groups.stop)))
+            own = (groups >= self._groups.start) & (groups < self._groups.stop)
+            rows = evolution.rows(rows.filter(own))
+            evolution.check_groups(groups_of(_keys_of(rows, descriptor.key), self._max_parallelism), groups[own])
+            parts.append(rows)
         if parts:
             descriptor.restore(concat_columns(parts))
 
@@ -120,28 +179,41 @@ class KeyedStore:
         """Called when the operator is open.
 
         Raises:
-            IncompatibleSnapshotError: the snapshot has state that no descriptor asked for.
+            IncompatibleSnapshotError: the snapshot has state that no descriptor asked for, and it may not be dropped.
         """
-        claimed = {*self._heap, *self._columnar, *self._tables}
+        claimed = {*self._objects, *self._columnar, *self._tables}
         dropped = sorted({name for store in self._saved for name in store["states"]} - claimed)
         if dropped:
-            raise IncompatibleSnapshotError(
-                f"operator {operator}: the snapshot has state {', '.join(dropped)}, "
-                "which the operator no longer declares",
-                hint="restore with the code that wrote the snapshot, or start without --restore",
+            refuse_dropped(
+                f"operator {operator}: the snapshot has state {', '.join(dropped)}, which the operator no longer "
+                "declares",
+                allowed=self._allow_dropped,
             )
 
-    def capture(self, checkpoint_id: int, since: int | None = None) -> tuple[Saved, dict[str, TableCapture]]:
-        """Everything as it is now: what later changes don't touch, and the columnar state by name, which is to be
-        copied step by step.
+    def encode_map(self, entries: dict[Any, Any]) -> bytes:
+        """A dictionary that belongs to no key, as a snapshot has it: as if to the key None."""
+        return plain.encode([[None, entries]], allow_pickle=self.allow_pickle)
+
+    def evolve_map(self, descriptor: MapState[K, V], saved_version: int, body: bytes) -> dict[K, V]:
+        """What `encode_map` was given, as the descriptor has it now.
+
+        Raises:
+            IncompatibleSnapshotError: it can't be taken over.
+        """
+        name = descriptor.name
+        evolution = Evolution(name, saved_version, descriptor, self._max_parallelism, self.allow_pickle)
+        entries: dict[K, V] = next(iter(evolution.entries(int(groups_of([None], self._max_parallelism)[0]), body)))[1]
+        self._tell(name, evolution.changes)
+        return entries
+
+    def capture(self, checkpoint_id: int, since: int | None = None) -> tuple[Saved, dict[str, Capture]]:
+        """Everything as it is now: what later changes don't touch, and by name what is to be copied step by step.
 
         Args:
             checkpoint_id: what to call it when a later capture builds on it.
-            since: the checkpoint after which the changes of columnar state are enough; None: all of it.
+            since: the checkpoint after which the changes are enough; None: all of it.
         """
         states: dict[str, Any] = {}
-        for name, (kind, table) in self._heap.items():
-            states[name] = capture_table(table, kind, self._max_parallelism, allow_pickle=self.allow_pickle)
         for name, descriptor in self._tables.items():
             form, rows = encode_saved(descriptor.capture(), allow_pickle=False)
             states[name] = {"kind": "table", "key": descriptor.key, "form": int(form), "rows": rows}
@@ -149,13 +221,14 @@ class KeyedStore:
             queue.capture(self._max_parallelism, allow_pickle=self.allow_pickle)
             for queue in (self.timers, self.event_timers)
         )
-        captures = {name: table.capture(checkpoint_id, since) for name, table in self._columnar.items()}
-        return {"states": states, "timers": timers, "event_timers": event_timers}, captures
+        captures: dict[str, Capture] = dict(self._backend.capture(checkpoint_id, since))
+        captures |= {name: table.capture(checkpoint_id, since) for name, table in self._columnar.items()}
+        saved = {"states": states, "schemas": self._schemas, "timers": timers, "event_timers": event_timers}
+        return saved, captures
 
     def kinds(self) -> dict[str, str]:
         """The declared states: name → `value`, `list`, `map`, `columnar` or `table`."""
-        kinds = {name: kind for name, (kind, _) in self._heap.items()}
-        return kinds | dict.fromkeys(self._columnar, "columnar") | dict.fromkeys(self._tables, "table")
+        return {name: schema["kind"] for name, schema in self._schemas.items()}
 
     def lookup(self, name: str, key: Any, missing: Any = None) -> Any:
         """What a state has for one key of this subtask, to be read at once and left as it is; columnar state: field →
@@ -173,52 +246,71 @@ class KeyedStore:
                 f"state {name!r} is table state, which is only put into rows for a snapshot",
                 hint="ask for it as of the last checkpoint: consistency=checkpoint",
             )
-        if name not in self._heap:
+        if name not in self._objects:
             raise UnknownStateError(
                 f"there is no state {name!r}", hint=f"there is: {', '.join(self.kinds()) or 'none'}"
             )
-        return self._heap[name][1].get(key, missing)
+        return self._objects[name].get(key, missing)
 
-    def _refuse_taken(self, name: str) -> None:
-        if name in self._heap or name in self._columnar or name in self._tables:
+    def _take(self, name: str, kind: str, descriptor: Versioned | None) -> None:
+        if name in self._schemas:
             raise TopologyError(
                 f"state {name!r} is declared twice", hint="give each descriptor of an operator its own name"
             )
+        schema = descriptor.schema if isinstance(descriptor, ColumnarState | TableState) else None
+        self._schemas[name] = {
+            "kind": kind,
+            "version": descriptor.version if descriptor is not None else 0,
+            "fields": {field.name: str(field.type) for field in schema.fields} if schema is not None else {},
+        }
 
-    def _saved_as(self, name: str, kind: str) -> list[Saved]:
-        found = [store["states"][name] for store in self._saved if name in store["states"]]
-        for saved in found:
-            if saved["kind"] != kind:
+    def _saved_as(
+        self, name: str, kind: str, descriptor: Versioned | None, other_kind: str = ""
+    ) -> Iterator[tuple[Saved, Evolution]]:
+        """What the old subtasks have under a name, and how it is taken over."""
+        changes: set[str] = set()
+        for store in self._saved:
+            if name not in store["states"]:
+                continue
+            saved, version = store["states"][name], store.get("schemas", {}).get(name, {}).get("version", 0)
+            if saved["kind"] not in (kind, other_kind):
                 raise IncompatibleSnapshotError(
                     f"state {name!r} is {saved['kind']} state in the snapshot and {kind} state in the operator",
-                    hint="a scan or reduce keeps columnar state when its function is compiled and value state when it "
-                    "is interpreted: give it compiled=True or compiled=False as when the snapshot was taken",
+                    hint="give the new state another name, and have the old one dropped with --allow-dropped-state",
                 )
-        return found
+            yield saved, Evolution(name, version, descriptor, self._max_parallelism, self.allow_pickle, changes)
+        self._tell(name, changes)
+
+    def _tell(self, name: str, changes: set[str]) -> None:
+        for change in sorted(changes):
+            logger.warning("operator %s: state %r: %s", self._operator, name, change)
 
 
-def _refuse_other_columns(descriptor: TableState, key: Any, saved: Schema) -> None:
-    state = f"state {descriptor.name!r}"
+def refuse_dropped(what: str, *, allowed: bool) -> None:
+    """Something in a snapshot is for nobody: drops it with a warning where that is allowed.
+
+    Raises:
+        IncompatibleSnapshotError: it is not.
+    """
+    if not allowed:
+        raise IncompatibleSnapshotError(
+            what, hint="restore with the code that wrote the snapshot, or have it dropped: --allow-dropped-state"
+        )
+    logger.warning("%s; it is dropped", what)
+
+
+def _refuse_other_key(descriptor: TableState, key: Any) -> None:
     names, mine = (", ".join([by] if isinstance(by, str) else by) for by in (key, descriptor.key))
     if names != mine:
         raise IncompatibleSnapshotError(
-            f"{state} is kept by {names or 'no key'} in the snapshot, and by {mine or 'no key'} in the operator",
+            f"state {descriptor.name!r} is kept by {names or 'no key'} in the snapshot, and by {mine or 'no key'} in "
+            "the operator",
             hint="restore with the key of the snapshot, or give the operator another uid",
         )
-    for field in descriptor.schema.fields if descriptor.schema is not None else ():
-        there = saved.by_name.get(field.name)
-        if there is None or there.type != field.type:
-            raise IncompatibleSnapshotError(
-                f"{state} has {'no column' if there is None else f'a column {there}, not'} {field} in the snapshot",
-                hint="restore with the aggregates and fields of the snapshot, or give the operator another uid; the "
-                f"columns are {saved}",
-            )
 
 
 def entries(saved: Saved, *, allow_pickle: bool = False) -> dict[str, dict[Any, Any]]:
     """The captured store as plain dictionaries, state name → key → value; for inspection and tests."""
-    from streamcore.batch import plain
-
     result: dict[str, dict[Any, Any]] = {}
     for name, state in saved["states"].items():
         table: dict[Any, Any] = {}

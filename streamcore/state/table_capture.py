@@ -130,6 +130,10 @@ class TableCapture:
         while not self.done:
             self.step()
 
+    def abandon(self) -> None:
+        """The checkpoint is given up: nothing is to be copied any more."""
+        self._copied = self._count
+
     def keep(self, rows: IntArray) -> None:
         """Sets rows aside that are about to change; each at most once, and only ones that have not been copied."""
         self._kept.append((rows, {name: array[rows] for name, array in self._arrays().items()}))

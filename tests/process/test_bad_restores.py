@@ -11,12 +11,13 @@ import pytest
 from click.testing import CliRunner
 from process_harness import JOBS, counted
 
-from streamcore import Checkpointing, StreamEnvironment
-from streamcore.checkpoint.log import CheckpointLog
+from streamcore import Checkpointing, FixedDelay, StreamEnvironment
+from streamcore.checkpoint.log import CheckpointLog, Entry
 from streamcore.checkpoint.storage import open_storage
 from streamcore.cli.main import cli
 from streamcore.connectors.file_sink import read_jsonl
-from streamcore.errors import MachineError, UsageError
+from streamcore.connectors.generator_source import GeneratorSource
+from streamcore.errors import DamagedCheckpointError, MachineError, UsageError
 from streamcore.job.coordinator import Coordinator
 from streamcore.job.links import LocalWorkers
 from streamcore.job.processes import ProcessWorkers
@@ -191,6 +192,105 @@ def test_older_checkpoints_that_are_damaged_too_are_not_offered(place):
     refused(restore(place, "latest"), "is damaged", hint=first)
     flip(place / "checkpoints" / checkpoints[0].subtasks[0].file.path, 0)
     refused(restore(place, "latest"), "is damaged", hint="there is no older one that is whole")
+
+
+def rows_of(place):
+    return counted(read_jsonl(place / "out" / "rows"))
+
+
+def test_with_fallback_a_job_goes_on_from_the_next_older_whole_checkpoint(place):
+    checkpoints = log_of(place).checkpoints()
+    file = biggest_file(place)
+    flip(file, 0)
+    flip(place / "checkpoints" / checkpoints[1].subtasks[0].file.path, 0)
+    result = restore(place, "latest", "--fallback", "--log-level", "warning")
+    assert result.exit_code == 0, result.output
+    older = f"{place}/checkpoints/chk-{checkpoints[0].checkpoint_id:08d}"
+    assert f"{file} is damaged" in result.output
+    assert f"going on from {older} instead, the next older one that is whole" in result.output
+    assert "what was written to sinks after it is written again" in result.output
+    assert rows_of(place) >= counted(jobs.expected_rows(RECORDS))
+    counts = read_jsonl(place / "out" / "counts")
+    assert sorted(counts, key=lambda row: row["key"]) == jobs.expected_counts(RECORDS)  # the state is that of the older
+    assert restore(place, "latest").exit_code == 0
+
+
+@pytest.mark.parametrize("what", ["latest", "directory"])
+def test_fallback_beside_a_damaged_manifest(place, what):
+    checkpoints = log_of(place).checkpoints()
+    flip(entry_files(place)[-1], 0)
+    where = "latest" if what == "latest" else place / "checkpoints"
+    result = restore(place, where, "--fallback", "--log-level", "warning")
+    assert result.exit_code == 0, result.output
+    assert f"going on from {place}/checkpoints/chk-{checkpoints[-2].checkpoint_id:08d}" in result.output
+
+
+def test_fallback_where_the_checkpoint_that_a_run_went_on_from_has_lost_its_manifest(place):
+    checkpoints = log_of(place).checkpoints()
+    log = log_of(place)
+    log.append(Entry("fence", "process_jobs", log.last_run + 1, 1 << 20, checkpoints[-1].checkpoint_id, 0))
+    entry_files(place)[-1].unlink()
+    older = f"chk-{checkpoints[-2].checkpoint_id:08d};"
+    refused(restore(place, "latest"), "from which the last run went on, has no whole manifest", hint=older)
+    assert restore(place, "latest", "--fallback").exit_code == 0
+
+
+def test_no_fallback_for_a_checkpoint_that_is_named_or_without_a_whole_one(place):
+    checkpoints = log_of(place).checkpoints()
+    flip(biggest_file(place), 0)
+    named = f"{place}/checkpoints/chk-{checkpoints[-1].checkpoint_id:08d}"
+    refused(restore(place, named, "--fallback"), "is damaged", hint=f"chk-{checkpoints[-2].checkpoint_id:08d};")
+    for entry in checkpoints[:-1]:
+        flip(place / "checkpoints" / entry.subtasks[0].file.path, 0)
+    refused(restore(place, "latest", "--fallback"), "is damaged", hint="there is no older one that is whole")
+
+
+def test_what_killed_processes_left_half_written_is_gone_after_a_restore(place):
+    left = [place / "checkpoints" / name for name in ("log/.1.json.0123456789abcdef.tmp", "probe-0123456789abcdef")]
+    for file in left:
+        file.write_bytes(b"half")
+    assert restore(place, "latest").exit_code == 0
+    assert not [file for file in left if file.exists()]
+
+
+def test_fallback_needs_a_directory():
+    result = CliRunner().invoke(cli, ["run", f"{JOBS}:numbers", "--fallback"])
+    assert result.exit_code == 2
+    assert "--fallback needs --checkpoint-dir" in result.output
+
+
+def damaging_job(tmp_path, *, fallback):
+    """A job whose function damages the newest checkpoint, once there are two, and fails."""
+    directory = tmp_path / "checkpoints"
+    checkpoint = Checkpointing(str(directory), interval=0.02, fallback=fallback)
+    env = StreamEnvironment("damaging", checkpoint=checkpoint, restart=FixedDelay(attempts=3, delay=0.01))
+
+    def number(record):
+        checkpoints = CheckpointLog(open_storage(str(directory))).checkpoints()
+        if len(checkpoints) >= 2 and not (tmp_path / "damaged").exists():
+            for part in checkpoints[-1].subtasks:
+                flip(directory / part.file.path, 0)
+            (tmp_path / "damaged").write_text(str(checkpoints[-1].checkpoint_id))
+            raise ValueError("on purpose")
+        return record
+
+    stream = env.source(GeneratorSource(jobs.rows, count=400, rate=400)).uid("source")
+    stream.map(number).uid("number").sink(jobs.sink(tmp_path, "rows")).uid("rows")
+    return env
+
+
+def test_a_restart_goes_on_from_an_older_checkpoint_where_the_policy_allows_it(tmp_path, caplog):
+    result = damaging_job(tmp_path, fallback=True).execute()
+    assert result.restarts == 2  # the function's failure, and the damage that the restart found
+    assert counted(read_jsonl(tmp_path / "rows")) >= counted(jobs.expected_rows(400))
+    (warning,) = [message for message in caplog.messages if "the next older one that is whole" in message]
+    assert f"chk-{int((tmp_path / 'damaged').read_text()):08d}" in warning.partition("is damaged")[0]
+
+
+def test_a_restart_that_finds_damage_ends_the_job_without_the_policy(tmp_path):
+    with pytest.raises(DamagedCheckpointError, match="is damaged") as caught:
+        damaging_job(tmp_path, fallback=False).execute()
+    assert "the next older one is whole: --restore" in caught.value.hint
 
 
 def test_a_damaged_log_does_not_keep_a_job_from_starting_afresh(place):

@@ -27,6 +27,7 @@ from streamcore.state.accumulators import Part
 from streamcore.state.store import KeyedStore
 from streamcore.testing import MemorySink
 from streamcore.time import MIN_TIME, Clock
+from tests.saved_state import saved_store
 
 MANY = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 RECORD = Schema.of(k=int, t=int, n=int)
@@ -100,7 +101,7 @@ class Job:
 
     def snapshot(self):
         self.first.before_barrier()
-        return self.store.capture(1)[0], self.last.capture(1)
+        return saved_store(self.store), self.last.capture(1)
 
     def finish(self):
         self.first.finish()

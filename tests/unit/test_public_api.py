@@ -48,6 +48,8 @@ DOCUMENTED = [
     "Retry",
     "Schema",
     "SessionWindows",
+    "Snapshot",
+    "SnapshotBuilder",
     "StreamEnvironment",
     "StreamcoreError",
     "TableState",

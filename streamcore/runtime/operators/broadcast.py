@@ -46,4 +46,4 @@ class ProcessBroadcast(ProcessRows):
             super().process(batch, port)
 
     def capture(self, checkpoint_id: int) -> Any:
-        return {**(super().capture(checkpoint_id) or {}), "broadcast": self._ctx.captured()}
+        return {**(super().capture(checkpoint_id) or {}), "broadcast_states": self._ctx.captured()}

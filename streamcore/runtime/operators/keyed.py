@@ -35,15 +35,19 @@ class Scan(Operator):
         self._table = self.context.store.table("scan")
 
     def process(self, batch: Batch, port: int) -> None:
-        table, function, initial = self._table, self._function, self._initial
-        find, rows, results = table.get, to_rows(batch), []
-        if callable(key_of := self._key.by):
+        function, initial, states = self._function, self._initial, self._table.bare
+        rows, results = to_rows(batch), []
+        if states is not None and callable(key_of := self._key.by):
+            find = states.get
             for record in rows:
                 key = key_of(record)
-                table[key], result = function(find(key, initial), record)
+                states[key], result = function(find(key, initial), record)
                 results.append(result)
         else:
-            for key, record in zip(as_list(self._key.keys(batch)), rows, strict=True):
+            keys = as_list(self._key.keys(batch))
+            table = self._table.batch(keys)
+            find = table.get
+            for key, record in zip(keys, rows, strict=True):
                 table[key], result = function(find(key, initial), record)
                 results.append(result)
         self.output.emit(results)
@@ -61,15 +65,17 @@ class Reduce(Operator):
         self._table = self.context.store.table("reduce")
 
     def process(self, batch: Batch, port: int) -> None:
-        table, function = self._table, self._function
+        function, table = self._function, self._table.bare
         rows, results = to_rows(batch), []
-        if callable(key_of := self._key.by):
+        if table is not None and callable(key_of := self._key.by):
             for record in rows:
                 key = key_of(record)
                 table[key] = result = function(table[key], record) if key in table else record
                 results.append(result)
         else:
-            for key, record in zip(as_list(self._key.keys(batch)), rows, strict=True):
+            keys = as_list(self._key.keys(batch))
+            table = self._table.batch(keys)
+            for key, record in zip(keys, rows, strict=True):
                 table[key] = result = function(table[key], record) if key in table else record
                 results.append(result)
         if not self._only_final:
@@ -77,7 +83,7 @@ class Reduce(Operator):
 
     def finish(self) -> None:
         if self._only_final:
-            self.output.emit(list(self._table.values()))
+            self.output.emit([value for _, value in self._table.items()])
 
 
 class CountRows(Operator):
@@ -91,9 +97,9 @@ class CountRows(Operator):
         self._table = self.context.store.table("count")
 
     def process(self, batch: Batch, port: int) -> None:
-        table = self._table
-        results = []
-        for key in as_list(self._key.keys(batch)):
+        keys = as_list(self._key.keys(batch))
+        table, results = self._table.batch(keys), []
+        for key in keys:
             table[key] = count = table.get(key, 0) + 1
             results.append((key, count))
         if not self._only_final:

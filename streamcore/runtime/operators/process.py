@@ -39,23 +39,25 @@ class _Process(Operator):
 
     def open(self) -> None:
         self._ctx: Context[Any] = self._context_type(self.context, self.output, keyed=self._keys[0] is not None)
-        saved = [part.state for part in self.context.saved]
+        saved = self.context.all_states()
         self._ctx.watermark = min((state["watermark"] for state in saved if "watermark" in state), default=None)
         self._function.open(self._ctx)
         self._ctx.flush()
 
     def fire_timers(self, now_ms: int) -> None:
-        timers, current = self.context.store.timers, self.context.store.current
+        store = self.context.store
         self._ctx._moment = None
-        for time_ms, current.key in timers.take_due(now_ms):
+        for time_ms, key in store.timers.take_due(now_ms):
+            store.go_to(key)
             self._function.on_timer(time_ms, self._ctx)
         self._ctx.flush()
 
     def advance(self, time_ms: int) -> None:
         before = self._ctx.watermark
         self._ctx.watermark = time_ms if before is None else max(before, time_ms)
-        ctx, current = self._ctx, self.context.store.current
-        for ctx._moment, current.key in self.context.store.event_timers.take_until(time_ms):
+        ctx, store = self._ctx, self.context.store
+        for ctx._moment, key in store.event_timers.take_until(time_ms):
+            store.go_to(key)
             self._function.on_event_timer(ctx._moment, ctx)
         ctx._moment = None
         self._function.on_watermark(time_ms, ctx)
@@ -63,9 +65,10 @@ class _Process(Operator):
         self.output.emit_watermark(time_ms)
 
     def finish(self) -> None:
-        ctx, current = self._ctx, self.context.store.current
+        ctx, store = self._ctx, self.context.store
         ctx.watermark = MAX_TIME
-        for ctx._moment, current.key in self.context.store.event_timers.take_rest():
+        for ctx._moment, key in store.event_timers.take_rest():
+            store.go_to(key)
             self._function.on_event_timer(ctx._moment, ctx)
         ctx._moment = None
         self._function.on_watermark(MAX_TIME, ctx)
@@ -92,8 +95,10 @@ class ProcessRows(_Process):
             for record in left:
                 process(record, ctx)
         else:
-            current = self.context.store.current
-            for current.key, record in zip(as_list(selector.keys(batch)), left, strict=True):
+            store = self.context.store
+            current, keys = store.current, as_list(selector.keys(batch))
+            store.touch(keys)
+            for current.key, record in zip(keys, left, strict=True):
                 process(record, ctx)
         ctx._moment = None
         ctx.flush()

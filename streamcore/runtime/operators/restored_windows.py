@@ -17,12 +17,13 @@ def restored_windows(context: OperatorContext, windows: str) -> list[Mapping[str
         IncompatibleSnapshotError: they were others, so that what was added up belongs to no window there is now; or
             the snapshot is of another kind of operator.
     """
-    for saved in context.saved:
-        there = saved.state.get("windows") if isinstance(saved.state, dict) else None
+    states = context.all_states()
+    for state in states:
+        there = state.get("windows") if isinstance(state, dict) else None
         if there != windows:
             was = f"windows of {there}" if there is not None else "no such windows"
             raise IncompatibleSnapshotError(
                 f"the snapshot has {was}, and now they are of {windows}",
                 hint="restore with the windows of the snapshot, or give the operator another uid",
             )
-    return [saved.state for saved in context.saved]
+    return states

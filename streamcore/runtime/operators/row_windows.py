@@ -42,12 +42,13 @@ class RowWindows(WindowOperator):
 
     def _declare(self) -> None:
         store, lateness_ms = self.context.store, self._source.lateness_ms
-        self._table: dict[Any, Panes] = store.table("windows")
+        self._table = store.table("windows")
         self._at = AtHand(store, self.context.clock, processing_time=self._by_clock, lateness_ms=lateness_ms)
 
     def fire_timers(self, now_ms: int) -> None:
         for at_ms, (key, window) in self.context.store.timers.take_due(now_ms):
-            if (pane := self._table.get(key, {}).get(window)) is not None:
+            if (pane := self._pane(key, window)) is not None:
+                self.context.store.touch((key,))
                 self._at.move(key, window, pane)
                 self._act(self._trigger.on_processing_time(at_ms, window, self._at))
                 if self._by_clock and at_ms == window.last_ms:
@@ -59,7 +60,7 @@ class RowWindows(WindowOperator):
         self._at.watermark = watermark
 
     def _add(self, key: Any, record: Any, time_ms: int) -> None:
-        panes = self._table.get(key, {})
+        panes: Panes = self._table.for_update(key, {})
         is_in_time = False
         for assigned in self._assigner.assign(record, time_ms):
             window = self._merged(key, panes, assigned) if self._assigner.merging else assigned
@@ -68,7 +69,7 @@ class RowWindows(WindowOperator):
             is_in_time = True
             if (pane := panes.get(window)) is None:
                 pane = panes[window] = Pane()
-                self._table[key] = panes
+                self._table.put(key, panes)
                 self._at.move(key, window, pane)
                 self._at.set_end_of_life()
             else:
@@ -79,9 +80,14 @@ class RowWindows(WindowOperator):
             self._late(record)
 
     def _end(self) -> None:
-        for key, panes in list(self._table.items()):
-            for window in list(panes):
+        for key in self._table.all_keys():
+            self.context.store.touch((key,))
+            for window in list(self._table.for_update(key)):
                 self._forget(key, window)
+
+    def _pane(self, key: Any, window: Window) -> Pane | None:
+        panes: Panes = self._table.for_update(key, {})
+        return panes.get(window)
 
     def _hold(self, pane: Pane, record: Any, time_ms: int) -> None:
         if self._evictor is not None:
@@ -126,7 +132,7 @@ class RowWindows(WindowOperator):
 
     def _on_event_timer(self, at_ms: int, key: Any, what: Any) -> None:
         window: Window = what
-        if (pane := self._table.get(key, {}).get(window)) is not None:
+        if (pane := self._pane(key, window)) is not None:
             self._at.move(key, window, pane)
             self._act(self._trigger.on_event_time(at_ms, window, self._at))
             if not self._by_clock and at_ms == self._at.end_of_life(window):
@@ -154,7 +160,7 @@ class RowWindows(WindowOperator):
         self._hand_on()
 
     def _forget(self, key: Any, window: Window) -> None:
-        panes = self._table[key]
+        panes: Panes = self._table.for_update(key)
         pane = panes[window]
         self._ctx.at(key, window if self._assigner.has_bounds else None, pane)
         self._function.clear(window, self._ctx)
@@ -162,7 +168,7 @@ class RowWindows(WindowOperator):
         self._trigger.clear(window, self._at)
         del panes[window]
         if not panes:
-            del self._table[key]
+            self._table.remove(key)
 
 
 class AtHand(TriggerContext):

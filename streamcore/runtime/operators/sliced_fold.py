@@ -31,7 +31,7 @@ class SlicedFold(WindowOperator):
         self._lateness_ms = source.lateness_ms
 
     def _declare(self) -> None:
-        self._table: dict[Any, dict[int, Any]] = self.context.store.table("slices")
+        self._table = self.context.store.table("slices")
         self._event_timers = self.context.store.event_timers
 
     def _add(self, key: Any, record: Any, time_ms: int) -> None:
@@ -41,7 +41,9 @@ class SlicedFold(WindowOperator):
         if self._last_ms(own[-1]) + self._lateness_ms <= watermark:
             self._late(record)
             return
-        slices = self._table.setdefault(key, {})
+        slices: dict[int, Any] | None = self._table.for_update(key)
+        if slices is None:
+            self._table.put(key, slices := {})
         if number in slices:
             slices[number] = self._fold.add(slices[number], record)
         else:
@@ -57,7 +59,7 @@ class SlicedFold(WindowOperator):
                     self._fire(key, window, slices)
 
     def _on_event_timer(self, at_ms: int, key: Any, what: Any) -> None:
-        slices = self._table[key]
+        slices: dict[int, Any] = self._table.for_update(key)
         if what is not None:
             self._fire(key, what, slices)
             later = [max(own.start, what + 1) for own in map(self._windows.windows_of, slices) if own[-1] > what]
@@ -68,7 +70,7 @@ class SlicedFold(WindowOperator):
                 if self._last_ms(self._windows.windows_of(number)[-1]) + self._lateness_ms <= at_ms:
                     del slices[number]
             if not slices:
-                del self._table[key]
+                self._table.remove(key)
 
     def _end(self) -> None:
         self._table.clear()

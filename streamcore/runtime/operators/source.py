@@ -44,9 +44,9 @@ class SourceOperator(Operator):
         context = self.context
         offsets: dict[str, Any] = {}
         times: dict[str, Any] = {}
-        for saved in context.saved:
-            offsets.update(saved.state["offsets"])
-            times.update(saved.state.get("times", {}))
+        for state in context.all_states():
+            offsets.update(state["offsets"])
+            times.update(state.get("times", {}))
         self._refuse_lost(offsets)
         reader_context = ReaderContext(context.wakeup.notify, context.clock.monotonic, self._report_bad)
         for split in sorted(self._splits, key=lambda split: split.id)[context.subtask :: context.parallelism]:

@@ -28,7 +28,7 @@ class AssignWatermarks(Operator):
 
     def open(self) -> None:
         # the subtask that was furthest behind, since its records may come here now
-        saved = [part.state["time"] for part in self.context.saved]
+        saved = [state["time"] for state in self.context.all_states()]
         self._times.begin({_STREAM: min(saved, key=lambda time: time[1], default=None)})
         self._where = f"subtask {self.context.subtask}"
 

@@ -51,7 +51,7 @@ class WindowOperator(Operator):
         self._ctx: WindowContext[Any] = WindowContext(context, self.output, keyed=True)
         self._watermark = MIN_TIME
         self._declare()
-        self._set_time(min((part.state["watermark"] for part in context.saved), default=MIN_TIME))
+        self._set_time(min((state["watermark"] for state in context.all_states()), default=MIN_TIME))
         self._function.open(self._ctx)
         self._ctx.flush()
 
@@ -60,6 +60,7 @@ class WindowOperator(Operator):
         rows = to_rows(batch, source.schema)
         keys = as_list(source.key.keys(batch)) if source.key is not None else [None] * len(rows)
         times = source.times.of(batch) if source.times is not None else [self.context.clock.now_ms()] * len(rows)
+        self.context.store.touch(keys)
         for key, record, time_ms in zip(keys, rows, times, strict=True):
             self._add(key, record, time_ms)
         self._ctx.flush()
@@ -67,14 +68,18 @@ class WindowOperator(Operator):
     def advance(self, time_ms: int) -> None:
         if time_ms > self._watermark:
             self._set_time(time_ms)
-            for at_ms, (key, what) in self.context.store.event_timers.take_until(time_ms):
+            store = self.context.store
+            for at_ms, (key, what) in store.event_timers.take_until(time_ms):
+                store.touch((key,))
                 self._on_event_timer(at_ms, key, what)
             self._ctx.flush()
         self.output.emit_watermark(time_ms)
 
     def finish(self) -> None:
         self._set_time(MAX_TIME)
-        for at_ms, (key, what) in self.context.store.event_timers.take_until(math.inf):
+        store = self.context.store
+        for at_ms, (key, what) in store.event_timers.take_until(math.inf):
+            store.touch((key,))
             self._on_event_timer(at_ms, key, what)
         self._end()
         self._ctx.flush()

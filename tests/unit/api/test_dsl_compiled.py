@@ -20,6 +20,7 @@ from streamcore.runtime.operators.stateless import Map
 from streamcore.runtime.spec import Form
 from streamcore.state.descriptors import ColumnarState
 from streamcore.state.store import KeyedStore
+from tests.saved_state import saved_store
 
 
 class Reading(NamedTuple):
@@ -271,9 +272,8 @@ def test_exceptions_that_the_user_raises_keep_their_message():
 
 def test_a_snapshot_of_the_interpreted_scan_is_refused_with_a_hint():
     interpreted = KeyedStore(16, range(16), [], allow_pickle=False)
-    interpreted.table("scan")[1] = 5
-    saved, _ = interpreted.capture(1)
-    store = KeyedStore(16, range(16), [saved], allow_pickle=False)
+    interpreted.table("scan").put(1, 5)
+    store = KeyedStore(16, range(16), [saved_store(interpreted)], allow_pickle=False)
     with pytest.raises(IncompatibleSnapshotError) as caught:
         store.declare(ColumnarState("scan", Schema.of(value=int)))
     assert "compiled=" in caught.value.hint

@@ -39,7 +39,7 @@ class Subtask:
     def write(self, name, keys, value):
         slots = self.tables[name].slots(np.array(keys, np.int64))
         np.add.at(self.tables[name]["total"], slots, value)
-        self.store.current.key = 1
+        self.store.go_to(1)
         self.count.set(self.count.get() + 1)
 
     def state(self):
@@ -49,9 +49,10 @@ class Subtask:
     def snapshot(self, checkpoint_id, path=None):
         base = self.increments.base
         keyed, tables = self.store.capture(checkpoint_id, base)
-        for table in tables.values():
-            table.finish()
-        snapshot = SubtaskSnapshot({"op": OperatorSnapshot(keyed, None, tables)})
+        part = OperatorSnapshot(keyed, None, tables)
+        for capture in part.captures:
+            capture.finish()
+        snapshot = SubtaskSnapshot({"op": part})
         path = path or state_path(checkpoint_id, 0, 0, 1)
         file, chain = write_part(self.storage, path, snapshot, self.increments.files(base), allow_pickle=False)
         self.increments.wrote(checkpoint_id, chain)
@@ -255,10 +256,10 @@ def test_newer_formats_and_files_that_do_not_belong_together_are_refused():
     chain = [decode_tables(file, allow_pickle=False) for file in files]
     with pytest.raises(DamagedCheckpointError, match="state 'first': a file has row 100 next, not row 0"):
         assemble(chain[1:])
-    header = plain.encode({"format": 3})
-    with pytest.raises(CheckpointError, match="a table file has format 3, this version reads up to 2"):
+    header = plain.encode({"format": 4})
+    with pytest.raises(CheckpointError, match="a table file has format 4, this version reads up to 3"):
         decode_tables(len(header).to_bytes(8, "little") + header, allow_pickle=False)
-    with pytest.raises(CheckpointError, match="a state file has format 3, this version reads up to 2"):
+    with pytest.raises(CheckpointError, match="a state file has format 4, this version reads up to 3"):
         SubtaskSnapshot.decode(header, allow_pickle=False)
 
 

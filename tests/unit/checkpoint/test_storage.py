@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import threading
 import uuid
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
-from streamcore.checkpoint.storage import FileRef, LocalStorage, digest_of, open_storage
+from streamcore.checkpoint.fsspec_storage import FsspecStorage
+from streamcore.checkpoint.storage import FileRef, digest_of, open_storage
 from streamcore.errors import CheckpointError, DamagedCheckpointError, MachineError
+from streamcore.testing import MemoryStorage
 
 
 @pytest.fixture(params=["local", "file-url", "memory"])
@@ -142,24 +144,35 @@ def test_a_local_write_that_fails_leaves_nothing_under_the_name(tmp_path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_many_that_create_one_name_one_succeeds(tmp_path):
-    """Each with a storage of its own, as processes have; the file is whole whoever wins."""
-    barrier, results = threading.Barrier(8), {}
+class TwiceStorage(MemoryStorage):
+    """Lets a name be made again, so often."""
 
-    def create(n):
-        storage = LocalStorage("x", tmp_path)
-        content = bytes([n]) * 100_000
-        barrier.wait()
-        for round_ in range(5):
-            results[n, round_] = storage.create(f"name-{round_}", content)
+    def __init__(self, times):
+        super().__init__()
+        self._times = times
 
-    threads = [threading.Thread(target=create, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for round_ in range(5):
-        winners = [n for n in range(8) if results.get((n, round_))]
-        assert len(winners) == 1
-        assert (tmp_path / f"name-{round_}").read_bytes() == bytes(winners) * 100_000
-    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")], "temporary files were left"
+    def create(self, path, data):
+        made = super().create(path, data)
+        if not made and self._times:
+            self._times -= 1
+            return True
+        return made
+
+
+def test_a_place_where_names_can_be_made_twice_is_refused():
+    with pytest.raises(MachineError, match="a file there can be made twice") as caught:
+        TwiceStorage(100).check_writable()
+    assert "If-None-Match" in caught.value.hint
+    TwiceStorage(2).check_writable()  # another run has cleaned up between the two
+
+
+def test_a_file_system_that_can_only_overwrite_is_refused():
+    class Overwriting(MemoryFileSystem):
+        def pipe_file(self, path, value, mode="overwrite", **kwargs):
+            if mode == "create":
+                raise NotImplementedError("exclusive mode")
+            super().pipe_file(path, value)
+
+    storage = FsspecStorage("other://x", Overwriting(), "/x")
+    with pytest.raises(MachineError, match="Overwriting can't make a file only where there is none"):
+        storage.check_writable()

@@ -15,6 +15,7 @@ from streamcore.runtime.operators.process import ProcessColumns
 from streamcore.runtime.wakeup import Wakeup
 from streamcore.state.store import KeyedStore
 from streamcore.time import Clock
+from tests.saved_state import saved_store
 
 BEAT = Schema.of(name=str, number=int, time=np.int64)
 beats = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 1), st.integers(-30, 60)), max_size=30)
@@ -75,7 +76,7 @@ def test_what_has_passed_is_known_after_a_restore():
     first, _, _ = rig()
     first.advance(0)
     first.process(to_columns([("a", 0, 5), ("b", 0, 18)], BEAT), 0)
-    second, function, out = rig([(first.context.store.capture(1)[0], first.capture(1))])
+    second, function, out = rig([(saved_store(first.context.store), first.capture(1))])
     second.process(to_columns([("a", 1, 14), ("b", 1, 28), ("c", 1, 9)], BEAT), 0)
     assert out == [("b", 1, 28), ("c", 1, 9)]
     second.advance(60)

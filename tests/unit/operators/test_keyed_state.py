@@ -5,9 +5,6 @@ import pytest
 
 from streamcore import Schema
 from streamcore.batch import to_columns
-from streamcore.checkpoint.log import SubtaskEntry
-from streamcore.checkpoint.parts import read_part, write_part
-from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
 from streamcore.operators.deduplicate import FirstEver, FirstWithin
 from streamcore.operators.ewma import ByCount, Ewma
 from streamcore.operators.rate_limit import HELD_BACK, RateLimit
@@ -18,8 +15,8 @@ from streamcore.runtime.operators.process import ProcessColumns
 from streamcore.runtime.wakeup import Wakeup
 from streamcore.state.key_groups import groups_of
 from streamcore.state.store import KeyedStore
-from streamcore.testing.memory import MemoryStorage
 from streamcore.time import Clock
+from tests.saved_state import saved_store
 
 BEAT = Schema.of(name=str, number=int, time=np.int64)
 GROUPS = 32
@@ -43,16 +40,6 @@ FUNCTIONS = {
 }
 
 
-def through_a_file(store):
-    keyed, tables = store.capture(1)
-    for table in tables.values():
-        table.finish()
-    storage, snapshot = MemoryStorage(), SubtaskSnapshot({"op": OperatorSnapshot(keyed, None, tables)})
-    file, chain = write_part(storage, "chk-00000001/x.state", snapshot, [], allow_pickle=False)
-    entry = SubtaskEntry(0, 0, 1, ["op"], finished=False, file=file, tables=chain)
-    return read_part(storage, entry, allow_pickle=False).operators["op"].keyed
-
-
 def rig(make, by, groups, saved=()):
     """One subtask of the operator, with its key groups."""
     out = []
@@ -73,7 +60,7 @@ def test_half_of_the_key_groups_bring_the_state_of_their_keys(kind, by):
     groups = groups_of(KeySelector(by).keys(columns), GROUPS)
     whole, out = rig(make, by, range(GROUPS))
     whole.process(columns.slice(0, 8), 0)
-    saved = (through_a_file(whole.context.store), whole.capture(1))
+    saved = (saved_store(whole.context.store), whole.capture(1))
     del out[:]
     whole.process(columns.slice(8, 16), 0)
     restored = []

@@ -15,6 +15,7 @@ from streamcore.runtime.operators.process import ProcessColumns
 from streamcore.runtime.wakeup import Wakeup
 from streamcore.state.store import KeyedStore
 from streamcore.time import Clock
+from tests.saved_state import saved_store
 
 SCORE = Schema.of(window_end=int, player=int, score=int)
 records = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 4)), max_size=30)
@@ -82,7 +83,7 @@ def test_what_was_late_before_a_restore_is_late_after_it():
     first.process(to_columns([(10, 1, 5)], SCORE), 0)
     first.advance(15)
     assert out == [(10, 1, 5, 1)]
-    second, out = rig([(first.context.store.capture(1)[0], first.capture(1))])
+    second, out = rig([(saved_store(first.context.store), first.capture(1))])
     second.process(to_columns([(10, 2, 9), (20, 3, 1)], SCORE), 0)
     second.finish()
     assert out == [(20, 3, 1, 1)]

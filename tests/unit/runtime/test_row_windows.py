@@ -139,9 +139,9 @@ def test_a_trigger_of_the_clock_on_windows_of_event_time():
 def test_sessions_merge_with_their_state_and_timers():
     rig = rig_of(keyed(session(milliseconds(10))))
     rig.feed(("a", 0, 1), ("a", 18, 2))
-    assert len(rig.operator._table["a"]) == 2
+    assert len(rig.operator._table.get("a")) == 2
     rig.feed(("a", 9, 3))  # touches both
-    assert list(rig.operator._table["a"]) == [Window(0, 28)]
+    assert list(rig.operator._table.get("a")) == [Window(0, 28)]
     assert len(rig.store.event_timers) == 1
     assert rig.advance(26).taken() == [26]
     assert rig.advance(27).taken() == [("a", [1, 2, 3]), 27]
@@ -167,7 +167,7 @@ def test_a_fold_keeps_one_value_per_window():
     windowed = keyed(session(milliseconds(10)))
     rig = Rig(windowed.fold((), lambda s, r: (*s, r[2]), merge=lambda a, b: a + b, result=len))
     rig.feed(*[("a", 3 * n, n) for n in range(50)])
-    ((window, pane),) = rig.operator._table["a"].items()
+    ((window, pane),) = rig.operator._table.get("a").items()
     assert (window, pane.held) == (Window(0, 157), [tuple(range(50))])
     assert rig.finish().taken() == [("a", 0, 157, 50)]
 
@@ -274,7 +274,7 @@ def test_a_trigger_of_the_user_s_own_on_windows_that_merge():
     rig.feed(("a", 10, 1), ("a", 200, 2))
     rig.feed(("a", 105, "now"))
     assert rig.taken() == [("a", [1, 2, "now"])]
-    assert rig.operator._table["a"][Window(10, 300)].trigger == {}
+    assert rig.operator._table.get("a")[Window(10, 300)].trigger == {}
     assert len(rig.store.event_timers) == 1  # the window's end alone
 
 

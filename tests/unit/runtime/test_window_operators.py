@@ -17,6 +17,7 @@ from streamcore.runtime.wakeup import Wakeup
 from streamcore.runtime.watermark_strategy import bounded_out_of_orderness, monotonous
 from streamcore.state.store import KeyedStore
 from streamcore.time import Clock
+from tests.saved_state import saved_store
 
 RECORD = Schema.of(k=str, t=int, n=int)
 RESULT = Schema.of(k=str, window_start=int, window_end=int, count=int, sum_n=int)
@@ -66,7 +67,7 @@ class Rig:
         return out
 
     def saved(self):
-        return self.store.capture(1)[0], self.operator.capture(1)
+        return saved_store(self.store), self.operator.capture(1)
 
 
 def window(windows=TUMBLING, *, partials=False, saved=None):

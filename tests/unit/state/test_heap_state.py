@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from streamcore.errors import StateCodecError, TopologyError
 from streamcore.state.descriptors import ListState, MapState, ReducingState, ValueState
 from streamcore.state.store import KeyedStore
+from tests.saved_state import saved_store
 
 KEYS = st.sampled_from(["a", "b", 3, None, ("t", 1)])
 
@@ -134,9 +135,9 @@ def test_a_value_without_plain_form_names_its_type_unless_pickle_is_allowed():
     store = make_store()
     store.declare(ValueState("x", None)).set(Local())
     with pytest.raises(StateCodecError, match="Local has no safe saved form"):
-        store.capture(1)
+        saved_store(store)
     import collections
 
     store = make_store(allow_pickle=True)
     store.declare(ValueState("x", None)).set(collections.OrderedDict(a=1))
-    assert store.capture(1)[0]["states"]["x"]["kind"] == "value"
+    assert saved_store(store, allow_pickle=True)["states"]["x"]["kind"] == "value"

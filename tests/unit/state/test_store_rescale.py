@@ -9,15 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcore.batch import Columns, Schema
-from streamcore.checkpoint.log import SubtaskEntry
-from streamcore.checkpoint.parts import read_part, write_part
-from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
 from streamcore.errors import IncompatibleSnapshotError
 from streamcore.kernels.hashing import hash_key
 from streamcore.state.descriptors import ColumnarState, ListState, TableState, ValueState
 from streamcore.state.key_groups import group_range
 from streamcore.state.store import KeyedStore, entries
-from streamcore.testing.memory import MemoryStorage
+from tests.saved_state import saved_store
 
 WIDTHS = st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(6, 40))
 KEY = st.one_of(
@@ -40,17 +37,7 @@ def open_stores(parallelism, max_parallelism, saved):
 
 def through_a_file(stores):
     """What the stores capture, as the files of a snapshot give it back."""
-    return [saved(store) for store in stores]
-
-
-def saved(store):
-    keyed, tables = store.capture(1)
-    for table in tables.values():
-        table.finish()
-    storage, snapshot = MemoryStorage(), SubtaskSnapshot({"op": OperatorSnapshot(keyed, None, tables)})
-    file, chain = write_part(storage, "chk-00000001/x.state", snapshot, [], allow_pickle=False)
-    entry = SubtaskEntry(0, 0, 1, ["op"], finished=False, file=file, tables=chain)
-    return read_part(storage, entry, allow_pickle=False).operators["op"].keyed
+    return [saved_store(store) for store in stores]
 
 
 @given(WIDTHS, st.dictionaries(KEY, st.integers(-(2**60), 2**60), max_size=40))
@@ -152,7 +139,7 @@ def test_a_capture_is_not_touched_by_what_comes_after():
     many = store.declare(ListState("l"))
     many.add(1)
     store.timers.register(5, None)
-    captured = saved(store)
+    captured = saved_store(store)
     many.add(2)
     store.timers.register(6, None)
     again = open_stores(1, 8, [captured])[0]
@@ -164,7 +151,7 @@ def test_state_that_no_descriptor_asks_for_is_refused():
     store = open_stores(1, 8, [])[0]
     store.declare(ValueState("old", 0))
     store.declare(SUM)
-    restored = open_stores(1, 8, [saved(store)])[0]
+    restored = open_stores(1, 8, [saved_store(store)])[0]
     restored.declare(SUM)
     with pytest.raises(IncompatibleSnapshotError, match="operator op") as caught:
         restored.check_all_claimed("op")
@@ -179,7 +166,7 @@ def test_state_that_no_descriptor_asks_for_is_refused():
 def test_state_of_another_kind_is_refused(old, new):
     store = open_stores(1, 8, [])[0]
     store.declare(old)
-    restored = open_stores(1, 8, [saved(store)])[0]
+    restored = open_stores(1, 8, [saved_store(store)])[0]
     with pytest.raises(
         IncompatibleSnapshotError, match=r"state 'x' is value state in the snapshot and (list|columnar) state"
     ):
@@ -193,4 +180,4 @@ def test_entries_show_what_is_in_a_captured_store():
     value.set({"n": 1})
     slots = table.slots(np.array([4]))
     table["total"][slots] = 9
-    assert entries(saved(store)) == {"v": {"k": {"n": 1}}, "sum": {4: {"total": 9}}}
+    assert entries(saved_store(store)) == {"v": {"k": {"n": 1}}, "sum": {4: {"total": 9}}}
