@@ -57,6 +57,8 @@ class SubtaskEntry(msgspec.Struct, frozen=True, omit_defaults=True):
         tables: the files that have the columnar state together, oldest first: the first is whole, the others have
             what changed; all but the last may have been written for earlier checkpoints. (New in format 2; left out
             when empty, so that entries of format 1 keep their digests.)
+        ended: the operators that had emitted their last although the subtask had not: they had in the snapshot that it
+            was restored from, when they were not in one chain with the others.
     """
 
     vertex: int
@@ -66,6 +68,11 @@ class SubtaskEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     finished: bool
     file: FileRef
     tables: list[FileRef] = []
+    ended: list[str] = []
+
+    def has_ended(self, uid: str) -> bool:
+        """Whether an operator had emitted its last."""
+        return self.finished or uid in self.ended
 
     @property
     def files(self) -> list[FileRef]:

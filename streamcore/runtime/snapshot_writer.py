@@ -70,6 +70,8 @@ class SnapshotWriter:
         self._clock = services.clock
         self._send = send
         self._allow_pickle = allow_pickle
+        self.ended: list[str] = []
+        """The operators that had emitted their last in the snapshot which the subtask was restored from."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._increments = Increments()
         self._savepoint: tuple[int, Savepoint] | None = None
@@ -236,4 +238,4 @@ class SnapshotWriter:
     def _entry(self, file: FileRef, tables: list[FileRef], *, finished: bool) -> SubtaskEntry:
         vertex, (_, index) = self._vertex, self._id
         uids = [spec.uid for spec in vertex.saved_operators]
-        return SubtaskEntry(vertex.id, index, vertex.parallelism, uids, finished, file, tables)
+        return SubtaskEntry(vertex.id, index, vertex.parallelism, uids, finished, file, tables, self.ended)
