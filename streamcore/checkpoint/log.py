@@ -59,6 +59,8 @@ class SubtaskEntry(msgspec.Struct, frozen=True, omit_defaults=True):
             what changed; all but the last may have been written for earlier checkpoints. (New in format 2; left out
             when empty, so that entries of format 1 keep their digests.)
         shared: the files that have state in RocksDB, some of them written for earlier checkpoints. (New in format 3.)
+        ended: the operators that had emitted their last although the subtask had not: they had in the snapshot that it
+            was restored from, when they were not in one chain with the others. (New in format 3.)
     """
 
     vertex: int
@@ -69,6 +71,11 @@ class SubtaskEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     file: FileRef
     tables: list[FileRef] = []
     shared: list[FileRef] = []
+    ended: list[str] = []
+
+    def has_ended(self, uid: str) -> bool:
+        """Whether an operator had emitted its last."""
+        return self.finished or uid in self.ended
 
     @property
     def files(self) -> list[FileRef]:

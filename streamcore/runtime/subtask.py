@@ -132,6 +132,7 @@ class SubtaskTask(ABC):
         """
         try:
             self.chain.open(restored.operators)
+            self._snapshots.ended = self.chain.ended
             self._restore(restored.in_flight)
             opened()
             await start.wait()
