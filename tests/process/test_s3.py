@@ -6,7 +6,8 @@ import threading
 import uuid
 
 import pytest
-from process_harness import until
+from click.testing import CliRunner
+from process_harness import JOBS, until
 from s3_server import BUCKET, WEED, S3Server
 
 from streamcore.checkpoint import s3_storage
@@ -14,6 +15,7 @@ from streamcore.checkpoint.log import CheckpointLog
 from streamcore.checkpoint.retry import Backoff
 from streamcore.checkpoint.s3_storage import S3Error, S3Storage
 from streamcore.checkpoint.storage import digest_of, open_storage
+from streamcore.cli.main import cli
 from streamcore.errors import DamagedCheckpointError, MachineError
 
 pytestmark = pytest.mark.skipif(WEED is None, reason="there is no S3 server for this platform")
@@ -267,7 +269,12 @@ def test_a_job_outlives_kills_of_the_server_and_of_itself(runs, bucket, server):
     assert {path for path in kept if not path.startswith("log/")} == needed  # nothing is missing and nothing is left
 
 
-def test_a_bucket_that_is_not_there_ends_the_command_with_a_message(runs, bucket):
-    runs.checkpoints = "s3://nowhere/job"
-    run = runs.start("numbers", records=10, rate=1e6).expect(5)
-    assert run.text == "error: the checkpoint directory s3://nowhere/job can't be read: there is no bucket 'nowhere'\n"
+def test_a_bucket_that_is_not_there_ends_the_command_with_a_message(bucket, tmp_path):
+    arguments = ["run", f"{JOBS}:numbers", "--no-progress", "--checkpoint-dir", "s3://nowhere/job"]
+    arguments += ["--set", f"output={tmp_path}", "--set", "records=10", "--set", "rate=1e6"]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 5
+    assert (
+        result.output
+        == "error: the checkpoint directory s3://nowhere/job can't be read: there is no bucket 'nowhere'\n"
+    )
