@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from process_harness import JOBS, until
 from s3_server import BUCKET, WEED, S3Server
+from s3fs import S3FileSystem
 
 from streamcore.checkpoint import s3_storage
 from streamcore.checkpoint.log import CheckpointLog
@@ -33,9 +34,9 @@ def bucket(server, monkeypatch):
     """The environment of a client of the server; gives the URL of the bucket."""
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    s3_storage.forget_clients()
+    S3FileSystem.clear_instance_cache()
     yield f"s3://{BUCKET}"
-    s3_storage.forget_clients()
+    S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture
@@ -213,17 +214,17 @@ def test_what_may_pass_is_tried_again_with_longer_pauses_and_told(storage, monke
 def test_clear_words_for_a_wrong_bucket_credentials_and_host(bucket, server, monkeypatch):
     with pytest.raises(MachineError, match="there is no bucket 'nowhere'"):
         open_storage("s3://nowhere/x").check_writable()
-    s3_storage.forget_clients()
+    S3FileSystem.clear_instance_cache()
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(MachineError, match=r"the credentials are refused .*see AWS_ACCESS_KEY_ID"):
         open_storage(bucket).check_writable()
-    s3_storage.forget_clients()
+    S3FileSystem.clear_instance_cache()
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("HOME", "/nowhere")
     with pytest.raises(MachineError, match="there are no credentials; set AWS_ACCESS_KEY_ID"):
         open_storage(bucket).check_writable()
-    s3_storage.forget_clients()
+    S3FileSystem.clear_instance_cache()
     for name, value in {**server.environment, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}.items():
         monkeypatch.setenv(name, value)
     storage = S3Storage(bucket, Backoff(attempts=2, sleep=lambda seconds: None))
