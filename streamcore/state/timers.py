@@ -169,8 +169,7 @@ class TimerQueue:
 
     def capture(self, max_parallelism: int, *, allow_pickle: bool) -> TimerCapture:
         """Captures the timers as they are now."""
-        if self._capture is not None:  # the one before was given up just now
-            self._capture.abandon()
+        if self._capture is not None:  # at the end of input, the one before may still have to be written
             self._capture.finish()
         self._capture = TimerCapture(
             self._all, max_parallelism, self._drain, with_windows=self.with_windows, allow_pickle=allow_pickle

@@ -34,7 +34,7 @@ class Killed(BaseException):
 class Place:
     """Where callbacks belong: to a process, or to one subtask in it."""
 
-    __slots__ = ("busy_until", "held", "name", "process", "slowness_s")
+    __slots__ = ("busy_until", "held", "name", "process", "slowness_s", "waiting")
 
     def __init__(self, name: str, process: SimulatedProcess | None = None) -> None:
         self.name = name
@@ -43,6 +43,8 @@ class Place:
         """Whether the loop has to look closer before it runs something here."""
         self.busy_until = 0.0
         self.slowness_s = 0.0
+        self.waiting: list[asyncio.Handle] = []
+        """What could run if the place were not busy; one of them becomes ready when it isn't any more."""
 
 
 PLACE: contextvars.ContextVar[Place] = contextvars.ContextVar("simulated_place")
@@ -309,15 +311,34 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         assert process is not None, "a place without process"
         if process.exit_code is not None:
             return False
-        until = max(place.busy_until, process.busy_until)
-        if until > self._now:
-            self.call_at(until, self._ready.append, handle)
-            return False
+        for each in (process, place):
+            if each.busy_until > self._now:
+                each.waiting.append(handle)
+                if len(each.waiting) == 1:
+                    self.call_at(each.busy_until, self._let_one_go, each)
+                return False
         process.stopped = False
         for each in (process, place):
             if each.slowness_s:
                 each.busy_until = self._now + self._chance.expovariate(1 / each.slowness_s)
         return True
+
+    def _let_one_go(self, place: Place) -> None:
+        """A place may not be busy any more: one of those that wait for it becomes ready, and the others if the place
+        has never been slow, or is no more."""
+        waiting, process = place.waiting, place.process
+        assert process is not None, "a place without process"
+        if place.busy_until > self._now and process.exit_code is None:
+            self.call_at(place.busy_until, self._let_one_go, place)
+            return
+        if not place.slowness_s or process.exit_code is not None:
+            place.waiting = []
+            self._ready.extend(waiting)
+            return
+        position = int(self._chance.random() * len(waiting))
+        self._ready.append(waiting.pop(position))
+        if waiting:  # the one that goes makes the place busy again, until when is not known yet
+            self.call_soon(self._let_one_go, place)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """A callback has failed, which a real loop would log: here it ends the run."""

@@ -106,8 +106,8 @@ def plan_of(seed: int) -> Plan:
     )
     faults = NO_FAULTS
     if chance.random() < 0.6:
-        # a slow subtask to which checkpoints come faster than it can look does nothing else any more
-        without: list[FaultKind] = ["slow", "slow_subtask"] if hurries else []
+        # who is so slow that checkpoints come faster than it can look does nothing else any more: see `is_slowed`
+        without: list[FaultKind] = ["slow", "slow_subtask"]
         faults = Faults.of_every_kind(
             at_most=chance.randint(1, 4),
             scale=chance.choice([1.0, 2.0, 4.0]),

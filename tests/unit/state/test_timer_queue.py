@@ -193,6 +193,20 @@ def test_whole_numbers_of_other_types_are_one_time():
     assert [type(time) for time, _ in due] == [int, int]
 
 
+def test_the_last_capture_leaves_the_one_before_whole():
+    """A subtask that comes to its end captures again while a checkpoint is still being copied."""
+    queue = TimerQueue()
+    for key in range(3):
+        queue.register(10 + key, key)
+    before = queue.capture(4, allow_pickle=False)
+    assert [key for _, key in queue.take_rest()] == [0, 1, 2]
+    assert captured(queue, 4) == {}
+    before.finish()
+    restored = TimerQueue()
+    restored.restore(before.saved(), range(4), allow_pickle=False)
+    assert list(restored.take_rest()) == [(10, 0), (11, 1), (12, 2)]
+
+
 def captured(queue, groups):
     capture = queue.capture(groups, allow_pickle=False)
     capture.finish()
