@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
-from streamcore.batch import Batch, Columns
+from streamcore.batch import Batch
 from streamcore.checkpoint.in_flight import WATERMARK, InFlight, SavedChannel, SavedElement
 from streamcore.errors import StateCodecError
-from streamcore.runtime.elements import Barrier, Element, EndOfInput, Watermark
+from streamcore.runtime.elements import BATCHES, Barrier, Element, EndOfInput, Watermark
 from streamcore.time import Clock
 
 Encode = Callable[[Batch], tuple[int, bytes]]
@@ -103,7 +103,7 @@ class Recording:
         """Latency markers and barriers of checkpoints that were given up mean nothing to who restores this."""
         if isinstance(element, Watermark):
             self._saved.append((WATERMARK, element.time_ms, element.idle))
-        elif isinstance(element, list | Columns) and self._error is None:
+        elif isinstance(element, BATCHES) and self._error is None:
             try:
                 self._saved.append(self._encode(element))
             except Exception as error:  # noqa: BLE001 - told by `saved`: the checkpoint fails, not the stream
