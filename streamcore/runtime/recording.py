@@ -59,7 +59,7 @@ class Recording:
         elif self._pending:
             lay_on_disk = self._pending.popleft() is None
             if lay_on_disk and self._ends_at(element):
-                self._pending.clear()
+                self.give_up()  # of what is behind it
             else:
                 self._save(element)
             if not self._pending:
@@ -71,7 +71,7 @@ class Recording:
         self._settled.set()
 
     def give_up(self) -> None:
-        """Nobody wants it any more."""
+        """What has not been saved yet isn't wanted any more."""
         self._pending.clear()
         self.close()
 
