@@ -63,6 +63,7 @@ from streamcore.runtime.window_kinds import (
 )
 from streamcore.runtime.windows import Windows, sliding, tumbling
 from streamcore.snapshots import Snapshot, SnapshotBuilder
+from streamcore.state.backends import RocksDB
 from streamcore.state.columnar import ColumnarTable
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, ValueState
 from streamcore.time import MAX_TIME, days, hours, milliseconds, minutes, seconds
@@ -105,6 +106,7 @@ __all__ = [
     "ProcessFunction",
     "ReducingState",
     "Retry",
+    "RocksDB",
     "Schema",
     "SessionWindows",
     "Snapshot",

@@ -25,6 +25,7 @@ from streamcore.plan.describe import describe
 from streamcore.plan.graph import Graph
 from streamcore.runtime.spec import JobSpec, Settings
 from streamcore.runtime.watermark_strategy import WatermarkStrategy
+from streamcore.state.backends import BackendChoice, chosen_backend
 
 T = TypeVar("T")
 
@@ -44,6 +45,8 @@ class StreamEnvironment:
         two_stage: adds up before the exchange what an aggregate can merge after it.
         compression: of batches between processes: `"none"`, `"lz4"` or `"zstd"`; worth it where the network
             between them is slower than the codec (for lz4 about 1 GB/s a core).
+        state_backend: where the state of Python objects is: `"heap"`, in memory; or `"rocksdb"`, on a local disk, as
+            `RocksDB(directory=..., memory_bytes=...)` says. Columnar state is in memory with both.
         restart: what to do after a failure.
         restore: `"latest"` or a checkpoint's directory.
         allow_dropped_state: drops what the snapshot has for operators, states and back edges that the topology no
@@ -70,6 +73,7 @@ class StreamEnvironment:
         latency_interval: float = 1.0,
         two_stage: bool = True,
         compression: Compression = "none",
+        state_backend: BackendChoice = "heap",
         restart: RestartPolicy | None = None,
         restore: str | None = None,
         allow_dropped_state: bool = False,
@@ -85,6 +89,7 @@ class StreamEnvironment:
             compression=compression,
             latency_interval_s=latency_interval,
             two_stage=two_stage,
+            state_backend=chosen_backend(state_backend),
         )
         self.max_parallelism = max_parallelism
         self._parallelism = parallelism

@@ -45,6 +45,11 @@ def encode(value: Any, *, allow_pickle: bool = False) -> bytes:
         raise StateCodecError(f"a value can't be saved: {error}") from error
 
 
+def dict_of_saved(pairs: bytes) -> bytes:
+    """A dictionary, encoded, of an encoded list of its pairs."""
+    return msgspec.msgpack.encode(msgspec.msgpack.Ext(_DICT, pairs))
+
+
 def decode(
     data: bytes | memoryview, *, allow_pickle: bool = False, as_fields: bool = False, changes: set[str] | None = None
 ) -> Any:

@@ -7,6 +7,7 @@
     DIR/log/00000003.json     a fence: run 2 goes on from checkpoint 1
     DIR/chk-00000001/*.state  what the subtasks wrote for checkpoint 1
     DIR/chk-00000001/*.tables their columnar state, or what of it had changed; later manifests may name these too
+    DIR/chk-00000001/*.sst    their state in RocksDB; likewise
 
 Entries are numbered without gaps and each is created exactly once (`Storage.create`), so the log is also the
 fence between runs: a run appends at the number after the newest entry it knows, and if that name is taken,
@@ -26,11 +27,11 @@ import msgspec
 from streamcore.checkpoint.storage import FileRef, Storage, digest_of
 from streamcore.errors import CheckpointError, DamagedCheckpointError, FencedError, MachineError, NoCheckpointError
 
-FORMAT = 2
+FORMAT = 3
 _ENTRY = re.compile(r"(\d{8})\.json")
 _CHECKPOINT = re.compile(r"chk-(\d{8})")
 _FINISHED = "finished"
-_FINISHED_FILE = re.compile(r"v\d+-\d+\.e(\d+)\.(?:state|tables)")
+_FINISHED_FILE = re.compile(r"v\d+-\d+\.e(\d+)\..+")
 
 
 class OperatorEntry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -53,10 +54,11 @@ class SubtaskEntry(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         finished: its input had ended and it had emitted its last.
-        file: all but the columnar state.
+        file: all that is in no other file.
         tables: the files that have the columnar state together, oldest first: the first is whole, the others have
             what changed; all but the last may have been written for earlier checkpoints. (New in format 2; left out
             when empty, so that entries of format 1 keep their digests.)
+        shared: the files that have state in RocksDB, some of them written for earlier checkpoints. (New in format 3.)
         ended: the operators that had emitted their last although the subtask had not: they had in the snapshot that it
             was restored from, when they were not in one chain with the others.
     """
@@ -68,6 +70,7 @@ class SubtaskEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     finished: bool
     file: FileRef
     tables: list[FileRef] = []
+    shared: list[FileRef] = []
     ended: list[str] = []
 
     def has_ended(self, uid: str) -> bool:
@@ -77,7 +80,7 @@ class SubtaskEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def files(self) -> list[FileRef]:
         """Every file that the part needs."""
-        return [self.file, *self.tables]
+        return [self.file, *self.tables, *self.shared]
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -243,7 +246,7 @@ class CheckpointLog:
             CheckpointError: it builds on a file that is not kept any more.
         """
         own, kept = directory_of(entry.checkpoint_id), self._needed()
-        foreign = {file.path for part in entry.subtasks for file in part.tables if not file.path.startswith(own)}
+        foreign = {path for path in entry.paths if not path.startswith(own)}
         gone = sorted(path for path in foreign - kept if not path.startswith(_FINISHED))
         if gone:
             raise CheckpointError(f"checkpoint {entry.checkpoint_id} builds on {gone[0]}, which no kept checkpoint has")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from streamcore.checkpoint.images import find_images, images_in
 from streamcore.checkpoint.log import SubtaskEntry, tables_path
 from streamcore.checkpoint.snapshot_file import SubtaskSnapshot
 from streamcore.checkpoint.storage import FileRef, Storage
@@ -30,7 +31,12 @@ def write_part(
     Raises:
         StateCodecError: something in it has no plain form.
     """
-    captures = {(uid, name): table for uid, op in snapshot.operators.items() for name, table in op.tables.items()}
+    captures = {
+        (uid, name): table
+        for uid, op in snapshot.operators.items()
+        for name, table in op.tables.items()
+        if name not in images_in(op)
+    }
     tables = list(base)
     if captures and not (base and all(capture.is_empty for capture in captures.values())):
         saved = {name: _saved(name, capture) for name, capture in captures.items()}
@@ -62,6 +68,7 @@ def read_part(storage: Storage, entry: SubtaskEntry, *, allow_pickle: bool, as_f
     chain = [decode_tables(storage.get(file), allow_pickle=allow_pickle, as_fields=as_fields) for file in entry.tables]
     for (uid, name), table in assemble(chain, allow_pickle=allow_pickle).items():
         snapshot.operators[uid].keyed["states"][name] = table
+    find_images(storage, snapshot, entry.shared)
     return snapshot
 
 

@@ -24,6 +24,7 @@ from streamcore.job.status import JobResult
 from streamcore.kernels.functions.program import compile_seconds
 from streamcore.logs import configure_logging
 from streamcore.metrics import metrics_server
+from streamcore.state.backends import NAMES
 
 EXIT_CODES = """\b
 Exit codes:
@@ -96,6 +97,10 @@ def cli() -> None:
     "--compression", type=click.Choice(COMPRESSIONS), default="none", show_default=True,
     help="Of batches between processes.",
 )  # fmt: skip
+@click.option(
+    "--state-backend", type=click.Choice(NAMES), default="heap", show_default=True,
+    help="Where state of Python objects is: in memory, or on a local disk.",
+)  # fmt: skip
 @click.option("--checkpoint-dir", metavar="URL", help="Take snapshots here: a directory or an fsspec URL.")
 @click.option(
     "--checkpoint-interval", metavar="DURATION", default="10s", show_default=True, callback=read_interval,
@@ -151,6 +156,7 @@ def run(target: str, given: dict[str, str], **options: Any) -> None:
         batch_size=options["batch_size"],
         buffer_timeout=options["buffer_timeout"],
         compression=options["compression"],
+        state_backend=options["state_backend"],
         restart=None if attempts is None else FixedDelay(attempts=attempts, delay=1.0),
         restore=options["restore"],
         allow_dropped_state=options["allow_dropped_state"],

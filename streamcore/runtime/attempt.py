@@ -243,6 +243,7 @@ class Attempt:
             counters,
             attention,
             allow_pickle=settings.allow_pickle,
+            state_backend=settings.state_backend,
         )
         wiring = SubtaskWiring(
             vertex=vertex,

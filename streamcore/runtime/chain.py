@@ -19,7 +19,9 @@ from streamcore.runtime.output import EdgeOutput
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import EdgeSpec, Form, OperatorSpec, Partitioning, VertexSpec
 from streamcore.runtime.wakeup import Wakeup
+from streamcore.state.backends import RocksDB
 from streamcore.state.key_groups import group_range
+from streamcore.state.rocks_image import delete_images
 from streamcore.state.store import KeyedStore
 
 T = TypeVar("T")
@@ -55,6 +57,7 @@ class Chain:
         attention: Attention,
         *,
         allow_pickle: bool,
+        state_backend: RocksDB | None = None,
     ) -> None:
         self.vertex = vertex
         self._subtask = subtask
@@ -64,6 +67,7 @@ class Chain:
         self._counters = counters
         self._attention = attention
         self._allow_pickle = allow_pickle
+        self._state_backend = state_backend
         self._outputs = [Output() for _ in vertex.operators]
         self.operators: list[Operator] = [spec.make() for spec in vertex.operators]
         self._stores: list[KeyedStore] = []
@@ -104,13 +108,17 @@ class Chain:
             found = restored.get(spec.uid) or RestoredOperator([])
             parts = found.parts
             self._finished.append(found.finished)
+            keyed = [part.keyed for _, _, part in parts]
             store = KeyedStore(
                 self.vertex.max_parallelism,
                 groups,
-                [part.keyed for _, _, part in parts],
+                keyed,
                 allow_pickle=self._allow_pickle,
                 operator=spec.name,
                 allow_dropped=found.allow_dropped,
+                backend=self._services.state_backend(
+                    self._state_backend, self.vertex.max_parallelism, groups, keyed, allow_pickle=self._allow_pickle
+                ),
             )
             self._stores.append(store)
             saved = [
@@ -136,6 +144,9 @@ class Chain:
         for spec, operator in reversed(list(zip(self.vertex.operators, self.operators, strict=True))):
             guard(spec, operator.open)
             operator.context.store.check_all_claimed(spec.name)
+        for operator_parts in restored.values():
+            for _, _, part in operator_parts.parts:
+                delete_images(part.keyed)
 
     @property
     def ended(self) -> list[str]:
@@ -174,9 +185,11 @@ class Chain:
         return min((seconds for seconds in left if seconds is not None), default=None)
 
     def before_barrier(self) -> None:
-        """Lets the operators emit what is to be downstream's state instead of theirs, parents first."""
-        for spec, operator in zip(self.vertex.operators, self.operators, strict=True):
+        """Lets the operators emit what is to be downstream's state instead of theirs, parents first, and put away what
+        they have in hand."""
+        for spec, operator, store in zip(self.vertex.operators, self.operators, self._stores, strict=True):
             guard(spec, operator.before_barrier)
+            guard(spec, store.settle)
 
     def finish(self) -> None:
         """Ends the operators, parents first: the timers that wait now fire at once, later ones never, then each

@@ -14,6 +14,8 @@ from streamcore.runtime.messages import Restore
 from streamcore.runtime.restore_in_flight import RestoredInFlight, read_in_flight
 from streamcore.runtime.spec import JobSpec, VertexSpec
 from streamcore.runtime.subtask import RestoredSubtask
+from streamcore.state.key_groups import group_range
+from streamcore.state.rocks_image import fetch_images
 
 NOTHING_RESTORED = RestoredSubtask({}, RestoredInFlight(), finished=False)
 
@@ -53,11 +55,14 @@ def read_subtask(restore: Restore, storage: Storage, job: JobSpec, vertex: Verte
         uid: RestoredOperator([], endings.has_finished(uid, index), endings.ended_before(uid), restore.allow_dropped)
         for uid in uids
     }
+    groups = group_range(index, vertex.parallelism, vertex.max_parallelism)
+    directory = job.settings.state_backend.directory if job.settings.state_backend is not None else None
     for entry, snapshot in parts:
         for uid in uids & snapshot.operators.keys():
             part = snapshot.operators[uid]
             if endings.is_spent(uid, index, entry.index):
                 part = OperatorSnapshot({"states": {}, "timers": {}}, part.own)
+            fetch_images(part.keyed, groups, directory)
             operators[uid].parts.append((entry.index, entry.parallelism, part))
     known = [operators[uid] for uid in uids if operators[uid].parts]
     nothing_left = not (found.inside or found.inputs or found.outputs)

@@ -11,6 +11,8 @@ from typing import BinaryIO, NoReturn, TypeVar, cast
 
 from streamcore.checkpoint.storage import Storage, open_storage
 from streamcore.runtime import tuning
+from streamcore.state.backends import RocksDB, open_backend
+from streamcore.state.object_table import Saved, StateBackend
 from streamcore.time import Clock
 
 T = TypeVar("T")
@@ -27,6 +29,8 @@ class Services:
     """How long it works before it does, however little that was: messages and barriers mustn't wait for slow work."""
     copying_turn_s = 0.001
     """How long captured state is copied at a time before the stream goes on."""
+    rocksdb_compacts = True
+    """Whether RocksDB merges files when it likes, in threads of its own."""
 
     def __init__(self, scratch_directory: str | None = None) -> None:
         self.clock = Clock()
@@ -46,6 +50,13 @@ class Services:
     def scratch_file(self) -> BinaryIO:
         """A nameless file for spilled records; gone when closed."""
         return cast(BinaryIO, tempfile.TemporaryFile(dir=self._scratch_directory, prefix="streamcore-spill-"))
+
+    def state_backend(
+        self, choice: RocksDB | None, max_parallelism: int, groups: range, saved: list[Saved], *, allow_pickle: bool
+    ) -> StateBackend:
+        """The backend of one operator subtask's object state: see `streamcore.state.backends.open_backend`."""
+        compacts = self.rocksdb_compacts
+        return open_backend(choice, max_parallelism, groups, saved, allow_pickle=allow_pickle, compacts=compacts)
 
     def open_storage(self, url: str) -> Storage:
         """The snapshot storage at a path or URL."""

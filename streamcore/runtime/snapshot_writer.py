@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from streamcore.checkpoint.images import KnownTables, Tables, make_portable, write_images
 from streamcore.checkpoint.in_flight import InFlight
 from streamcore.checkpoint.log import SubtaskEntry, finished_path, state_path
 from streamcore.checkpoint.parts import Increments, write_part
@@ -43,6 +44,19 @@ class _Copying:
         return [capture for operator in self.captured.values() for capture in operator.tables.values()]
 
 
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """The files of a part: its state file, its chain of table files, those of state in RocksDB."""
+
+    file: FileRef
+    tables: list[FileRef]
+    shared: Tables
+
+    @property
+    def files(self) -> list[FileRef]:
+        return [self.file, *self.tables, *self.shared.values()]
+
+
 class SnapshotWriter:
     """The snapshots of one subtask on their way to storage. `begin` when the barrier has gone out, then `write` when
     the records in flight are known too.
@@ -74,6 +88,7 @@ class SnapshotWriter:
         """The operators that had emitted their last in the snapshot which the subtask was restored from."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._increments = Increments()
+        self._known = KnownTables()
         self._savepoint: tuple[int, Savepoint] | None = None
         self._copying: _Copying | None = None
         self._writing = asyncio.Lock()
@@ -127,19 +142,21 @@ class SnapshotWriter:
             return None
         path = finished_path(*self._id, self._epoch)
         try:
-            file, tables = await self._services.in_background(lambda: self._store(path, captured, InFlight(), []))
+            written = await self._services.in_background(lambda: self._store(path, captured, InFlight(), [], {}))
         except OSError as error:
             place = f"{self._storage.url}/{path}"
             raise CheckpointError(f"the last state can't be written to {place}: {error.strerror}") from error
-        return self._entry(file, tables, finished=True)
+        return self._entry(written, finished=True)
 
     def complete(self, checkpoint_id: int) -> None:
         """A checkpoint is complete."""
         self._increments.complete(checkpoint_id)
+        self._known.complete(checkpoint_id)
 
     def abort(self, checkpoint_id: int) -> None:
         """A checkpoint won't be complete: what was captured for it is not encoded any further, nor written."""
         self._increments.forget(checkpoint_id)
+        self._known.forget(checkpoint_id)
         self._given_up = max(self._given_up, checkpoint_id)
         copying = self._copying
         if copying is not None and copying.checkpoint_id == checkpoint_id and not copying.task.done():
@@ -193,20 +210,23 @@ class SnapshotWriter:
             async with self._writing:
                 if checkpoint_id <= self._given_up:
                     return
-                file, tables = await self._services.in_background(
-                    lambda: self._store(path, captured, saved, files, savepoint)
+                known = self._known.now()
+                written = await self._services.in_background(
+                    lambda: self._store(path, captured, saved, files, known, savepoint)
                 )
                 if checkpoint_id <= self._given_up:  # meanwhile: what others left has been deleted by now
-                    await self._services.in_background(lambda: self._discard(file, tables, savepoint))
+                    await self._services.in_background(lambda: self._discard(written, savepoint))
                     return
         except Exception as error:  # noqa: BLE001 - whatever it was, this part can't be written
             self._send(Decline(self._epoch, checkpoint_id, self._id, str(error) or type(error).__name__))
             return
+        finally:
+            for capture in copying.captures:
+                capture.release()
         if savepoint is None:
-            self._increments.wrote(checkpoint_id, tables)
-        for capture in copying.captures:
-            capture.release()
-        entry = self._entry(file, tables, finished=finished)
+            self._increments.wrote(checkpoint_id, written.tables)
+            self._known.wrote(checkpoint_id, written.shared)
+        entry = self._entry(written, finished=finished)
         in_flight_bytes = saved.size_bytes
         self._send(Acknowledge(self._epoch, checkpoint_id, self._id, entry, alignment_s, pause_s, in_flight_bytes))
 
@@ -216,26 +236,40 @@ class SnapshotWriter:
         captured: Captured,
         in_flight: InFlight,
         base: list[FileRef],
+        known: Tables,
         savepoint: Savepoint | None = None,
-    ) -> tuple[FileRef, list[FileRef]]:
+    ) -> _Written:
         storage = self._storage if savepoint is None else self._services.open_storage(savepoint.url)
         assert storage is not None, "a checkpoint was triggered without storage"
         snapshot = SubtaskSnapshot(captured, in_flight)
-        file, tables = write_part(storage, path, snapshot, base, allow_pickle=self._allow_pickle)
+        if savepoint is not None:
+            make_portable(snapshot)
+        shared = write_images(storage, path, snapshot, known)
+        written = _Written(*write_part(storage, path, snapshot, base, allow_pickle=self._allow_pickle), shared)
         if savepoint is not None and savepoint.is_last and self._storage is not None:
-            copy_files(storage, self._storage, [file, *tables])
-        return file, tables
+            copy_files(storage, self._storage, written.files)
+        return written
 
-    def _discard(self, file: FileRef, tables: list[FileRef], savepoint: Savepoint | None) -> None:
+    def _discard(self, part: _Written, savepoint: Savepoint | None) -> None:
         """Deletes a part that no manifest will name, but what it shares with others."""
         storage = self._storage if savepoint is None else self._services.open_storage(savepoint.url)
         assert storage is not None, "something was written without storage"
-        directory = file.path.rpartition("/")[0]
-        for written in (file, *tables):
+        directory = part.file.path.rpartition("/")[0]
+        for written in part.files:
             if written.path.startswith(f"{directory}/"):
                 storage.delete(written.path)
 
-    def _entry(self, file: FileRef, tables: list[FileRef], *, finished: bool) -> SubtaskEntry:
+    def _entry(self, part: _Written, *, finished: bool) -> SubtaskEntry:
         vertex, (_, index) = self._vertex, self._id
         uids = [spec.uid for spec in vertex.saved_operators]
-        return SubtaskEntry(vertex.id, index, vertex.parallelism, uids, finished, file, tables, self.ended)
+        return SubtaskEntry(
+            vertex.id,
+            index,
+            vertex.parallelism,
+            uids,
+            finished,
+            part.file,
+            part.tables,
+            list(part.shared.values()),
+            self.ended,
+        )

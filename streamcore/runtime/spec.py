@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from streamcore.batch import Schema
 from streamcore.batch.wire import Compression
 from streamcore.connectors.base import Split
+from streamcore.state.backends import RocksDB
 
 if TYPE_CHECKING:
     from streamcore.runtime.keys import KeySelector
@@ -125,6 +126,7 @@ class Settings:
         latency_interval_s: how often a source sends a latency marker; 0: never.
         two_stage: whether aggregates are computed in part before the exchange where that is possible.
         compression: of batches between processes.
+        state_backend: where state of Python objects is; None: in memory.
     """
 
     batch_size: int = 16_384
@@ -136,6 +138,7 @@ class Settings:
     latency_interval_s: float = 1.0
     two_stage: bool = True
     compression: Compression = "none"
+    state_backend: RocksDB | None = None
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,11 @@ class Evolution:
         return f"state {self.name!r}"
 
     @property
+    def makes_values(self) -> bool:
+        """Whether a function of the user's makes the values anew."""
+        return self._migrate is not None
+
+    @property
     def _migrate(self) -> Any:
         descriptor = self.descriptor
         return descriptor.migrate if descriptor is not None and self.saved_version < descriptor.version else None

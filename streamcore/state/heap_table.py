@@ -204,9 +204,9 @@ class HeapTable(ObjectTable):
         return len(self._settled())
 
     def restore(self, saved: Saved, groups: range, evolution: Evolution) -> None:
-        for group, body in saved["groups"].items():
-            if group in groups:
-                self._dictionary.update(evolution.entries(group, body))
+        for group in saved["groups"]:
+            if group in groups:  # else it isn't even read
+                self._dictionary.update(evolution.entries(group, saved["groups"][group]))
 
     def capture(self, changed: KeySets | None) -> ObjectCapture:
         """Captures it as it is now.

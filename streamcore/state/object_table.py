@@ -111,6 +111,9 @@ class StateBackend(ABC):
         """The operator's handles are about to be used under these keys, and under no others until it is called again:
         told ahead of each batch and each timer. A backend may read them ahead, or note that they change."""
 
+    def settle(self) -> None:  # noqa: B027 - optional
+        """The operator's call is over, and a capture may follow: a backend may do now what it would have to do then."""
+
     @abstractmethod
     def capture(self, checkpoint_id: int, since: int | None) -> Mapping[str, Capture]:
         """Captures all tables as they are now, by name; between two calls of the operator. Must not take long: what

@@ -151,6 +151,10 @@ class KeyedStore:
         self.current.key = key
         self._backend.touch((key,))
 
+    def settle(self) -> None:
+        """Puts away what operators have been lent: their call is over."""
+        self._backend.settle()
+
     def close(self) -> None:
         """Frees what the state takes outside of memory."""
         self._backend.close()

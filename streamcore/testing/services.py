@@ -53,6 +53,7 @@ class SimulatedServices(Services):
 
     work_per_turn = 1
     copying_turn_s = 0.0
+    rocksdb_compacts = False
 
     def __init__(
         self,

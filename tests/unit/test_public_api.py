@@ -46,6 +46,7 @@ DOCUMENTED = [
     "ProcessFunction",
     "ReducingState",
     "Retry",
+    "RocksDB",
     "Schema",
     "SessionWindows",
     "Snapshot",
