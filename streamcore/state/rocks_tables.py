@@ -28,7 +28,11 @@ _KEPT_BYTES = 8 << 20
 """Of objects that a table keeps, before it forgets them all."""
 _OBJECT_BYTES = 200
 """What an object takes beside its saved size, about."""
-_LENT_AT_MOST = 1024
+_LENT_BYTES = 4 << 20
+"""Of values that are lent or set, about, before they are written; going by how large the last ones were."""
+_LENT_AT_MOST = 4096
+_LENT_AT_FIRST = 64
+_WRITTEN_AT_ONCE = 1024
 _WORTH_A_KERNEL = 8
 """Keys from which on their groups are found all at once."""
 _CHUNK_VALUES = 64
@@ -70,6 +74,7 @@ class RocksTable(ObjectTable):
         self._name = name_prefix(name)
         self._allow_pickle = places.allow_pickle
         self._lent: dict[Any, Any] = {}
+        self._lent_at_most = _LENT_AT_FIRST
 
     def settle(self) -> None:
         """Writes back what was lent."""
@@ -79,7 +84,7 @@ class RocksTable(ObjectTable):
 
     def touch(self) -> None:
         """Other keys are about to be used: keeps what is lent from becoming more and more."""
-        if len(self._lent) >= _LENT_AT_MOST:
+        if len(self._lent) >= self._lent_at_most:
             self.settle()
 
     def batch(self, keys: Sequence[Any]) -> dict[Any, Any]:
@@ -202,10 +207,17 @@ class ValueTable(RocksTable):
         data = self._database.get(self._places.prefix_of(key) + self._name + encode_key(key)[0])
         return _MISSING if data is None else self._take(key, data)
 
+    def set(self, key: Any, value: Any) -> None:
+        """Replaces a value that isn't changed in place any more. It is written with others, and only the last of
+        those that a key is given meanwhile."""
+        self._lent[key] = value
+        if len(self._lent) >= self._lent_at_most:
+            self.settle()
+
     def settle(self) -> None:
         lent, self._lent = self._lent, {}
         items = iter(lent.items())
-        while some := list(itertools.islice(items, _LENT_AT_MOST)):
+        while some := list(itertools.islice(items, _WRITTEN_AT_ONCE)):
             self._write_some(some)
 
     def _write_some(self, items: list[tuple[Any, Any]]) -> None:
@@ -220,7 +232,9 @@ class ValueTable(RocksTable):
                 data = beside_key(key, data, allow_pickle=allow_pickle)
             changes[prefix_of(key) + name + encoded] = data
         self._database.put_many(changes)
-        self._keep(items, sum(map(len, changes.values())))
+        size = sum(map(len, changes.values()))
+        self._lent_at_most = min(_LENT_AT_MOST, 1 + _LENT_BYTES * len(items) // (size + _OBJECT_BYTES * len(items)))
+        self._keep(items, size)
 
     def write(self, key: Any, value: Any) -> None:
         encoded, exact = encode_key(key)
