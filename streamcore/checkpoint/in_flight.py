@@ -6,8 +6,8 @@ outputs. Plain data::
     {"inputs":  [[EDGE, sending subtask, how many there were, [element, ...]], ...],
      "outputs": [[EDGE, receiving subtask, how many there were, [element, ...]], ...]}
 
-An element is a batch, `(form, bytes)` as `streamcore.batch.codec` encodes it, or a watermark, `(0, milliseconds, idle)`;
-their order is that of the channel.
+Elements are batches, `(form, bytes)` as `streamcore.batch.codec` encodes them, and watermarks, `(0, time in ms, idle)`,
+in the channel's order.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ In the plain codec (`streamcore.batch.plain`), so it can be read without the eng
 A captured store (`streamcore.state.store`) is `{"states": {NAME: ...}, "timers": {group: bytes}, "event_timers": ...}`;
 state of objects is `{"kind", "groups": {group: bytes of [[key, value], ...]}}`, columnar state is
 `{"kind", "groups", "keys", "columns"}`. Both are in files of their own (`checkpoint.table_file`), and put here when the
-part is read; columnar state was here in format 1, and state of objects as long as table files had format 2. In formats 1
-and 2 there was `"feedback": {EDGE: [(form, bytes), ...]}` instead of `"in_flight"`.
+part is read; columnar state was here in format 1, and state of objects as long as table files had format 2. Formats 1
+and 2 had `"feedback": {EDGE: [(form, bytes), ...]}` instead of `"in_flight"`.
 """
 
 from __future__ import annotations

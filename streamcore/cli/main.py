@@ -12,7 +12,7 @@ from streamcore.batch.wire import COMPRESSIONS
 from streamcore.checkpoint.log import CheckpointLog
 from streamcore.checkpoint.storage import open_storage
 from streamcore.cli import jobs
-from streamcore.cli.options import read_duration, read_interval
+from streamcore.cli.options import read_duration, read_interval, read_optional_duration
 from streamcore.cli.progress import progress_line
 from streamcore.cli.tables import checkpoint_table, table
 from streamcore.cli.targets import app_names, build_topology, load_app, user_code
@@ -96,6 +96,15 @@ def cli() -> None:
 @click.option(
     "--checkpoint-interval", metavar="DURATION", default="10s", show_default=True, callback=read_interval,
     help="From the start of one to the start of the next.",
+)  # fmt: skip
+@click.option(
+    "--checkpoint-mode", type=click.Choice(["exactly-once", "at-least-once"]), default="exactly-once",
+    show_default=True, help="At-least-once never waits for barriers; after a restore records may count twice.",
+)  # fmt: skip
+@click.option("--unaligned", is_flag=True, help="Barriers overtake queued records, which go into the checkpoint.")
+@click.option(
+    "--aligned-timeout", metavar="DURATION", callback=read_optional_duration,
+    help="A checkpoint that is older than this becomes unaligned.",
 )  # fmt: skip
 @click.option("--restore", metavar="latest|PATH", help="Go on from the latest checkpoint, or from DIR/chk-NNNNNNNN.")
 @click.option(
@@ -207,7 +216,12 @@ def main() -> None:
 def _checkpointing(options: Mapping[str, Any]) -> Checkpointing | None:
     if options["checkpoint_dir"] is not None:
         return Checkpointing(
-            options["checkpoint_dir"], interval=options["checkpoint_interval"], fallback=options["fallback"]
+            options["checkpoint_dir"],
+            interval=options["checkpoint_interval"],
+            mode=options["checkpoint_mode"],
+            unaligned=options["unaligned"],
+            aligned_timeout=options["aligned_timeout"],
+            fallback=options["fallback"],
         )
     if options["fallback"]:
         raise UsageError("--fallback needs --checkpoint-dir", hint="add --checkpoint-dir DIR and --restore latest")
@@ -215,6 +229,11 @@ def _checkpointing(options: Mapping[str, Any]) -> Checkpointing | None:
         raise UsageError(
             f"--restore {options['restore']} needs --checkpoint-dir",
             hint="add --checkpoint-dir DIR: where the job takes its checkpoints from here on",
+        )
+    if options["unaligned"] or options["aligned_timeout"] is not None or options["checkpoint_mode"] != "exactly-once":
+        raise UsageError(
+            "--checkpoint-mode, --unaligned and --aligned-timeout need --checkpoint-dir",
+            hint="say where checkpoints are kept: --checkpoint-dir DIR",
         )
     return None
 

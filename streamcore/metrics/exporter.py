@@ -30,11 +30,12 @@ Of the job, with the label `job`::
     streamcore_restarts_total                     attempts that failed and were followed by another
     streamcore_checkpoints_completed_total
     streamcore_checkpoint_failures_total
-    streamcore_last_checkpoint_id                 this one and the next four: once there is a checkpoint
+    streamcore_last_checkpoint_id                 this one and the next five: once there is a checkpoint
     streamcore_last_checkpoint_duration_seconds   from the trigger to the manifest
     streamcore_last_checkpoint_size_bytes
     streamcore_last_checkpoint_alignment_seconds  the longest wait of a subtask for barriers
     streamcore_last_checkpoint_pause_seconds      the longest that a subtask stood still to capture its state
+    streamcore_last_checkpoint_in_flight_bytes    its records on their way: on back edges, or overtaken by barriers
 
 The counters of subtasks start from zero in each attempt, as those of a restarted process do; `rate()` and
 `increase()` allow for that. They are as old as the workers' last reports: half a second.
@@ -94,6 +95,7 @@ _CHECKPOINT_GAUGES = {
     "size_bytes": ("streamcore_last_checkpoint_size_bytes", "What its files take"),
     "alignment_s": ("streamcore_last_checkpoint_alignment_seconds", "The longest wait of a subtask for barriers"),
     "pause_s": ("streamcore_last_checkpoint_pause_seconds", "The longest stop of a subtask to capture its state"),
+    "in_flight_bytes": ("streamcore_last_checkpoint_in_flight_bytes", "Its records that were on their way"),
 }
 
 logger = logging.getLogger("streamcore.job")

@@ -1,12 +1,12 @@
-"""Alignment: when a subtask takes its snapshot, which channels wait meanwhile, and which records in flight belong to it.
+"""Alignment: when a subtask takes its snapshot, which channels wait, and which records in flight are part of it.
 
 Pure decisions, no I/O. Asynchronous barrier snapshots (Carbone et al. 2015) on graphs with back edges, with the two
 corrections that parallel loop heads need; unaligned, they are the snapshots of Chandy and Lamport (1985), which allow
 any graph and any number of subtasks that begin at the same time.
 
 Words: a barrier *arrives* when it is put into a channel's queue, and it is *marked* when its turn has come, so that
-all before it has been processed. A channel is *recorded*: the elements that wait in it up to the barrier, and those that
-arrive until the barrier does, are part of the snapshot; they are processed as usual all the same.
+all before it has been processed. A channel is *recorded*: the elements that wait in it up to the barrier, and those
+that arrive until the barrier does, are part of the snapshot; they are processed as usual all the same.
 
 ==========================  ===================================================================================
 event                       effect

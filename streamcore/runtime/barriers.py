@@ -1,8 +1,8 @@
 """What a subtask does about barriers: performs what `runtime.alignment` decides.
 
-Captures the chain's state, sends the barrier on, records what is in flight, and hands all of it to the `SnapshotWriter`.
-An aligned capture waits until the outputs have been drained. An unaligned one never waits; it is made between two
-batches, also while the subtask waits for credit, since backpressure is what it is for.
+Captures the chain's state, sends the barrier on, records what is in flight, and hands all to the `SnapshotWriter`. An
+aligned capture waits until the outputs have been drained. An unaligned one never waits; it is made between two batches,
+also while the subtask waits for credit, since backpressure is what it is for.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Barriers:
 
     async def perform(self) -> None:
         """Does what is due, when the outputs have been drained if that has to be waited for."""
-        drained_for = None
+        captured_before, drained_for = self.last_captured, None
         due = self._alignment.capture_due
         if due is not None and not self._alignment.overtakes:
             self._chain.before_barrier()
@@ -119,6 +119,8 @@ class Barriers:
             self._draining_for = None
             drained_for = due if is_drained else None
         self.perform_at_rest(drained_for)
+        if self.last_captured != captured_before:
+            await self._services.give_way()  # what was captured is written during the next batch, not after it
 
     def perform_at_rest(self, drained_for: int | None = None) -> None:
         """Does what is due and needs no waiting, or is that for which the outputs have been drained."""
@@ -160,11 +162,10 @@ class Barriers:
         base = self._snapshots.base(checkpoint_id)
         self._captured = self._chain.capture(checkpoint_id, since=base)
         self.last_captured = checkpoint_id
+        # inputs first: the barrier arrives at once where a channel leads from here to here
+        inputs = [self._record_input(checkpoint_id, number) for number in self._alignment.captured()]
         overtaken = self._outputs.send_ahead(Barrier(checkpoint_id, mode, self._snapshots.savepoint(checkpoint_id)))
-        self._recordings = Recordings(
-            [self._record_input(checkpoint_id, number) for number in self._alignment.captured()],
-            [self._record_output(checkpoint_id, *which) for which in overtaken],
-        )
+        self._recordings = Recordings(inputs, [self._record_output(checkpoint_id, *which) for which in overtaken])
         self._pause_s = self._clock.monotonic() - started
         self._snapshots.begin(checkpoint_id, self._captured, base)
 

@@ -90,6 +90,11 @@ class Chain:
         self._counters.records_in += len(batch)
         self._head[port](batch)
 
+    def receive_inside(self, batch: Batch, place: int) -> None:
+        """Sends a batch through the chain from the operator at `place` on, which was the head of a chain of its own in
+        the snapshot."""
+        self._receiver(place, 0)(batch)
+
     def open(self, restored: dict[str, RestoredOperator]) -> None:
         """Gives every operator its surroundings and what the snapshot has of it, and opens it, leaves first."""
         groups = group_range(self._subtask, self.vertex.parallelism, self.vertex.max_parallelism)

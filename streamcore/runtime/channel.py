@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 from typing import Protocol
 
-from streamcore.batch import Columns
-from streamcore.runtime.elements import Barrier, Element, EndOfInput
+from streamcore.runtime.elements import BATCHES, Barrier, Element, EndOfInput
 from streamcore.runtime.feedback import FeedbackQueue
 from streamcore.runtime.recording import Recording
 from streamcore.runtime.wakeup import Wakeup
@@ -20,11 +19,9 @@ from streamcore.runtime.wakeup import Wakeup
 Mark = Barrier | EndOfInput
 """What may end a channel's part of a snapshot."""
 
-_MARKS = frozenset((Barrier, EndOfInput))
-
 
 class InputChannel:
-    """The receiving end. `grant` gives a credit back to the sender; `marks` is where the subtask sees barriers that have
+    """The receiving end. `grant` gives a credit back to the sender; in `marks` the subtask sees barriers that have
     arrived, before their turn has come; `restored`: how many elements at the front of the queue are of a snapshot."""
 
     __slots__ = (
@@ -60,8 +57,8 @@ class InputChannel:
         """Puts an element that has arrived into the queue and wakes the subtask."""
         if self.recording is not None:
             self.recording.arrives(element)
-        if type(element) in _MARKS:
-            self.marks.append((self.number, element))  # type: ignore[arg-type]
+        if not isinstance(element, BATCHES) and isinstance(element, Mark):
+            self.marks.append((self.number, element))
         self.queue.append(element)
         self.wakeup.notify()
 
@@ -87,7 +84,7 @@ class InputChannel:
             self.recording.taken(element)
         if self.restored:
             self.restored -= 1
-        elif isinstance(element, list | Columns):
+        elif isinstance(element, BATCHES):
             self.received += 1
             if self.grant is not None:
                 self.grant()
@@ -103,7 +100,7 @@ class InputChannel:
         """Records waiting."""
         if isinstance(self.queue, FeedbackQueue):
             return self.queue.records
-        return sum(len(element) for element in self.queue if isinstance(element, list | Columns))
+        return sum(len(element) for element in self.queue if isinstance(element, BATCHES))
 
 
 class Transmit(Protocol):
@@ -125,7 +122,7 @@ class OutputChannel:
 
     def send(self, element: Element) -> None:
         """Sends at once; the caller has looked at `credits` before it sends a batch."""
-        if isinstance(element, list | Columns):
+        if isinstance(element, BATCHES):
             assert self.credits > 0, "a batch was sent without credit"
             self.credits -= 1
             self.sent += 1

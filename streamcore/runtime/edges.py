@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamcore.runtime.spec import EdgeSpec, JobSpec, Route
+from streamcore.runtime.spec import EdgeSpec, JobSpec, OperatorSpec, Route, VertexSpec
 
 
 def incoming(job: JobSpec, vertex: int, index: int) -> list[tuple[EdgeSpec, int]]:
@@ -37,10 +37,24 @@ def edge_name(job: JobSpec, edge: EdgeSpec) -> str:
     return f"{name}#{same}" if same else name
 
 
+def chain_links(vertex: VertexSpec) -> dict[str, int]:
+    """What the edges inside of a chain would be called if they led from chain to chain → the place in the chain that
+    they lead to."""
+    operators = vertex.operators
+    return {
+        _name(operators[spec.parent], spec.tag, spec, 0): place
+        for place, spec in enumerate(operators)
+        if spec.parent >= 0
+    }
+
+
 def _ends(job: JobSpec, edge: EdgeSpec) -> str:
     operators = {vertex.id: vertex.operators for vertex in job.vertices}
-    source, target = operators[edge.source][edge.operator], operators[edge.target][0]
-    return f"{source.uid}.{edge.tag or ''}>{target.uid}.{edge.port}"
+    return _name(operators[edge.source][edge.operator], edge.tag, operators[edge.target][0], edge.port)
+
+
+def _name(source: OperatorSpec, tag: str | None, target: OperatorSpec, port: int) -> str:
+    return f"{source.uid}.{tag or ''}>{target.uid}.{port}"
 
 
 def _peers(job: JobSpec, edge: EdgeSpec, vertex: int, index: int) -> list[int]:

@@ -12,17 +12,18 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
-from streamcore.batch import Batch, Columns
+from streamcore.batch import Batch
 from streamcore.checkpoint.in_flight import WATERMARK, InFlight, SavedChannel, SavedElement
-from streamcore.runtime.elements import Barrier, Element, EndOfInput, Watermark
+from streamcore.errors import StateCodecError
+from streamcore.runtime.elements import BATCHES, Barrier, Element, EndOfInput, Watermark
 from streamcore.time import Clock
 
 Encode = Callable[[Batch], tuple[int, bytes]]
 
 
 class Recording:
-    """One channel's. `waiting`: its queue from the front, None for an element that lies on disk: such a one is saved when
-    it is taken. Nothing from the barrier on is recorded."""
+    """One channel's. `waiting`: its queue from the front, None for an element that lies on disk: such a one is saved
+    when it is taken. Nothing from the barrier on is recorded."""
 
     __slots__ = ("_ahead", "_checkpoint_id", "_encode", "_error", "_pending", "_saved", "_settled", "is_open")
 
@@ -58,7 +59,7 @@ class Recording:
         elif self._pending:
             lay_on_disk = self._pending.popleft() is None
             if lay_on_disk and self._ends_at(element):
-                self._pending.clear()
+                self.give_up()  # of what is behind it
             else:
                 self._save(element)
             if not self._pending:
@@ -70,7 +71,7 @@ class Recording:
         self._settled.set()
 
     def give_up(self) -> None:
-        """Nobody wants it any more."""
+        """What has not been saved yet isn't wanted any more."""
         self._pending.clear()
         self.close()
 
@@ -102,7 +103,7 @@ class Recording:
         """Latency markers and barriers of checkpoints that were given up mean nothing to who restores this."""
         if isinstance(element, Watermark):
             self._saved.append((WATERMARK, element.time_ms, element.idle))
-        elif isinstance(element, list | Columns) and self._error is None:
+        elif isinstance(element, BATCHES) and self._error is None:
             try:
                 self._saved.append(self._encode(element))
             except Exception as error:  # noqa: BLE001 - told by `saved`: the checkpoint fails, not the stream
@@ -165,4 +166,9 @@ class Recordings:
 
 
 async def _saved(channel: RecordedChannel, take_turns: Callable[[], Awaitable[None]]) -> SavedChannel:
-    return SavedChannel(channel.edge, channel.peer, channel.peers, await channel.recording.saved(take_turns))
+    try:
+        elements = await channel.recording.saved(take_turns)
+    except StateCodecError as error:
+        message = f"a record in flight on {channel.edge} can't be saved: {error.message}"
+        raise StateCodecError(message, hint=error.hint) from error
+    return SavedChannel(channel.edge, channel.peer, channel.peers, elements)

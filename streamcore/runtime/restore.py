@@ -9,11 +9,11 @@ from streamcore.checkpoint.storage import Storage
 from streamcore.errors import IncompatibleSnapshotError
 from streamcore.runtime.chain import RestoredOperator
 from streamcore.runtime.messages import Restore
-from streamcore.runtime.restore_in_flight import read_in_flight
+from streamcore.runtime.restore_in_flight import RestoredInFlight, read_in_flight
 from streamcore.runtime.spec import JobSpec, VertexSpec
 from streamcore.runtime.subtask import RestoredSubtask
 
-NOTHING_RESTORED = RestoredSubtask({}, [], [], finished=False)
+NOTHING_RESTORED = RestoredSubtask({}, RestoredInFlight(), finished=False)
 
 
 def check_compatible(job: JobSpec, restore: Restore) -> None:
@@ -65,11 +65,10 @@ def read_subtask(restore: Restore, storage: Storage, job: JobSpec, vertex: Verte
             if uid in operators:
                 operators[uid].parts.append((entry.index, entry.parallelism, part))
         in_flight.append((entry, snapshot.in_flight))
-    inputs, outputs = read_in_flight(job, vertex, index, in_flight)
     finished = _has_finished(entries, vertex, index, same=same)
     if vertex.is_source and any(entry.finished for entry in entries):
         _refuse_new_splits(vertex, operators)
-    return RestoredSubtask(operators, inputs, outputs, finished)
+    return RestoredSubtask(operators, read_in_flight(job, vertex, index, in_flight), finished)
 
 
 def _refuse_new_splits(vertex: VertexSpec, operators: dict[str, RestoredOperator]) -> None:

@@ -15,18 +15,30 @@ from streamcore.time import Clock
 
 T = TypeVar("T")
 
+_STEPS = 5
+
 
 class Services:
     """Time, background work, storage and scratch space of a real process."""
 
     work_per_turn = 16
     """How much a subtask does before it lets others run: one per batch and one per 1,024 records of it."""
+    turn_s = 0.005
+    """How long that may take; if it takes longer, it does less, and lets the others run until all they have begun is
+    done: messages and barriers must not wait for slow work."""
     copying_turn_s = 0.001
     """How long captured state is copied at a time before the stream goes on."""
 
     def __init__(self, scratch_directory: str | None = None) -> None:
         self.clock = Clock()
         self._scratch_directory = scratch_directory
+
+    async def give_way(self) -> None:
+        """Lets the others run until what each of them has begun is done: a message that has come is through the worker
+        to the subtask that acts on it, captured state is being written. Otherwise they would have to wait for a long
+        piece of work at each step."""
+        for _ in range(_STEPS):
+            await asyncio.sleep(0)
 
     async def in_background(self, work: Callable[[], T]) -> T:
         """Runs blocking work (encoding, hashing, writing) beside the event loop."""

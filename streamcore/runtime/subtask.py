@@ -18,7 +18,7 @@ from streamcore.runtime.attention import Attention
 from streamcore.runtime.barriers import Barriers
 from streamcore.runtime.chain import Chain, RestoredOperator
 from streamcore.runtime.counters import Counters
-from streamcore.runtime.elements import END_OF_INPUT, Element, Mode
+from streamcore.runtime.elements import END_OF_INPUT, Mode
 from streamcore.runtime.failures import describe_failure
 from streamcore.runtime.gate import Gate
 from streamcore.runtime.messages import (
@@ -36,6 +36,7 @@ from streamcore.runtime.messages import (
     Wave,
 )
 from streamcore.runtime.output import Outputs
+from streamcore.runtime.restore_in_flight import RestoredInFlight
 from streamcore.runtime.services import Services
 from streamcore.runtime.snapshot_writer import SnapshotWriter
 from streamcore.runtime.spec import JobSpec, VertexSpec
@@ -49,10 +50,7 @@ class RestoredSubtask:
     """What a subtask starts from."""
 
     operators: dict[str, RestoredOperator]
-    inputs: list[tuple[int, list[Element]]]
-    """What was in flight on input channels: (channel, elements in order)."""
-    outputs: list[tuple[int, int | None, list[Element]]]
-    """What barriers had overtaken: (edge, its target, elements in order); target None: by the edge's own rule."""
+    in_flight: RestoredInFlight
     finished: bool
 
 
@@ -114,6 +112,8 @@ class SubtaskTask(ABC):
             wiring.services,
         )
         self._done_work = 0
+        self._turn_work = wiring.services.work_per_turn
+        self._turn_began = self._turn_waited_s = 0.0
         self._started = 0.0
         self._idle_since: float | None = None
         self._ended = False
@@ -133,10 +133,10 @@ class SubtaskTask(ABC):
         """
         try:
             self.chain.open(restored.operators)
-            self._restore_in_flight(restored)
+            self._restore(restored.in_flight)
             opened()
             await start.wait()
-            self._started = self._clock.monotonic()
+            self._started = self._turn_began = self._clock.monotonic()
             if restored.finished:
                 await self._end(run_finish=False)
             else:
@@ -190,11 +190,13 @@ class SubtaskTask(ABC):
     async def _handle(self, mail: Mail) -> None:
         """Acts on mail that isn't about checkpoints."""
 
-    def _restore_in_flight(self, restored: RestoredSubtask) -> None:
-        for number, elements in restored.inputs:
+    def _restore(self, in_flight: RestoredInFlight) -> None:
+        for number, elements in in_flight.inputs:
             self._gate.restore(number, elements)
-        for edge, target, elements in restored.outputs:
+        for edge, target, elements in in_flight.outputs:
             self.outputs.edges[edge].restore(target, elements)
+        for place, batch in in_flight.inside:
+            self.chain.receive_inside(batch, place)
         self.outputs.flush()
 
     async def _read_mail(self) -> None:
@@ -286,11 +288,21 @@ class SubtaskTask(ABC):
         return None if left_s is None else self._clock.monotonic() + left_s
 
     async def _take_turns(self, work: int) -> None:
-        """Lets the other subtasks run after a fair share of work."""
+        """Lets the other subtasks and the connections run after a fair share of work: less if the last took long."""
         self._done_work += 1 + (work >> 10)
-        if self._done_work >= self._services.work_per_turn:
+        if self._done_work >= self._turn_work:
+            services, waited_s = self._services, self._waited_s
+            spent_s = self._clock.monotonic() - self._turn_began - (waited_s - self._turn_waited_s)
+            fitting = self._done_work * services.turn_s / max(spent_s, 1e-9)
+            self._turn_work = max(1, min(round(fitting), 2 * self._turn_work, services.work_per_turn))
             self._done_work = 0
-            await asyncio.sleep(0)
+            await (services.give_way() if spent_s >= services.turn_s else asyncio.sleep(0))
+            self._turn_began, self._turn_waited_s = self._clock.monotonic(), self._waited_s
+
+    @property
+    def _waited_s(self) -> float:
+        """Seconds in which this subtask had nothing to do or no credit."""
+        return self.counters.idle_s + self.outputs.waited_s
 
     async def _end(self, *, run_finish: bool) -> None:
         """Emits what is left, captures the last state, ends the outputs and reports."""

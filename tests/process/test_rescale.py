@@ -92,5 +92,5 @@ def test_records_in_flight_on_a_back_edge_that_is_no_more_are_not_dropped_silent
     settings["release"].touch()
     rest = runs.start("wanderers_on_another_edge", "--parallelism", "2", restore="latest", rate=100, **settings)
     rest.expect(4)
-    assert "records in flight on the back edge wander.again>wander.1, which the topology no longer has" in rest.text
+    assert "records in flight on the edge wander.again>wander.1, which the topology no longer has" in rest.text
     assert "restarting" not in rest.text

@@ -6,6 +6,7 @@ to overtake.
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import dataclasses
 import random
@@ -88,6 +89,40 @@ def two_inputs(env: StreamEnvironment, sink: MemorySink) -> None:
     both.partition(lambda r, n: r[0] % n).process(Pass()).uid("pass").sink(sink).uid("sink")
 
 
+def narrow(env: StreamEnvironment, sink: MemorySink) -> None:
+    """At parallelism 1 all that follows the key is one chain."""
+    stream = env.source(GeneratorSource(numbers, count=RECORDS, splits=2)).uid("source")
+    stream = stream.rebalance().map(lambda r: r).uid("map").key_by(lambda r: r[0]).process(Seen()).uid("seen")
+    stream.process(Pass()).uid("pass").parallelism(1).sink(sink).uid("sink")
+
+
+def expected_narrow() -> Output:
+    return collections.Counter((i, 1) for i in range(RECORDS))
+
+
+async def slowly(record):
+    await asyncio.sleep(0.0003)
+    return record
+
+
+def slow_chain(env: StreamEnvironment, sink: MemorySink) -> None:
+    """The sources end long before the records are through, and wait for credit at their end."""
+    stream = env.source(GeneratorSource(numbers, count=RECORDS, splits=2)).uid("source")
+    for stage in ("a", "b", "c"):
+        stream = stream.key_by(lambda r: r[0]).process(Seen()).uid(stage)
+    stream.rebalance().async_map(slowly, capacity=1).uid("slow").parallelism(1).sink(sink).uid("sink")
+
+
+def slow_loop(env: StreamEnvironment, sink: MemorySink) -> None:
+    """The body of the loop is slow, and what stands behind it is too."""
+    pairs = env.source(GeneratorSource(lambda a, b: [(i, 0) for i in range(a, b)], count=RECORDS // 2, splits=2))
+    with env.loop() as back:
+        hops = pairs.uid("source").connect(back.feedback).key_by(lambda r: r, lambda r: r).process(Hop()).uid("hop")
+        body = hops.side_output(AGAIN).rebalance().async_map(slowly, capacity=2).uid("body")
+        back.close(body.rebalance().map(lambda r: r).uid("tail"))
+    hops.rebalance().async_map(slowly, capacity=1).uid("slow").parallelism(1).sink(sink).uid("sink")
+
+
 class Pass(ProcessFunction):
     def process(self, record, ctx):
         ctx.emit(record)
@@ -137,7 +172,8 @@ def windows(env: StreamEnvironment, sink: MemorySink) -> None:
     source = GeneratorSource(events, count=4 * RECORDS, splits=2, schema=EVENT, rate=20_000)
     stream = env.source(source, watermarks=bounded_out_of_orderness("t", milliseconds(4))).uid("source")
     stream = stream.rebalance().filter(lambda r: True).uid("filter")
-    stream.key_by("key").window(WINDOW).aggregate(count(), sum_of("n")).uid("window").sink(sink).uid("sink")
+    results = stream.key_by("key").window(WINDOW).aggregate(count(), sum_of("n")).uid("window")
+    results.async_map(slowly, capacity=1).uid("slow").sink(sink).uid("sink")
 
 
 def expected_windows() -> Output:
@@ -165,6 +201,9 @@ def first(count: int) -> Callable[[tuple[int, ...], tuple[int, ...]], bool]:
 TOPOLOGIES = {
     "chain": Topology(chain, expected_chain, first(1)),
     "two inputs": Topology(two_inputs, expected_two_inputs, first(1)),
+    "narrow": Topology(narrow, expected_narrow, first(1)),
+    "slow chain": Topology(slow_chain, expected_chain, first(1)),
+    "slow loop": Topology(slow_loop, expected_loop, first(2)),
     "loop": Topology(loop, expected_loop, first(2)),
     "long loop": Topology(long_loop, expected_loop, first(2)),
     "nested": Topology(nested, expected_nested, first(2)),
@@ -210,6 +249,7 @@ def make_job(topology: str, sink: MemorySink, parallelism: int, chance: random.R
         two_stage=topology == "two-stage windows",
     )
     env.settings = dataclasses.replace(env.settings, channel_credits=chance.choice([1, 2]))
+    env.settings = dataclasses.replace(env.settings, feedback_memory_records=chance.choice([1, 3, 1000]))
     TOPOLOGIES[topology].build(env, sink)
     return env.compile()
 
@@ -220,12 +260,12 @@ def newest(world: SimulatedWorld):
 
 
 def run_schedule(topology: str, mode: str, seed: int) -> Outcome:
-    """One job under one seed: crashes, restores from the newest checkpoint - at another parallelism if the topology can -
-    until it ends."""
+    """One job under one seed: crashes, and restores from the newest checkpoint, at another parallelism if the topology
+    can, until it ends."""
     chance, world, sink = random.Random(f"{topology} {mode} {seed}"), SimulatedWorld(seed), MemorySink()
     checkpointing = Checkpointing("simulated://", interval=chance.uniform(0.0005, 0.003), **MODES[mode](chance))
     outcome = Outcome(collections.Counter(), TOPOLOGIES[topology])
-    parallelism = chance.choice([2, 3])
+    parallelism = chance.choice([1, 2, 3])
     for crash in [*(chance.randint(100, 900) for _ in range(chance.randint(2, 4))), None]:
         manifest = newest(world)
         if manifest is not None:
@@ -234,7 +274,7 @@ def run_schedule(topology: str, mode: str, seed: int) -> Outcome:
             outcome.with_inputs += any(part.in_flight.inputs for part in parts)
             outcome.with_outputs += any(part.in_flight.outputs for part in parts)
             if TOPOLOGIES[topology].rescales and not any(s.finished for s in manifest.subtasks):
-                before, parallelism = parallelism, chance.choice([2, 3])
+                before, parallelism = parallelism, chance.choice([1, 2, 3])
                 outcome.rescaled += before != parallelism
         config = RunConfig(checkpointing=checkpointing, restore="latest" if manifest is not None else None)
         if world.run(make_job(topology, sink, parallelism, chance), config, crash_after=crash) is not None:

@@ -158,6 +158,15 @@ def test_wrong_settings_are_usage_errors(topology, setting, message):
         (["--on-stop", "crash"], "'crash' is not one of"),
         (["--restore", "latest"], "--restore latest needs --checkpoint-dir"),
         (["--restore", "ck/chk-00000001"], "--restore ck/chk-00000001 needs --checkpoint-dir"),
+        (["--unaligned"], "--unaligned and --aligned-timeout need --checkpoint-dir"),
+        (["--aligned-timeout", "1s"], "--unaligned and --aligned-timeout need --checkpoint-dir"),
+        (["--checkpoint-mode", "at-least-once"], "--aligned-timeout need --checkpoint-dir"),
+        (["--checkpoint-mode", "twice"], "'twice' is not one of"),
+        (["--aligned-timeout", "soon", "--checkpoint-dir", "ck"], "'soon' is not a duration"),
+        (
+            ["--checkpoint-dir", "ck", "--checkpoint-mode", "at-least-once", "--unaligned"],
+            "unaligned doesn't go with at-least-once",
+        ),
     ],
 )
 def test_wrong_options_are_usage_errors(topology, options, message):

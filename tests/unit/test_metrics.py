@@ -81,7 +81,7 @@ def observed(server, status, look):
 
 
 def test_every_number_of_the_status_is_rendered(status):
-    status.last_checkpoint = CheckpointStats(12, 0.25, 2048, 0.125, 0.0625)
+    status.last_checkpoint = CheckpointStats(12, 0.25, 2048, 0.125, 0.0625, 512)
     server = metrics_server(0)
     samples = observed(server, status, lambda: scrape(server.url))
 
@@ -116,6 +116,7 @@ def test_every_number_of_the_status_is_rendered(status):
         "streamcore_last_checkpoint_size_bytes": 2048,
         "streamcore_last_checkpoint_alignment_seconds": 0.125,
         "streamcore_last_checkpoint_pause_seconds": 0.0625,
+        "streamcore_last_checkpoint_in_flight_bytes": 512,
     }
     assert named(samples, "streamcore_state_info") == {(("job", "rates"), ("state", "restarting")): 1}
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from streamcore.batch import Columns
 from streamcore.runtime.channel import InputChannel
-from streamcore.runtime.elements import END_OF_INPUT, Barrier
+from streamcore.runtime.elements import END_OF_INPUT, Barrier, Watermark
 from streamcore.runtime.feedback import FeedbackQueue
 from streamcore.runtime.gate import Gate
 from streamcore.runtime.services import Services
@@ -116,6 +116,7 @@ def test_held_feedback_does_not_count_as_deep():
     fill(gate, 0, ["new"], Barrier(1))
     assert [element for poll in poll_all(gate) for _, element in poll] == [["new"], Barrier(1)]
     gate.alignment.barrier(0, 1)
+    gate.alignment.captured()
     gate.refresh()
     assert gate.has_input
     assert [numbers(poll) for poll in poll_all(gate)] == [[1], [1]]
@@ -234,3 +235,33 @@ def test_every_element_comes_once_in_the_order_of_its_channel(arrivals, batch_si
         len(got[n]) == len(expected[n]) and all(a is b or a == b for a, b in zip(got[n], expected[n], strict=True))
         for n in range(4)
     )
+
+
+def test_what_was_restored_comes_first_channel_by_channel_and_gives_no_credit_back():
+    gate = make_gate("fbf", batch_size=2)
+    granted = []
+    gate.channels[0].grant = lambda: granted.append(1)
+    gate.restore(0, [["a"], Watermark(5), ["b"], ["c"], ["d"]])
+    gate.restore(2, [["e"]])
+    gate.restore(2, [])
+    fill(gate, 0, ["new"])
+    fill(gate, 1, ["back"])
+    assert not gate.loop_inputs_empty
+    polls = [[element for _, element in poll] for poll in poll_all(gate)]
+    assert polls[:5] == [[["a"]], [Watermark(5)], [["b"], ["c"]], [["d"]], [["e"]]]
+    assert sorted(polls[5:]) == [[["back"]], [["new"]]]
+    assert len(granted) == 1
+    assert [channel.received for channel in gate.channels] == [1, 1, 0]
+
+
+def test_restored_batches_of_another_form_are_not_taken_together():
+    gate = make_gate("f", batch_size=100)
+    gate.restore(0, [[1], [2], columns(3), [4]])
+    assert [len(poll) for poll in poll_all(gate)] == [2, 1, 1]
+
+
+def test_barriers_and_ends_are_seen_when_they_arrive():
+    gate = make_gate("fb")
+    fill(gate, 0, [1], Barrier(3), [2])
+    fill(gate, 1, END_OF_INPUT)
+    assert gate.marks == [(0, Barrier(3)), (1, END_OF_INPUT)]
