@@ -102,6 +102,7 @@ class Barriers:
         if self.last_captured <= checkpoint_id:
             self._give_up()
         self._follow()
+        self._gate.refresh()  # what was held for it is read again
 
     # --- what is due ---------------------------------------------------------------------------------------
 
