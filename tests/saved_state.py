@@ -16,9 +16,10 @@ def saved_store(store, *, allow_pickle=False):
 
 def through_files(keyed, tables, own=None, *, allow_pickle=False):
     """A capture of one operator, copied to its end, written and read; its keyed state."""
-    for table in tables.values():
-        table.finish()
-    storage, snapshot = MemoryStorage(), SubtaskSnapshot({"op": OperatorSnapshot(keyed, own, tables)})
+    part = OperatorSnapshot(keyed, own, tables)
+    for capture in part.captures:
+        capture.finish()
+    storage, snapshot = MemoryStorage(), SubtaskSnapshot({"op": part})
     file, chain = write_part(storage, "chk-00000001/x.state", snapshot, [], allow_pickle=allow_pickle)
     entry = SubtaskEntry(0, 0, 1, ["op"], finished=False, file=file, tables=chain)
     return read_part(storage, entry, allow_pickle=allow_pickle).operators["op"].keyed

@@ -42,7 +42,11 @@ _LONGEST_REPR = 1000
 
 def encode_json(value: Any) -> bytes:
     """A value as JSON."""
-    return json.dumps(_wrap(value), ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass")
+    wrapped = _wrap(value)
+    try:
+        return json.dumps(wrapped, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:  # half a surrogate pair has no UTF-8
+        return json.dumps(wrapped, allow_nan=False).encode()
 
 
 def decode_json(text: bytes | str) -> Any:

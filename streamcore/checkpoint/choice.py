@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from streamcore.checkpoint.log import CheckpointLog, Entry, directory_of
+from streamcore.checkpoint.savepoint import is_savepoint
 from streamcore.checkpoint.storage import Storage, open_storage
 from streamcore.errors import DamagedCheckpointError, NoCheckpointError
 
@@ -36,6 +37,10 @@ def find(path: str, open_storage: Callable[[str], Storage] = open_storage) -> tu
     log = CheckpointLog(storage)
     if number is not None:
         return storage, log.find(number)
+    if log.is_empty and is_savepoint(storage):
+        raise NoCheckpointError(
+            f"the savepoint in {path} was never completed", hint="take one again, or restore from a checkpoint"
+        )
     if log.is_empty:
         raise NoCheckpointError(
             f"there is no checkpoint in {path}", hint="give --restore latest, or a directory DIR/chk-NNNNNNNN"

@@ -6,7 +6,9 @@
                          \\--a subtask declined, time-out, attempt over------> (none), an aborted checkpoint
 
 One checkpoint is pending at a time. A subtask that has finished leaves its last snapshot, which stands for it
-in the pending and every later checkpoint. Acknowledgements of another epoch or checkpoint are ignored.
+in every checkpoint that it has not captured before its end: the pending one too, unless its barrier had gone out - then
+the snapshot is of a later moment than that barrier, and only the acknowledgement counts. Acknowledgements of another
+epoch or checkpoint are ignored.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ class Ledger:
         self.epoch = epoch
         self._subtasks = frozenset(subtasks)
         self._finished: dict[Subtask, SubtaskEntry | None] = {}
+        self._captured: dict[Subtask, int] = {}
         self._acks: dict[Subtask, SubtaskEntry] = {}
         self.pending: int | None = None
 
@@ -46,12 +49,13 @@ class Ledger:
         self._acks[subtask] = entry
         return self._is_complete()
 
-    def finish(self, epoch: int, subtask: Subtask, entry: SubtaskEntry | None) -> bool:
-        """A subtask has finished (`entry`: its last snapshot, None without storage); true if that completes
-        the pending checkpoint."""
+    def finish(self, epoch: int, subtask: Subtask, entry: SubtaskEntry | None, captured: int = 0) -> bool:
+        """A subtask has finished (`entry`: its last snapshot, None without storage; `captured`: the last checkpoint
+        that it has sent a barrier for); true if that completes the pending checkpoint."""
         if epoch != self.epoch or subtask not in self._subtasks:
             return False
         self._finished[subtask] = entry
+        self._captured[subtask] = captured
         return self.pending is not None and self._is_complete()
 
     def abort(self, checkpoint_id: int) -> bool:
@@ -75,7 +79,9 @@ class Ledger:
 
     def missing(self) -> list[Subtask]:
         """The subtasks that the pending checkpoint still waits for."""
-        return sorted(self._subtasks - self._acks.keys() - self._finished.keys())
+        pending = self.pending or 0
+        finished = {subtask for subtask, captured in self._captured.items() if captured < pending}
+        return sorted(self._subtasks - self._acks.keys() - finished)
 
     def _is_complete(self) -> bool:
         return not self.missing()

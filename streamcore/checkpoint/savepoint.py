@@ -12,11 +12,11 @@ That is the layout of a checkpoint directory (`streamcore.checkpoint.log`), so i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 
-from streamcore.checkpoint.log import CheckpointLog, Entry
+from streamcore.checkpoint.log import CheckpointLog, Entry, directory_of
 from streamcore.checkpoint.storage import FileRef, Storage
 from streamcore.errors import SavepointError
 
@@ -49,20 +49,34 @@ def reserve(storage: Storage, job: str) -> None:
     )
 
 
-def complete(storage: Storage, manifest: Entry, elsewhere: Sequence[FileRef], kept_in: Storage | None) -> None:
+def check_wanted(storage: Storage) -> None:
+    """To be called after a part has been written; blocking.
+
+    Raises:
+        SavepointError: the savepoint has been given up meanwhile. What was written is deleted, for whoever gave it up
+            may have cleaned up before.
+    """
+    if not is_savepoint(storage):
+        discard(storage)
+        raise SavepointError(f"the savepoint in {storage.url} has been given up")
+
+
+def complete(storage: Storage, manifest: Entry, kept_in: Storage | None) -> None:
     """Makes a savepoint of the parts that have been written; blocking.
 
     Args:
         storage: the savepoint's own.
         manifest: names all files as they are called here.
-        elsewhere: those of its files that are in the job's checkpoint directory `kept_in`.
+        kept_in: the job's checkpoint directory, which has those that were not written for this savepoint.
 
     Raises:
         CheckpointError: one of these is missing or damaged.
         OSError: the storage doesn't take it.
     """
     if kept_in is not None:
-        copy_files(kept_in, storage, elsewhere)
+        own = f"{directory_of(manifest.checkpoint_id)}/"
+        files = {file.path: file for part in manifest.subtasks for file in part.files}
+        copy_files(kept_in, storage, [file for path, file in files.items() if not path.startswith(own)])
     CheckpointLog(storage).append(manifest)
 
 

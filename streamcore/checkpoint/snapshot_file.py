@@ -9,8 +9,8 @@ In the plain codec (`streamcore.batch.plain`), so it can be read without the eng
 A captured store (`streamcore.state.store`) is `{"states": {NAME: ...}, "timers": {group: bytes}, "event_timers": ...}`;
 state of objects is `{"kind", "groups": {group: bytes of [[key, value], ...]}}`, columnar state is
 `{"kind", "groups", "keys", "columns"}`. Both are in files of their own (`checkpoint.table_file`), and put here when the
-part is read; columnar state was here in format 1, and state of objects as long as table files had format 2. In formats 1
-and 2 there was `"feedback": {EDGE: [(form, bytes), ...]}` instead of `"in_flight"`.
+part is read; columnar state was here in format 1, and state of objects as long as table files had format 2. In formats
+1 and 2 there was `"feedback": {EDGE: [(form, bytes), ...]}` instead of `"in_flight"`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from streamcore.batch import plain
 from streamcore.checkpoint.in_flight import InFlight
 from streamcore.errors import CheckpointError
 from streamcore.state.capture import Capture
+from streamcore.state.store import encoded_store
+from streamcore.state.timer_capture import TimerCapture
 
 FORMAT = 3
 
@@ -34,6 +36,11 @@ class OperatorSnapshot:
     keyed: dict[str, Any]
     own: Any
     tables: dict[str, Capture] = field(default_factory=dict)
+
+    @property
+    def captures(self) -> list[Capture]:
+        """What of it is copied step by step."""
+        return [*self.tables.values(), *(part for part in self.keyed.values() if isinstance(part, TimerCapture))]
 
 
 @dataclass(slots=True)
@@ -52,7 +59,9 @@ class SubtaskSnapshot:
         return plain.encode(
             {
                 "format": FORMAT,
-                "operators": {uid: {"keyed": op.keyed, "own": op.own} for uid, op in self.operators.items()},
+                "operators": {
+                    uid: {"keyed": encoded_store(op.keyed), "own": op.own} for uid, op in self.operators.items()
+                },
                 "in_flight": self.in_flight.to_plain(),
             },
             allow_pickle=allow_pickle,

@@ -1,1 +1,1 @@
-"""The command line: `streamcore run | apps | describe | checkpoints`."""
+"""The command line: `streamcore run | apps | describe | checkpoints | jobs | savepoint | state | stop`."""

@@ -12,6 +12,7 @@ from streamcore.batch.wire import COMPRESSIONS
 from streamcore.checkpoint.log import CheckpointLog
 from streamcore.checkpoint.storage import open_storage
 from streamcore.cli import jobs
+from streamcore.cli.inspect import inspect
 from streamcore.cli.options import read_duration, read_interval
 from streamcore.cli.progress import progress_line
 from streamcore.cli.tables import checkpoint_table, table
@@ -219,7 +220,7 @@ def checkpoints(directory: str) -> None:
         click.echo(note)
 
 
-for command in (jobs.jobs, jobs.savepoint, jobs.state, jobs.stop):
+for command in (inspect, jobs.jobs, jobs.savepoint, jobs.state, jobs.stop):
     cli.add_command(command)
 
 

@@ -85,6 +85,11 @@ class SplitReader(ABC):
             DataError: the input is malformed or can't be read.
         """
 
+    def committed(self, offset: Any) -> None:  # noqa: B027 - optional
+        """A checkpoint is complete in which the split's offset was `offset`: what is before it will
+        not be read again. For those who tell the outside how far a job has come (a consumer group's offsets, say). Not
+        every completion is told of, and none after a crash: the offset that counts is the one in the snapshot."""
+
     def close(self) -> None:  # noqa: B027 - optional
         """Frees what the reader holds; called once, also after a failure."""
 

@@ -9,8 +9,9 @@ import logging
 
 from streamcore.checkpoint.choice import check_files, find, older_whole, path_of, split_path
 from streamcore.checkpoint.log import CheckpointLog, Entry, SubtaskEntry
+from streamcore.checkpoint.savepoint import is_savepoint
 from streamcore.checkpoint.storage import Storage
-from streamcore.errors import DamagedCheckpointError, FencedError, MachineError
+from streamcore.errors import DamagedCheckpointError, FencedError, MachineError, UsageError
 from streamcore.job.config import Checkpointing
 from streamcore.runtime.compatibility import check_compatible, operator_entries
 from streamcore.runtime.messages import Restore
@@ -45,7 +46,13 @@ class Checkpoints:
         Raises:
             NoCheckpointError, DamagedCheckpointError, IncompatibleSnapshotError: nothing fit to restore.
             MachineError: the directory can't be written.
+            UsageError: it is a savepoint.
         """
+        if is_savepoint(self._storage):
+            raise UsageError(
+                f"{self._storage.url} is a savepoint: a job that took its checkpoints there would delete it",
+                hint="give --checkpoint-dir another directory, and --restore this one",
+            )
         self._storage.check_writable()
         self.newest = None
         if restore is None:
@@ -81,13 +88,17 @@ class Checkpoints:
             MachineError: the directory can't be written.
         """
         while True:
-            self._run = self._log.last_run + 1
+            # what a snapshot from another directory prepared must not look like the work of a later attempt
+            before = self.newest.manifest.run if self.newest is not None else 0
+            self._run = max(self._log.last_run, before) + 1
             base = self.newest.manifest.checkpoint_id if self.newest is not None and self._is_own(self.newest) else 0
             try:
                 created_ms = self._services.clock.now_ms()
                 self._log.append(Entry("fence", self._job.name, self._run, self._run * RUN_EPOCHS, base, created_ms))
                 self._storage.clean_up()
             except FencedError:  # the run before was still writing: look again
+                if restore is None:
+                    raise  # what a run afresh had made sure of, such as that there is no output yet, may not be so now
                 self._log.refresh()
                 self.find(restore)
                 continue
@@ -151,6 +162,7 @@ class Checkpoints:
             raise error
         instead = Restore(url, older, self._allow_dropped)
         check_compatible(self._job, instead)
+        check_endings(instead, self._services.open_storage(url), self._job)
         path = path_of(url, older)
         if not allowed:
             error.hint = (

@@ -14,9 +14,19 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from streamcore import errors
 from streamcore.batch.json_values import decode_json, encode_json
-from streamcore.errors import JobUnavailableError, SavepointError, StreamcoreError
+from streamcore.errors import (
+    CheckpointError,
+    DamagedCheckpointError,
+    JobUnavailableError,
+    MachineError,
+    SavepointError,
+    StateCodecError,
+    StreamcoreError,
+    UnknownJobError,
+    UnknownStateError,
+    UsageError,
+)
 from streamcore.job.config import StopMode
 from streamcore.job.control import Consistency, JobInfo, StateValue
 from streamcore.job.registry import JobEntry, find_job, is_running, socket_path
@@ -26,7 +36,20 @@ Progress = Callable[[str, int, int], None]
 written their part."""
 
 _ANSWER_TIMEOUT_S = 30.0
-_LEAVE_INTERVAL_S = 0.05
+_KINDS: dict[str, type[StreamcoreError]] = {
+    kind.__name__: kind
+    for kind in (
+        CheckpointError,
+        DamagedCheckpointError,
+        JobUnavailableError,
+        MachineError,
+        SavepointError,
+        StateCodecError,
+        UnknownStateError,
+        UsageError,
+    )
+}
+_LOOK_INTERVAL_S = 0.05
 
 
 class JobClient:
@@ -183,7 +206,7 @@ class JobClient:
         while is_running(self.entry):
             if deadline is not None and time.monotonic() >= deadline:
                 return False
-            time.sleep(_LEAVE_INTERVAL_S)
+            time.sleep(_LOOK_INTERVAL_S)
         return True
 
     def _get(self, path: str, timeout: float = 0.0) -> bytes:
@@ -218,15 +241,25 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def connect(job: str) -> JobClient:
+def connect(job: str, *, wait: float = 0.0) -> JobClient:
     """A running job of this user on this machine, by its name, or by its process id where several have the name.
 
     The job must have been started with `streamcore run`, or with `StreamEnvironment(control=True)`.
 
+    Args:
+        wait: for how many seconds, where the job may not have started yet.
+
     Raises:
         UnknownJobError: there is none, or there are several.
     """
-    return JobClient(find_job(job))
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            return JobClient(find_job(job))
+        except UnknownJobError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_LOOK_INTERVAL_S)
 
 
 def _absolute(directory: str | os.PathLike[str] | None) -> str | None:
@@ -239,7 +272,4 @@ def _absolute(directory: str | os.PathLike[str] | None) -> str | None:
 
 def _rebuilt(answer: dict[str, Any]) -> StreamcoreError:
     told = answer["error"]
-    kind = getattr(errors, told["kind"], None)
-    if not (isinstance(kind, type) and issubclass(kind, StreamcoreError)):
-        kind = StreamcoreError
-    return kind(told["message"], hint=told["hint"])
+    return _KINDS.get(told["kind"], StreamcoreError)(told["message"], hint=told["hint"])

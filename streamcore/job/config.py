@@ -22,6 +22,8 @@ class Checkpointing:
     Attributes:
         url: a directory, or any fsspec URL.
         interval: seconds between the starts of two checkpoints.
+        min_pause: seconds without a checkpoint after each one, however long it took. One that took longer than the
+            interval is followed by a whole interval anyway.
         timeout: seconds after which a checkpoint is given up.
         retain: how many complete checkpoints are kept.
         tolerable_failures: how many in a row may fail before the attempt is failed.
@@ -50,8 +52,11 @@ class Checkpointing:
     unaligned: bool = False
     aligned_timeout: float | None = None
     fallback: bool = False
+    min_pause: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.min_pause < 0:
+            raise UsageError(f"min_pause is {self.min_pause:g} s", hint="0, or the seconds between two checkpoints")
         if self.mode not in ("exactly-once", "at-least-once"):
             raise UsageError(f"there is no checkpoint mode {self.mode!r}", hint="use exactly-once or at-least-once")
         if self.mode == "at-least-once" and (self.unaligned or self.aligned_timeout is not None):

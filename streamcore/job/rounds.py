@@ -6,29 +6,33 @@ workers. Checkpoints and savepoints share one sequence of numbers::
     interval          --> Trigger --> every part written --> manifest --> Complete: sinks commit --> retention
                               \\---> declined, timed out --> Abort
     stop              --> Trigger(pause) --> ... --> manifest --> Complete(final): commit and close
-    savepoint         --> Trigger(savepoint) --> every part written, to a place of its own --> manifest there
-    savepoint to stop --> Trigger(savepoint, pause) --> ... --> manifest there --> manifest here --> Complete(final)
+    savepoint         --> Trigger(savepoint) --> every part written, to a place of its own
+                          --> a checkpoint, as above --> the savepoint's manifest
+    savepoint to stop --> Trigger(savepoint, pause) --> every part written, there and in the checkpoint directory
+                          --> manifest --> the savepoint's manifest --> Complete(final)
 
-A savepoint by itself commits nothing, for the job may be restored from an older checkpoint (as in Apache Flink,
-FLIP-203): what the sinks prepared for it is committed with the next checkpoint, or at the end. One that ends the job
-does commit; so its parts are in the checkpoint directory too, and `--restore latest` can't fall behind it.
+A savepoint commits nothing, for the job may be restored from an older checkpoint (as in Apache Flink, FLIP-203): what
+the sinks prepared for it is committed with the next checkpoint. Until there is one, a restart would throw that output
+away, which whoever restores the savepoint counts on; so one is begun at once, and the savepoint isn't complete before
+it is. One that ends the job does commit; so it is a checkpoint as well, and `--restore latest` can't fall behind it.
+Where no checkpoints are taken, what is prepared is committed at the end, and a savepoint is complete by itself.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from streamcore.checkpoint.ledger import Ledger
 from streamcore.checkpoint.log import Entry
+from streamcore.checkpoint.pacing import earliest_start
 from streamcore.errors import CheckpointError, JobFailedError, StreamcoreError
 from streamcore.job.checkpoints import Checkpoints, make_manifest
 from streamcore.job.events import AttemptFailedError, Tick, TickKind
-from streamcore.job.savepoints import SavepointRequest
+from streamcore.job.savepoints import SavepointRequest, Savepoints
 from streamcore.job.status import CheckpointStats, JobStatus
 from streamcore.runtime.elements import Mode
 from streamcore.runtime.messages import (
@@ -89,8 +93,9 @@ class SnapshotRounds:
         self._ids = itertools.count(1)
         self._ledger = Ledger([], 0)
         self._round: _Round | None = None
-        self._requests: deque[SavepointRequest] = deque()
+        self._savepoints = Savepoints(status, services, checkpoints.storage if checkpoints is not None else None)
         self._running = self._stopping = self._ending = self._is_due = False
+        self._rest_until_s = 0.0
         self.stopped_at: Restore | None = None
         """The snapshot that a stop has ended the job with. All that is left is to commit, which opening it does too."""
         self._closing: tuple[SavepointRequest, Entry] | None = None
@@ -108,6 +113,7 @@ class SnapshotRounds:
         """A new attempt is deployed; nothing is pending."""
         self._ledger = Ledger(self._job.subtasks(), epoch)
         self._running = self._stopping = self._ending = self._is_due = False
+        self._rest_until_s = 0.0
         if self._checkpoints is not None:
             self._checkpoints.begin_attempt()
 
@@ -123,7 +129,8 @@ class SnapshotRounds:
         self._running = False
         round_, self._round = self._round, None
         if round_ is not None and round_.request is not None:
-            self._refuse(round_.request, f"the job failed meanwhile: {error.message}")
+            self._savepoints.refuse(round_.request, f"the job failed meanwhile: {error.message}")
+        self._savepoints.drop_held(f"the job failed before a checkpoint had followed it: {error.message}")
 
     def end(self, error: BaseException | None) -> None:
         """The job is over, by `error` if there is one; who still waits for a savepoint waits in vain."""
@@ -131,13 +138,17 @@ class SnapshotRounds:
             request, manifest = self._closing
             request.end(manifest, error)
         self.end_attempt(JobFailedError("it has ended"))
-        while self._requests:
-            self._refuse(self._requests.popleft(), "the job has ended")
+        self._savepoints.refuse_all("the job has ended")
 
     async def on_interval(self) -> None:
-        """It is time for a checkpoint; it waits while a savepoint is taken, and is left out while a checkpoint is."""
+        """It is time for a checkpoint; it waits while a savepoint is taken, and after a checkpoint for as long as the
+        configuration says, and is left out while a checkpoint is."""
         checkpoints = self._checkpoints
         assert checkpoints is not None, "an interval without checkpointing"
+        rest_s = self._rest_until_s - self._clock.monotonic()
+        if rest_s > 0:
+            self._tick_later("checkpoint", rest_s)
+            return
         self._tick_later("checkpoint", checkpoints.config.interval)
         self._is_due = self._round is None or self._round.request is not None
         await self._begin_next()
@@ -161,16 +172,15 @@ class SnapshotRounds:
 
     async def request(self, request: SavepointRequest) -> None:
         """Somebody asks for a savepoint; it is begun now, or when its turn comes."""
-        self._requests.append(request)
+        self._savepoints.add(request)
         await self._begin_next()
 
     async def expire(self, request: SavepointRequest) -> None:
         """A savepoint has had all its time."""
         if self._round is not None and self._round.request is request:
             await self._fail_savepoint(self._overdue(request.timeout_s))
-        elif request in self._requests:
-            self._requests.remove(request)
-            self._refuse(request, f"its turn did not come within {request.timeout_s:g} s")
+        else:
+            self._savepoints.expire(request)
 
     async def acknowledge(self, ack: Acknowledge) -> None:
         """A subtask has written its part."""
@@ -194,12 +204,28 @@ class SnapshotRounds:
 
     async def finish(self, finished: Finished) -> None:
         """A subtask has finished; after the last one, what the sinks prepared at their end becomes visible."""
-        is_complete = self._ledger.finish(finished.epoch, finished.subtask, finished.entry)
+        is_complete = self._ledger.finish(finished.epoch, finished.subtask, finished.entry, finished.captured)
         if self._round is not None:
             self._show_progress(self._round)
         if is_complete:
             await self._complete()
+        elif self._round is not None and self._ledger.all_finished:
+            await self._give_up("all subtasks have finished, and a part of it is missing")
         await self._begin_next()
+
+    async def _give_up(self, reason: str) -> None:
+        """What is pending can't become complete."""
+        assert self._round is not None, "no snapshot is pending"
+        if self._round.request is not None:
+            await self._fail_savepoint(reason)
+        else:
+            await self._abort_checkpoint(self._round.checkpoint_id, reason)
+
+    def _rest(self, round_: _Round) -> None:
+        """A checkpoint is over."""
+        if round_.request is None and self._checkpoints is not None:
+            config, now = self._checkpoints.config, self._clock.monotonic()
+            self._rest_until_s = earliest_start(round_.begun_s, now, config.interval, config.min_pause)
 
     async def _begin_next(self) -> None:
         """Begins what has to be done next, unless something is pending or the job is ending."""
@@ -216,8 +242,8 @@ class SnapshotRounds:
             self._take(is_last=True)
         elif self._is_due:
             self._take()
-        elif self._requests:
-            self._take(self._requests.popleft())
+        elif (request := self._savepoints.next()) is not None:
+            self._take(request)
 
     def _take(self, request: SavepointRequest | None = None, *, is_last: bool = False) -> None:
         """Begins a round and tells the workers."""
@@ -260,25 +286,44 @@ class SnapshotRounds:
             created_ms=self._clock.now_ms(),
             parts=parts,
         )
-        request = round_.request
-        if request is not None and not await self._complete_savepoint(request, manifest):
+        request, is_last = round_.request, round_.is_last
+        lost = self._ledger.lost() if request is not None else []
+        if lost:
+            names = ", ".join(self._job.name_of(subtask) for subtask in lost[:5])
+            await self._fail_savepoint(f"{names} ended before it, and without checkpoints nothing was kept of them")
             return
-        if request is None or round_.is_last:
-            if checkpoints is not None:
-                await self._complete_checkpoint(checkpoints, round_, manifest)
-            self._broadcast(Complete(self._epoch, round_.checkpoint_id, final=round_.is_last))
-        self._round = None
-        if round_.is_last:
-            self._tick_later("close", CLOSE_TIMEOUT_S)
-            if request is not None:
-                self.stopped_at, self._closing = Restore(request.url, manifest), (request, manifest)
-            elif self._stopping and checkpoints is not None:
-                self.stopped_at = checkpoints.newest
+        if checkpoints is not None and (request is None or is_last):
+            await self._complete_checkpoint(checkpoints, round_, manifest)
+        if request is not None and (checkpoints is None or is_last):
+            reason = await self._savepoints.complete(request, manifest)
+            if reason is not None:
+                if is_last and checkpoints is not None:  # for the checkpoint that it was as well
+                    self._broadcast(Complete(self._epoch, round_.checkpoint_id))
+                await self._fail_savepoint(reason)
+                return
         elif request is not None:
+            self._savepoints.hold(request, manifest)
+            self._is_due = True
+        self._round = None
+        self._rest(round_)
+        if request is None or is_last:
+            self._broadcast(Complete(self._epoch, round_.checkpoint_id, final=is_last))
+        if is_last:
+            self._end_with(request, manifest)
+        elif request is not None and checkpoints is None:
             request.succeed(manifest)
-        if checkpoints is not None and request is None:
+        if checkpoints is not None and (request is None or is_last):
+            await self._savepoints.release()
             await self._retain(checkpoints)
         await self._begin_next()
+
+    def _end_with(self, request: SavepointRequest | None, manifest: Entry) -> None:
+        """The job ends with this snapshot, once everybody has committed."""
+        self._tick_later("close", CLOSE_TIMEOUT_S)
+        if request is not None:
+            self.stopped_at, self._closing = Restore(request.url, manifest), (request, manifest)
+        elif self._stopping and self._checkpoints is not None:
+            self.stopped_at = self._checkpoints.newest
 
     async def _complete_checkpoint(self, checkpoints: Checkpoints, round_: _Round, manifest: Entry) -> None:
         try:
@@ -303,28 +348,6 @@ class SnapshotRounds:
             extra={"job": self._job.name, "checkpoint": round_.checkpoint_id},
         )  # fmt: skip
 
-    async def _complete_savepoint(self, request: SavepointRequest, manifest: Entry) -> bool:
-        """Writes a savepoint's manifest; false if it can't be, and so has failed."""
-        kept_in = self._checkpoints.storage if self._checkpoints is not None else None
-        finished = [part for part in manifest.subtasks if part.finished]
-        lost = self._ledger.lost()
-        if lost:
-            names = ", ".join(self._job.name_of(subtask) for subtask in lost[:5])
-            await self._fail_savepoint(f"{names} ended before it, and without checkpoints nothing was kept of them")
-            return False
-        try:
-            await self._services.in_background(lambda: request.write(manifest, finished, kept_in))
-        except (StreamcoreError, OSError) as error:
-            await self._fail_savepoint(f"it can't be completed: {error}")
-            return False
-        self._status.savepoints += 1
-        self._status.last_savepoint = request.url
-        logger.info(
-            "savepoint complete: %s, %d bytes", request.url, manifest.size_bytes,
-            extra={"job": self._job.name, "checkpoint": manifest.checkpoint_id},
-        )  # fmt: skip
-        return True
-
     async def _retain(self, checkpoints: Checkpoints) -> None:
         try:
             await checkpoints.retain(self._epoch)
@@ -337,6 +360,7 @@ class SnapshotRounds:
             return
         round_, self._round = self._round, None
         assert round_ is not None, "a checkpoint was pending in no round"
+        self._rest(round_)
         self._status.checkpoint_failures += 1
         logger.warning("checkpoint failed: %s", reason, extra={"job": self._job.name, "checkpoint": checkpoint_id})
         self._broadcast(Abort(self._epoch, checkpoint_id))
@@ -352,12 +376,8 @@ class SnapshotRounds:
         self._ledger.abort(round_.checkpoint_id)
         self._ending = False
         self._broadcast(Abort(self._epoch, round_.checkpoint_id))
-        self._refuse(round_.request, reason)
+        self._savepoints.refuse(round_.request, reason)
         await self._begin_next()
-
-    def _refuse(self, request: SavepointRequest, reason: str) -> None:
-        logger.warning("savepoint failed: %s: %s", request.url, reason, extra={"job": self._job.name})
-        request.fail(reason)
 
     def _show_progress(self, round_: _Round) -> None:
         if round_.request is not None and not round_.request.is_over:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Literal
 
 from streamcore.checkpoint import savepoint
-from streamcore.checkpoint.log import Entry, SubtaskEntry
+from streamcore.checkpoint.log import Entry
 from streamcore.checkpoint.storage import Storage
-from streamcore.errors import SavepointError
+from streamcore.errors import SavepointError, StreamcoreError
+from streamcore.job.status import JobStatus
 from streamcore.runtime.elements import Savepoint
+from streamcore.runtime.services import Services
+
+logger = logging.getLogger("streamcore.job")
 
 State = Literal["waiting", "running", "complete", "failed"]
 
@@ -59,16 +65,16 @@ class SavepointRequest:
         """
         savepoint.reserve(self.storage, job)
 
-    def write(self, manifest: Entry, finished: list[SubtaskEntry], kept_in: Storage | None) -> None:
+    def write(self, manifest: Entry, kept_in: Storage | None) -> None:
         """Completes it once all parts have been written; blocking.
 
         Args:
-            finished: the parts of subtasks that ended before; what they wrote is in `kept_in`.
+            kept_in: the job's checkpoint directory, where those wrote their parts that had ended before.
 
         Raises:
             CheckpointError, OSError: it can't be completed.
         """
-        savepoint.complete(self.storage, manifest, [file for part in finished for file in part.files], kept_in)
+        savepoint.complete(self.storage, manifest, kept_in)
 
     def succeed(self, manifest: Entry) -> None:
         """It is complete."""
@@ -107,3 +113,79 @@ class SavepointExpired:
     """A savepoint has had all its time."""
 
     request: SavepointRequest
+
+
+class Savepoints:
+    """The savepoints of one job that are waiting for their turn, or for the checkpoint that has to follow them.
+
+    Args:
+        kept_in: the job's checkpoint directory.
+    """
+
+    def __init__(self, status: JobStatus, services: Services, kept_in: Storage | None) -> None:
+        self._status = status
+        self._services = services
+        self._kept_in = kept_in
+        self._waiting: deque[SavepointRequest] = deque()
+        self._held: tuple[SavepointRequest, Entry] | None = None
+
+    def add(self, request: SavepointRequest) -> None:
+        """Somebody asks for one."""
+        self._waiting.append(request)
+
+    def next(self) -> SavepointRequest | None:
+        """The one whose turn has come, if any."""
+        return self._waiting.popleft() if self._waiting and self._held is None else None
+
+    async def complete(self, request: SavepointRequest, manifest: Entry) -> str | None:
+        """Writes its manifest; why it can't be, if it can't."""
+        try:
+            await self._services.in_background(lambda: request.write(manifest, self._kept_in))
+        except (StreamcoreError, OSError) as error:
+            return f"it can't be completed: {error}"
+        self._status.savepoints += 1
+        self._status.last_savepoint = request.url
+        logger.info(
+            "savepoint complete: %s, %d bytes", request.url, manifest.size_bytes,
+            extra={"job": manifest.job, "checkpoint": manifest.checkpoint_id},
+        )  # fmt: skip
+        return None
+
+    def hold(self, request: SavepointRequest, manifest: Entry) -> None:
+        """Its parts are there; it is to be completed when a checkpoint has followed."""
+        self._held = request, manifest
+
+    async def release(self) -> None:
+        """A checkpoint has followed."""
+        held, self._held = self._held, None
+        if held is not None:
+            request, manifest = held
+            reason = await self.complete(request, manifest)
+            if reason is None:
+                request.succeed(manifest)
+            else:
+                self.refuse(request, reason)
+
+    def expire(self, request: SavepointRequest) -> None:
+        """One that is not being taken has had all its time."""
+        if self._held is not None and self._held[0] is request:
+            self.drop_held(f"no checkpoint could follow it within {request.timeout_s:g} s")
+        elif request in self._waiting:
+            self._waiting.remove(request)
+            self.refuse(request, f"its turn did not come within {request.timeout_s:g} s")
+
+    def drop_held(self, reason: str) -> None:
+        """No checkpoint will follow the one that waits for it, if there is one."""
+        held, self._held = self._held, None
+        if held is not None:
+            self.refuse(held[0], reason)
+
+    def refuse_all(self, reason: str) -> None:
+        """None will have its turn."""
+        while self._waiting:
+            self.refuse(self._waiting.popleft(), reason)
+
+    def refuse(self, request: SavepointRequest, reason: str) -> None:
+        """It has failed, which is all that happens: the job goes on."""
+        logger.warning("savepoint failed: %s: %s", request.url, reason, extra={"job": self._status.job.name})
+        request.fail(reason)

@@ -32,7 +32,7 @@ PARENT_CHECK_S = 0.25
 async def serve(config: dict[str, Any], services: Services) -> int:
     """Works for one coordinator until it shuts the worker down; returns the exit code."""
     number, secret = config["worker"], bytes.fromhex(config["secret"])
-    worker: Worker
+    control: Connection
 
     def receive(connection: Connection, kind: int, detail: int, key: ChannelKey, body: memoryview) -> None:
         worker.post(pickle.loads(body))  # noqa: S301 - the coordinator proved the job's secret
@@ -43,12 +43,6 @@ async def serve(config: dict[str, Any], services: Services) -> int:
                 services.complain(f"worker {number}: can't read what the coordinator sent: {connection.error!r}")
             services.leave(EXIT_ORPHANED)  # at once: a survivor must not write on behalf of a job that has moved on
 
-    try:
-        control = await connect(config["control"], secret, receive, orphaned)
-    except (HandshakeError, OSError) as error:
-        services.complain(f"worker {number}: can't join the job at {config['control']}: {error}")
-        return EXIT_UNREACHABLE
-
     def send(message: ToCoordinator) -> None:
         send_message(control, message)
 
@@ -57,6 +51,11 @@ async def serve(config: dict[str, Any], services: Services) -> int:
 
     data_plane = DataPlane(config["data"], secret, number, lost)
     worker = Worker(number, send, services, data_plane)
+    try:
+        control = await connect(config["control"], secret, receive, orphaned)
+    except (HandshakeError, OSError) as error:
+        services.complain(f"worker {number}: can't join the job at {config['control']}: {error}")
+        return EXIT_UNREACHABLE
     await data_plane.listen()
     send(Hello(number, services.process_id(), config["data"]))
     await worker.run()

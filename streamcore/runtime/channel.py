@@ -105,6 +105,13 @@ class InputChannel:
             return self.queue.records
         return sum(len(element) for element in self.queue if isinstance(element, list | Columns))
 
+    @property
+    def has_more_than_barriers(self) -> bool:
+        """Whether something else than barriers waits; over a back edge nothing else comes but records."""
+        if isinstance(self.queue, FeedbackQueue):
+            return self.queue.records > 0
+        return not all(isinstance(element, Barrier) for element in self.queue)
+
 
 class Transmit(Protocol):
     """Carries an element to the receiving end, without blocking."""

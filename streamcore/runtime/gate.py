@@ -121,8 +121,9 @@ class Gate:
 
     @property
     def loop_inputs_empty(self) -> bool:
-        """Whether nothing from inside the loop waits here."""
-        return not any(c.queue for c in self.channels if c.from_loop)
+        """Whether nothing from inside the loop waits here but barriers. Those don't count: where checkpoints follow
+        each other closely there is always one in flight, and the loop would never be over."""
+        return not any(c.has_more_than_barriers for c in self.channels if c.from_loop)
 
     @property
     def outside_ended(self) -> bool:

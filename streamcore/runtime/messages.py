@@ -200,11 +200,13 @@ class Decline:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A subtask has had its last record and emitted its last; `entry`: its last snapshot, if there is storage."""
+    """A subtask has had its last record and emitted its last; `entry`: its last snapshot, if there is storage;
+    `captured`: the last checkpoint that it has sent a barrier for, 0: none."""
 
     epoch: int
     subtask: Subtask
     entry: SubtaskEntry | None
+    captured: int
 
 
 @dataclass(frozen=True, slots=True)

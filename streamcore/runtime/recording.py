@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from streamcore.batch import Batch, Columns
 from streamcore.checkpoint.in_flight import WATERMARK, InFlight, SavedChannel, SavedElement
+from streamcore.errors import StateCodecError
 from streamcore.runtime.elements import Barrier, Element, EndOfInput, Watermark
 from streamcore.time import Clock
 
@@ -165,4 +166,9 @@ class Recordings:
 
 
 async def _saved(channel: RecordedChannel, take_turns: Callable[[], Awaitable[None]]) -> SavedChannel:
-    return SavedChannel(channel.edge, channel.peer, channel.peers, await channel.recording.saved(take_turns))
+    try:
+        elements = await channel.recording.saved(take_turns)
+    except StateCodecError as error:
+        message = f"a record in flight on {channel.edge} can't be saved: {error.message}"
+        raise StateCodecError(message, hint=error.hint) from error
+    return SavedChannel(channel.edge, channel.peer, channel.peers, elements)

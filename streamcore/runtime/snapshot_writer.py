@@ -11,7 +11,7 @@ from streamcore.checkpoint.images import KnownTables, Tables, make_portable, wri
 from streamcore.checkpoint.in_flight import InFlight
 from streamcore.checkpoint.log import SubtaskEntry, finished_path, state_path
 from streamcore.checkpoint.parts import Increments, write_part
-from streamcore.checkpoint.savepoint import copy_files
+from streamcore.checkpoint.savepoint import check_wanted, copy_files
 from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapshot
 from streamcore.checkpoint.storage import FileRef, Storage
 from streamcore.errors import CheckpointError
@@ -41,7 +41,7 @@ class _Copying:
 
     @property
     def captures(self) -> list[Capture]:
-        return [capture for operator in self.captured.values() for capture in operator.tables.values()]
+        return [capture for operator in self.captured.values() for capture in operator.captures]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ class SnapshotWriter:
         on the same loop as the subtask's; returns the longest stop in seconds."""
         longest_s = 0.0
         for operator in captured.values():
-            for table in operator.tables.values():
+            for table in operator.captures:
                 started = self._clock.monotonic()
                 while not table.done:
                     table.step()
@@ -246,8 +246,10 @@ class SnapshotWriter:
             make_portable(snapshot)
         shared = write_images(storage, path, snapshot, known)
         written = _Written(*write_part(storage, path, snapshot, base, allow_pickle=self._allow_pickle), shared)
-        if savepoint is not None and savepoint.is_last and self._storage is not None:
-            copy_files(storage, self._storage, written.files)
+        if savepoint is not None:
+            check_wanted(storage)
+            if savepoint.is_last and self._storage is not None:
+                copy_files(storage, self._storage, written.files)
         return written
 
     def _discard(self, part: _Written, savepoint: Savepoint | None) -> None:

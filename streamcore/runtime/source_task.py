@@ -94,8 +94,7 @@ class SourceTask(SubtaskTask):
         self._paused = False  # what was to be the last snapshot isn't: the job goes on
 
     def _triggered(self, trigger: Trigger) -> None:
-        if trigger.pause:
-            self._paused = True
+        self._paused = trigger.pause  # one that follows a last snapshot: that has failed, and the job goes on
 
     async def _handle(self, mail: Mail) -> None:
         match mail:

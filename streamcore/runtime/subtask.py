@@ -309,4 +309,4 @@ class SubtaskTask(ABC):
         await self.outputs.send_all(END_OF_INPUT)
         entry = await self._snapshots.write_last(last)
         self._ended = True
-        self._send(Finished(self.epoch, self.id, entry))
+        self._send(Finished(self.epoch, self.id, entry, self._barriers.last_captured))

@@ -20,7 +20,7 @@ from streamcore.snapshots.data import Data, Key
 from streamcore.snapshots.reader import Snapshot
 from streamcore.state.descriptors import Versioned
 from streamcore.state.key_groups import LIMIT_MAX_PARALLELISM, group_range
-from streamcore.time import Clock
+from streamcore.time import MAX_TIME, Clock
 
 _ID = 1
 
@@ -53,14 +53,15 @@ class SnapshotBuilder:
         self._allow_pickle = allow_pickle
         self._new: dict[str, Contents] = {}
         self._base: Snapshot | None = None
-        self._names: dict[str, str] = {}  # uid in the base -> uid in what is written
+        self._names: dict[str, str] = {}  # uid in the base → uid in what is written
         self._removed: set[tuple[str, str]] = set()
 
     @staticmethod
     def of(
         snapshot: Snapshot | str | os.PathLike[str], *, job: str | JobSpec | None = None, allow_pickle: bool = False
     ) -> SnapshotBuilder:
-        """A builder that begins with all that a snapshot has, source offsets and records in flight included.
+        """A builder that begins with all that a snapshot has, source offsets and records in flight included. Of a job
+        that had ended, operators begin again: what they emit at the end of input they will emit again.
 
         Args:
             job: as of a new builder; None: the job that took the snapshot.
@@ -118,8 +119,8 @@ class SnapshotBuilder:
         return self
 
     def add_offsets(self, uid: str, offsets: Mapping[str, Any]) -> SnapshotBuilder:
-        """Says where a source is to go on: split id -> offset, as `Snapshot.operators[uid].splits` has them. Splits that
-        are not named are read from their beginning.
+        """Says where a source is to go on: split id → offset, as `Snapshot.operators[uid].splits` has them. Splits
+        that are not named are read from their beginning.
 
         Raises:
             UsageError: the job has no such operator, or the snapshot already has its offsets.
@@ -205,11 +206,9 @@ class SnapshotBuilder:
             name = self._known[uid].name if self._known is not None else uid
             operators[uid] = OperatorEntry(name, self._parallelism, self._maximum(uid))
             for index in range(self._parallelism):
-                part = OperatorSnapshot({}, None)
-                self._fill(part, uid, index, self._parallelism)
-                subtasks.append(
-                    self._store(storage, (vertex, index, self._parallelism), False, {uid: part}, InFlight())
-                )
+                made = OperatorSnapshot({}, None)
+                self._fill(made, uid, index, self._parallelism)
+                subtasks.append(self._store(storage, (vertex, index, self._parallelism), {uid: made}, InFlight()))
         manifest = Entry("checkpoint", self.job, 0, 0, _ID, Clock().now_ms(), operators=operators, subtasks=subtasks)
         CheckpointLog(storage).append(manifest)
 
@@ -226,11 +225,12 @@ class SnapshotBuilder:
             for name in [name for name in part.keyed.get("states", {}) if (uid, name) in self._removed]:
                 del part.keyed["states"][name]
                 part.keyed.get("schemas", {}).pop(name, None)
+            if old.finished:
+                part.own = _before_the_end(part.own)
             self._fill(part, self._names[uid], old.index, old.parallelism)
-        in_flight = InFlight(
-            *(list(map(self._renamed, side)) for side in (snapshot.in_flight.inputs, snapshot.in_flight.outputs))
-        )
-        return self._store(storage, (old.vertex, old.index, old.parallelism), old.finished, parts, in_flight)
+        sides = snapshot.in_flight.inputs, snapshot.in_flight.outputs
+        in_flight = InFlight(*(list(map(self._renamed, side)) for side in sides))
+        return self._store(storage, (old.vertex, old.index, old.parallelism), parts, in_flight)
 
     def _fill(self, part: OperatorSnapshot, uid: str, index: int, parallelism: int) -> None:
         """Puts the share of one subtask of what was added into its part."""
@@ -244,6 +244,7 @@ class SnapshotBuilder:
         )
         for name in contents.states:
             part.tables.pop(name, None)
+            part.keyed.get("states", {}).pop(name, None)
         part.tables |= tables
         kept = {kind: part.keyed.get(kind, {}) for kind in keyed}
         timers = {
@@ -251,21 +252,21 @@ class SnapshotBuilder:
             "event_timers": keyed["event_timers"] if contents.event_timers else kept["event_timers"],
         }
         part.keyed = {kind: {**kept[kind], **keyed[kind]} for kind in keyed} | timers
-        if contents.offsets and index == 0:
-            part.own = {"offsets": {split: (offset, False) for split, offset in contents.offsets.items()}}
+        if contents.offsets:
+            own = contents.offsets.items() if index == 0 else ()  # whoever reads a split finds it in any part
+            part.own = {"offsets": {split: (offset, False) for split, offset in own}}
 
     def _store(
         self,
         storage: Storage,
         subtask: tuple[int, int, int],
-        finished: bool,
         parts: dict[str, OperatorSnapshot],
         in_flight: InFlight,
     ) -> SubtaskEntry:
         vertex, index, parallelism = subtask
         path, snapshot = state_path(_ID, vertex, index, 0), SubtaskSnapshot(parts, in_flight)
         file, tables = write_part(storage, path, snapshot, [], allow_pickle=self._allow_pickle)
-        return SubtaskEntry(vertex, index, parallelism, list(parts), finished, file, tables)
+        return SubtaskEntry(vertex, index, parallelism, list(parts), False, file, tables)
 
     def _renamed(self, channel: SavedChannel) -> SavedChannel:
         edge = channel.edge
@@ -325,6 +326,13 @@ def _operators_of(job: JobSpec) -> dict[str, OperatorEntry]:
         for vertex in job.vertices
         for spec in vertex.saved_operators
     }
+
+
+def _before_the_end(own: Any) -> Any:
+    """What an operator of a job that has ended keeps, without the last watermark, behind which all is late."""
+    if isinstance(own, dict) and own.get("watermark") == MAX_TIME:
+        return {name: value for name, value in own.items() if name != "watermark"} or None
+    return own
 
 
 def _ends_of(edge: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from streamcore.batch import Columns
+from streamcore.checkpoint.snapshot_file import OperatorSnapshot
 from streamcore.errors import DataError, UsageError
 from streamcore.kernels.key_columns import as_list
 from streamcore.kernels.key_index import take_keys
@@ -16,7 +17,7 @@ from streamcore.snapshots.data import Data, Key, as_field, is_tabular, keys_of, 
 from streamcore.state.capture import Capture
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, Versioned
 from streamcore.state.key_groups import IntArray, groups_of
-from streamcore.state.store import KeyedStore
+from streamcore.state.store import KeyedStore, encoded_store
 from streamcore.state.table_capture import TableCapture
 
 
@@ -41,14 +42,14 @@ class Contents:
         for state in self.states.values():
             state.put_into(store, groups)
         for queue, timers in ((store.timers, self.timers), (store.event_timers, self.event_timers)):
-            own = groups_of([key for _, key in timers], max_parallelism) if timers else []
+            own = groups_of([key for _, key in timers], max_parallelism).tolist() if timers else []
             for (time_ms, key), group in zip(timers, own, strict=True):
                 if group in groups:
                     queue.register(time_ms, key)
         keyed, tables = store.capture(1)
-        for table in tables.values():
-            table.finish()
-        return keyed, tables
+        for capture in OperatorSnapshot(keyed, None, tables).captures:
+            capture.finish()
+        return encoded_store(keyed), tables
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,7 +80,8 @@ class NewState:
         Raises:
             DataError: it doesn't fit, or has a key twice.
         """
-        columns, values = None, []
+        columns: Columns | None = None
+        values: list[Any] = []
         if isinstance(descriptor, TableState):
             columns = to_columns(data, what)
             _check_table(descriptor, columns, what)

@@ -42,7 +42,7 @@ def to_columns(data: Data, what: str) -> Columns:
     try:
         if isinstance(data, str | os.PathLike):
             data = pq.read_table(os.fspath(data))
-        elif isinstance(data, list):
+        elif isinstance(data, list) and all(isinstance(row, dict) for row in data):
             data = pa.Table.from_pylist(data)
         elif isinstance(data, Mapping):
             return Columns.of(**data)

@@ -71,19 +71,19 @@ def find(saved: Saved, key: Any, group: int, max_parallelism: int, *, allow_pick
     if kind == "columnar":
         places = np.flatnonzero(saved["groups"] == group)
         candidates = as_list(take_keys(saved["keys"], places))
-        own = [row for row, found in zip(places, candidates, strict=True) if _is(found, key)]
+        own = [row for row, found in zip(places, candidates, strict=True) if found == key]
         return [{name: values[row].tolist() for name, values in saved["columns"].items()} for row in own]
     if kind == "table":
         rows = table_rows(saved)
         keys = table_keys(saved, rows)
         places = np.flatnonzero(groups_of(keys, max_parallelism) == group) if len(rows) else np.empty(0, np.int64)
-        own = [row for row, found in zip(places, as_list(take_keys(keys, places)), strict=True) if _is(found, key)]
+        own = [row for row, found in zip(places, as_list(take_keys(keys, places)), strict=True) if found == key]
         found_rows: list[Any] = rows.take(np.array(own, np.int64)).to_arrow().to_pylist()
         return found_rows
     body = saved["groups"].get(group)
     if body is None:
         return []
-    return [value for found, value in entries(body, allow_pickle) if _is(found, key)]
+    return [value for found, value in entries(body, allow_pickle) if found == key]
 
 
 def count(saved: Saved, *, allow_pickle: bool) -> int:
@@ -132,10 +132,6 @@ def as_arrow(values: list[Any]) -> pa.Array:
         return pa.array([_for_arrow(value) for value in values])
     except (pa.ArrowException, OverflowError, TypeError, ValueError):
         return pa.array([encode_json(value).decode() for value in values])
-
-
-def _is(found: Any, key: Any) -> bool:
-    return type(found) is type(key) and bool(found == key)
 
 
 def _key_columns(keys: Any, taken: set[str]) -> dict[str, Any]:

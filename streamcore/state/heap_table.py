@@ -7,135 +7,9 @@ from typing import Any, Protocol
 
 from streamcore.state.changed_keys import ChangedKeys, KeySets
 from streamcore.state.evolution import Evolution
-from streamcore.state.object_capture import FIXED_TYPES, GONE, ObjectCapture
+from streamcore.state.guarded_values import GuardedValues
+from streamcore.state.object_capture import ObjectCapture
 from streamcore.state.object_table import ObjectTable, Saved
-
-_DRAINED = 1000
-
-
-class GuardedValues:
-    """Stands before a table's dictionary while it is captured: sets values aside before they are handed out or
-    replaced.
-
-    While all of it is captured the dictionary's keys are gone through, which must stay the same ones: new keys go into
-    `_fresh`, and removed ones get a mark for their value. Afterwards both are put right, a few at a time.
-    """
-
-    def __init__(self, values: dict[Any, Any], *, is_frozen: bool) -> None:
-        self._values = values
-        self._is_frozen = is_frozen
-        self._fresh: dict[Any, Any] = {}
-        self._gone: list[Any] = []  # keys that were marked as removed, and may be there again
-        self._marks = 0
-        self._lent: dict[Any, Any] | None = None
-        self.capture: ObjectCapture
-
-    def lend(self, keys: Sequence[Any]) -> dict[Any, Any]:
-        """The values of some keys, to be used freely until something else is asked for."""
-        self.settle()
-        get = self.get
-        self._lent = {key: value for key in keys if (value := get(key, GONE)) is not GONE}
-        return self._lent
-
-    def settle(self) -> None:
-        """Takes back what was lent."""
-        if self._lent is not None:
-            lent, self._lent, values = self._lent, None, self._values
-            for key, value in lent.items():
-                if values.get(key, GONE) is not value:
-                    self[key] = value
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        """The value, which may be changed in place."""
-        value = self._values.get(key, GONE)
-        if value is GONE:
-            return self._fresh.get(key, default)
-        if type(value) not in FIXED_TYPES and self.capture.is_encoding:
-            self.capture.keep(key, value)
-        return value
-
-    def __getitem__(self, key: Any) -> Any:
-        value = self.get(key, GONE)
-        if value is GONE:
-            raise KeyError(key)
-        return value
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        values = self._values
-        before = values.get(key, GONE)
-        if before is not GONE:
-            if self.capture.is_encoding:
-                self.capture.keep(key, before)
-            values[key] = value
-        elif key in values:
-            self._marks -= 1
-            values[key] = value
-        elif self._is_frozen or key in self._fresh:
-            self._fresh[key] = value
-        else:
-            if self.capture.is_encoding:
-                self.capture.keep(key, GONE)
-            values[key] = value
-
-    def setdefault(self, key: Any, default: Any) -> Any:
-        """The value, or the default, which is put in."""
-        value = self.get(key, GONE)
-        if value is GONE:
-            self[key] = value = default
-        return value
-
-    def pop(self, key: Any, default: Any = None) -> Any:
-        """Removes a key and returns its value, or the default."""
-        values = self._values
-        value = values.get(key, GONE)
-        if value is GONE:
-            return self._fresh.pop(key, default)
-        if self.capture.is_encoding:
-            self.capture.keep(key, value)
-        if self._is_frozen:
-            values[key] = GONE
-            self._marks += 1
-            self._gone.append(key)
-        else:
-            del values[key]
-        return value
-
-    def clear(self) -> None:
-        """Removes all keys."""
-        for key in list(self):
-            self.pop(key)
-
-    def items(self) -> Iterator[tuple[Any, Any]]:
-        """All pairs, to be read."""
-        for key, value in self._values.items():
-            if value is not GONE:
-                yield key, value
-        yield from self._fresh.items()
-
-    def __iter__(self) -> Iterator[Any]:
-        return (key for key, _ in self.items())
-
-    def __contains__(self, key: Any) -> bool:
-        return self._values.get(key, GONE) is not GONE or key in self._fresh
-
-    def __len__(self) -> int:
-        return len(self._values) - self._marks + len(self._fresh)
-
-    def drain(self) -> bool:
-        """Puts some new keys in and takes some removed ones out; whether the dictionary is all there is again."""
-        self.settle()
-        self._is_frozen = False
-        values, fresh, gone = self._values, self._fresh, self._gone
-        for _ in range(min(len(fresh), _DRAINED)):
-            key, value = fresh.popitem()
-            values[key] = value
-        for _ in range(min(len(gone), _DRAINED)):
-            key = gone.pop()
-            if values.get(key) is GONE:
-                del values[key]
-                self._marks -= 1
-        return not (fresh or gone)
-
 
 Values = dict[Any, Any] | GuardedValues
 """What a table's values are reached through."""
@@ -161,6 +35,7 @@ class HeapTable(ObjectTable):
         self._changed = changed
         self._dictionary: dict[Any, Any] = {}
         self._guard: GuardedValues | None = None
+        self._capture: ObjectCapture | None = None
         self._users: list[TableUser] = []
         self.values: Values = self._dictionary
 
@@ -214,25 +89,23 @@ class HeapTable(ObjectTable):
         Args:
             changed: the keys that are enough; None: all.
         """
-        if self._guard is not None:  # at the end of input, the one before may still have to be written
-            self._guard.capture.finish()
+        if self._capture is not None:  # at the end of input, the one before may still have to be written
+            self._capture.finish()
         values = self._dictionary
         if changed is not None and 2 * len(changed) > len(values):
             changed = None
-        guard = GuardedValues(values, is_frozen=changed is None)
-        keys = values if changed is None else changed
-        guard.capture = ObjectCapture(
-            self._kind, values.get, keys, changed, self._max_parallelism, self._drain, allow_pickle=self._allow_pickle
+        self._capture = capture = ObjectCapture(
+            self._kind, values, changed, self._max_parallelism, self._drain, allow_pickle=self._allow_pickle
         )
-        self._guard = guard
-        self._reach(guard)
-        return guard.capture
+        self._guard = capture.guard
+        self._reach(capture.guard)
+        return capture
 
     def _drain(self) -> bool:
         assert self._guard is not None, "a capture ends that is not under way"
         if not self._guard.drain():
             return False
-        self._guard = None
+        self._guard = self._capture = None
         self._reach(self._dictionary)
         return True
 

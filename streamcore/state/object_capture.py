@@ -7,10 +7,7 @@ Consistent Applications", SIGMOD 2011; as `streamcore.state.table_capture` does 
 
 from __future__ import annotations
 
-import datetime
-import decimal
-import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -18,20 +15,13 @@ from typing import Any
 from streamcore.batch import plain
 from streamcore.errors import StreamcoreError
 from streamcore.state.changed_keys import KeySets
+from streamcore.state.guarded_values import FIXED_TYPES, GONE, GuardedValues
 from streamcore.state.key_groups import groups_of
 
 STEP_KEYS = 256
 _STEP_BYTES = 1 << 15
 _KEPT_ENTRIES = 100_000
-
-GONE: Any = object()
-"""Stands for the value of a key that isn't there."""
-
-FIXED_TYPES = frozenset(
-    {int, float, str, bytes, bool, complex, type(None), decimal.Decimal, uuid.UUID}
-    | {datetime.datetime, datetime.date, datetime.time, datetime.timedelta}
-)
-"""Types of values that never change in place."""
+_NOT_KEPT: Any = object()
 
 
 class Entries:
@@ -72,34 +62,32 @@ class ObjectCapture:
     """The state of one table of objects as of one moment.
 
     Args:
-        values: gives the value that a key has now, GONE if it has none.
-        keys: those to save, which must not change before `done`; gone through once.
-        changed: the same, of an increment; None if all keys are saved.
+        values: the table; until `done` it is used through `guard`.
+        changed: the keys to save; None: all.
         after: called when all has been encoded; called again between batches until it returns true.
     """
 
     def __init__(
         self,
         kind: str,
-        values: Callable[[Any, Any], Any],
-        keys: Iterable[Any],
+        values: dict[Any, Any],
         changed: KeySets | None,
         max_parallelism: int,
         after: Callable[[], bool],
         *,
         allow_pickle: bool,
     ) -> None:
-        self._value_of = values
-        self._keys = iter(keys)
+        self.guard = GuardedValues(values, self.keep, is_frozen=changed is None)
+        self._values = values
+        self._keys = iter(values if changed is None else changed)
         self._changed = changed
         self._max_parallelism = max_parallelism
         self._after = after
         self._allow_pickle = allow_pickle
         self._saved = SavedObjects(kind, changed is None)
-        self._kept: list[dict[Any, Any]] = [{}]  # key → its value, or `_Packed`, from before it was asked for
+        self._kept: list[dict[Any, Any]] = [{}]  # key → its value as it was, or the encoded entry as bytes
         self._turn: list[tuple[Any, int]] = []
         self._error: StreamcoreError | None = None
-        self.is_encoding = True
         self.done = False
 
     @property
@@ -116,16 +104,19 @@ class ObjectCapture:
         if self._changed is not None and key not in self._changed:
             return
         kept = self._kept
-        if any(key in earlier for earlier in kept):
-            return
+        for earlier in kept:
+            if key in earlier:
+                return
         if len(kept[-1]) >= _KEPT_ENTRIES:  # a larger dictionary would stop the stream as it grows
             kept.append({})
-        kept[-1][key] = value if value is GONE or is_fixed(value) else _Packed(self._encoded([key, value]))
+        # bytes, not containers: the more of those stay alive, the more often the garbage collector walks over all state
+        as_it_is = value is GONE or (type(value) in FIXED_TYPES and type(value) is not bytes)
+        kept[-1][key] = value if as_it_is else self._encoded([key, value])
 
     def step(self) -> None:
         if self.done:
             return
-        if self.is_encoding:
+        if self.guard.is_watched:
             self._encode_some()
         elif self._after():
             self.done = True
@@ -167,19 +158,21 @@ class ObjectCapture:
         turn, saved, size = self._turn, self._saved, 0
         while turn and size < _STEP_BYTES:
             key, group = turn.pop()
-            value = self._kept_or_now(key)
+            value = self._take_kept(key)
+            is_packed = type(value) is bytes
+            if value is _NOT_KEPT:
+                value = self._values.get(key, GONE)
             if value is GONE:
                 saved.removed.add(group, entry := self._encoded(key))
             else:
-                entry = value.entry if type(value) is _Packed else self._encoded([key, value])
-                saved.entries.add(group, entry)
+                saved.entries.add(group, entry := value if is_packed else self._encoded([key, value]))
             size += len(entry)
 
-    def _kept_or_now(self, key: Any) -> Any:
+    def _take_kept(self, key: Any) -> Any:
         for kept in self._kept:
             if key in kept:
                 return kept.pop(key)
-        return self._value_of(key, GONE)
+        return _NOT_KEPT
 
     def _encoded(self, entry: Any) -> bytes:
         try:
@@ -189,19 +182,5 @@ class ObjectCapture:
             return b""
 
     def _end(self) -> None:
-        self.is_encoding = False
+        self.guard.is_watched = False
         self._turn, self._kept, self._keys = [], [{}], iter(())
-
-
-@dataclass(frozen=True, slots=True)
-class _Packed:
-    """An entry that was encoded before its value could change."""
-
-    entry: bytes
-
-
-def is_fixed(value: Any) -> bool:
-    """Whether a value can't change in place, as far as is seen at a glance."""
-    if isinstance(value, tuple):
-        return all(type(item) in FIXED_TYPES for item in value)
-    return type(value) in FIXED_TYPES

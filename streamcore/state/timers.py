@@ -5,7 +5,6 @@ Timers of one time share an entry of the heap, so a million keys that wait for t
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import math
 import operator
@@ -16,7 +15,8 @@ import numpy as np
 
 from streamcore.batch import plain
 from streamcore.errors import TopologyError, UsageError
-from streamcore.state.key_groups import groups_of
+from streamcore.state.guarded_values import GuardedValues
+from streamcore.state.timer_capture import TimerCapture
 
 _SPARE_TIMES = 1024
 _CHAIN = 1000
@@ -32,7 +32,9 @@ class TimerQueue:
     def __init__(self) -> None:
         self.with_windows = False
         self._heap: list[int] = []  # each time with timers, and some whose timers were cancelled
-        self._times: dict[int, Any] = {}  # time → its only key, or a dict of keys in order, which no key can be
+        self._all: dict[int, Any] = {}  # time → its only key, or a dict of keys in order, which no key can be
+        self._times: dict[int, Any] | GuardedValues = self._all  # the same, while it is captured behind a guard
+        self._capture: TimerCapture | None = None
         self._taken: dict[int, dict[Any, None]] = {}  # those that are about to fire, which may still be cancelled
         self._count = 0
         self._is_closed = False
@@ -165,27 +167,23 @@ class TimerQueue:
                 self._count -= 1
                 yield key
 
-    def capture(self, max_parallelism: int, *, allow_pickle: bool) -> dict[int, bytes]:
-        """All timers, encoded by key group, in order of time."""
-        times: list[int] = []
-        keys: list[Any] = []
-        for time_ms in sorted(self._times):
-            found = self._times[time_ms]
-            if type(found) is dict:
-                keys.extend(found)
-                times.extend([time_ms] * len(found))
-            else:
-                keys.append(found)
-                times.append(time_ms)
-        groups = groups_of([key[0] for key in keys] if self.with_windows else keys, max_parallelism)
-        order = np.argsort(groups, kind="stable")
-        parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if keys else []
-        saved: dict[int, bytes] = {}
-        for part in parts:
-            places = part.tolist()
-            timers = {"times": _packed([times[i] for i in places]), "keys": _packed([keys[i] for i in places])}
-            saved[int(groups[places[0]])] = plain.encode(timers, allow_pickle=allow_pickle)
-        return saved
+    def capture(self, max_parallelism: int, *, allow_pickle: bool) -> TimerCapture:
+        """Captures the timers as they are now."""
+        if self._capture is not None:  # the one before was given up just now
+            self._capture.abandon()
+            self._capture.finish()
+        self._capture = TimerCapture(
+            self._all, max_parallelism, self._drain, with_windows=self.with_windows, allow_pickle=allow_pickle
+        )
+        self._times = self._capture.guard
+        return self._capture
+
+    def _drain(self) -> bool:
+        assert self._capture is not None, "a capture ends that is not under way"
+        if not self._capture.guard.drain():
+            return False
+        self._times, self._capture = self._all, None
+        return True
 
     def restore(self, saved: dict[int, bytes], groups: range, *, allow_pickle: bool) -> None:
         """Adds the timers that belong to this subtask's key groups."""
@@ -205,14 +203,6 @@ def _whole(time_ms: Any) -> int:
         raise UsageError(
             f"a timer for {time_ms!r}", hint="a timer's time is whole milliseconds since 1970, an int"
         ) from None
-
-
-def _packed(values: list[Any]) -> Any:
-    """Whole numbers as an array, which is saved as it is."""
-    if set(map(type, values)) == {int}:
-        with contextlib.suppress(OverflowError):
-            return np.array(values, np.int64)
-    return values
 
 
 def _unpacked(values: Any) -> list[Any]:

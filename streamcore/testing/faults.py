@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -11,6 +12,7 @@ from streamcore.errors import UsageError
 FaultKind = Literal[
     "crash",
     "stop",
+    "isolate",
     "slow",
     "slow_subtask",
     "cut",
@@ -29,6 +31,8 @@ Process faults; `at` counts the steps (callbacks of the event loop) of the run:
 - `crash`: kill -9 of a process between two steps. Its connections end; what it had sent last may be lost.
 - `stop`: a process stands still for `seconds`, and goes on then, although others may have taken it for dead: a zombie.
   A kill doesn't reach it meanwhile, as on a machine that can't be reached.
+- `isolate`: the others see all connections of a process end, and a kill doesn't reach it; it goes on for `seconds`
+  without noticing, and what it sends goes nowhere: a zombie that is at work while it is being replaced.
 - `slow`: each step of a process takes longer, by `seconds` on average, from now on. `slow_subtask`: of a subtask.
 - `cut`: a connection breaks; what is on its way in either direction may be lost.
 - `clock_jump`: the wall clock of a process jumps by `seconds`, which may be negative.
@@ -52,6 +56,7 @@ FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 _CHANCES: dict[FaultKind, float] = {
     "crash": 0.0008,
     "stop": 0.0003,
+    "isolate": 0.0003,
     "slow": 0.0002,
     "slow_subtask": 0.0002,
     "cut": 0.0003,
@@ -95,6 +100,8 @@ class Faults:
         chances: the chance of each kind per step, per write or per message.
         at_most: how many faults come by chance in all runs of the world, so that a job which is started again and
             again ends at last.
+        longest_s: how many seconds a fault by chance takes at most; where checkpoints are taken every millisecond, a
+            minute is many steps.
 
     Example:
         >>> Faults.of(Fault("crash", at=120, target="worker 1")).plan[0].kind
@@ -106,6 +113,7 @@ class Faults:
     plan: tuple[Fault, ...] = ()
     chances: Mapping[FaultKind, float] = field(default_factory=dict)
     at_most: int = 3
+    longest_s: float = math.inf
 
     def __post_init__(self) -> None:
         """Checks the names of kinds and the chances.
@@ -135,12 +143,14 @@ class Faults:
         return cls(chances=chances, at_most=at_most)  # type: ignore[arg-type]  # checked there
 
     @classmethod
-    def of_every_kind(cls, *, at_most: int = 3, scale: float = 1.0, without: Iterable[FaultKind] = ()) -> Faults:
+    def of_every_kind(
+        cls, *, at_most: int = 3, scale: float = 1.0, without: Iterable[FaultKind] = (), longest_s: float = math.inf
+    ) -> Faults:
         """Faults of every kind but those `without`, with chances that hit small jobs about once or twice in a run;
         `scale` multiplies the chances."""
         excluded = set(without)
         chances = {kind: min(1.0, chance * scale) for kind, chance in _CHANCES.items() if kind not in excluded}
-        return cls(chances=chances, at_most=at_most)
+        return cls(chances=chances, at_most=at_most, longest_s=longest_s)
 
 
 NO_FAULTS = Faults()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from streamcore.testing.faults import Fault, FaultKind, Faults
 
-STEP_KINDS: tuple[FaultKind, ...] = ("crash", "stop", "slow", "slow_subtask", "cut", "clock_jump")
+STEP_KINDS: tuple[FaultKind, ...] = ("crash", "stop", "isolate", "slow", "slow_subtask", "cut", "clock_jump")
 WRITE_KINDS: tuple[FaultKind, ...] = ("failed_write", "torn_write", "disk_full")
 
 _NEVER = 1 << 62
@@ -118,11 +118,17 @@ class Injector:
         return step + 1 + int(math.log(1.0 - self._chance.random()) / math.log(1.0 - rate))
 
     def _seconds(self, kind: FaultKind) -> float:
+        seconds = self._drawn_seconds(kind)
+        return seconds if kind == "clock_jump" else min(seconds, self._faults.longest_s)
+
+    def _drawn_seconds(self, kind: FaultKind) -> float:
         """How long, or how far, a fault by chance is: from what passes unnoticed to what outlasts every time-out."""
         chance = self._chance
         match kind:
             case "stop":
                 return chance.choice([0.001, 0.02, 0.5, 20.0, 90.0]) * chance.uniform(0.5, 1.5)
+            case "isolate":  # often as long as a replacement takes
+                return chance.choice([0.005, 0.1, 0.2, 5.0]) * chance.uniform(0.8, 1.5)
             case "slow" | "slow_subtask":
                 return chance.choice([0.0002, 0.002, 0.02]) * chance.uniform(0.5, 1.5)
             case "clock_jump":

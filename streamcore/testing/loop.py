@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import contextvars
 import heapq
+import inspect
 import math
 import random
 from collections.abc import Callable, Coroutine
@@ -50,13 +51,27 @@ PLACE: contextvars.ContextVar[Place] = contextvars.ContextVar("simulated_place")
 class SimulatedProcess(Place):
     """A process of the simulated world."""
 
-    __slots__ = ("clock_offset_s", "context", "exit_code", "loop", "on_end", "on_exit", "parts", "stopped", "subtasks")
+    __slots__ = (
+        "clock_offset_s",
+        "context",
+        "exit_code",
+        "isolated_until",
+        "loop",
+        "on_end",
+        "on_exit",
+        "parts",
+        "stopped",
+        "subtasks",
+        "work",
+    )
 
     def __init__(self, name: str, loop: SimulatedLoop) -> None:
         super().__init__(name, self)
         self.loop = loop
+        self.work: Coroutine[Any, Any, Any] | None = None
         self.exit_code: int | None = None
         self.stopped = False
+        self.isolated_until = 0.0
         self.clock_offset_s = 0.0
         self.subtasks: dict[str, Place] = {}
         self.on_end: Callable[[SimulatedProcess], None] = lambda process: None
@@ -72,8 +87,19 @@ class SimulatedProcess(Place):
         """Whether it has not ended; one that is stopped is alive."""
         return self.exit_code is None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has done its first step."""
+        return self.work is not None and inspect.getcoroutinestate(self.work) != inspect.CORO_CREATED
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether others can connect to it, or kill it."""
+        return not self.stopped and self.loop.time() >= self.isolated_until
+
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Runs a coroutine in the process."""
+        """Runs what the process does."""
+        self.work = work
         return self.context.run(self.loop.create_task, work)
 
     def subtask(self, name: str) -> Place:
@@ -127,12 +153,22 @@ class Mortal:
 
 
 class _Task(asyncio.Task[Any]):
-    """A task whose place in sets doesn't depend on where it is in memory."""
+    """A task whose order in sets doesn't depend on where it is in memory. One that is named "subtask" is a subtask's,
+    and what it starts belongs to the subtask too."""
 
     def __init__(self, number: int, coroutine: Any, loop: SimulatedLoop, name: str | None, context: Any) -> None:
         self.number = number
-        super().__init__(coroutine, loop=loop, name=name, context=context)
         self.place = context.get(PLACE)
+        self._context = context
+        super().__init__(coroutine, loop=loop, context=context)
+        if name is not None:
+            self.set_name(name)
+
+    def set_name(self, value: object) -> None:
+        super().set_name(value)
+        if self.place is not None and str(value).startswith("subtask "):
+            self.place = self.place.process.subtask(str(value))
+            self._context.run(PLACE.set, self.place)
 
     def __hash__(self) -> int:
         return self.number
@@ -162,19 +198,18 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.failure: BaseException | None = None
         """What a callback has raised, which no callback may do."""
 
+    def advance(self, seconds: float) -> None:
+        """Moves the clock on; what was due meanwhile is late."""
+        self._now += seconds
+
     def time(self) -> float:
         """Virtual seconds."""
         return self._now
 
     def create_task(self, coro: Any, *, name: Any = None, context: Any = None, **options: Any) -> Any:
-        """A task; one that is named so belongs to a subtask."""
-        context = contextvars.copy_context() if context is None else context
-        if name is not None and name.startswith("subtask "):
-            place = context.get(PLACE)
-            if place is not None:
-                context.run(PLACE.set, place.process.subtask(name))
+        """A task, which belongs where it is made."""
         self._tasks += 1
-        return _Task(self._tasks, coro, self, name, context)
+        return _Task(self._tasks, coro, self, name, contextvars.copy_context() if context is None else context)
 
     def keep_remains(self, process: SimulatedProcess) -> None:
         """Keeps the tasks of a process that has ended until `abandon`: whenever Python collects one, it is unwound."""

@@ -38,10 +38,11 @@ class Network:
         """
         await asyncio.sleep(self.latency())
         listener = self._listeners.get(path)
-        if listener is None:
+        process, now = current_process(), self.loop.time()
+        if listener is None or now < max(process.isolated_until, listener.process.isolated_until):
             raise ConnectionRefusedError(f"nobody listens on {path}")
         self._numbers += 1
-        connected = Connected(self, self._numbers, current_process(), listener.process)
+        connected = Connected(self, self._numbers, process, listener.process)
         client, server = connected.ends
         protocol = factory()
         client.protocol = protocol
@@ -60,6 +61,14 @@ class Network:
             raise OSError(f"{path} is taken")
         listener = self._listeners[path] = _Listener(self, path, factory)
         return listener
+
+    def isolate(self, process: SimulatedProcess, seconds: float) -> None:
+        """Ends all connections of a process, which notices nothing of it for some time."""
+        process.isolated_until = self.loop.time() + seconds
+        for connected in list(self.connections.values()):
+            for end in connected.ends:
+                if end.process is process:
+                    end.isolate(seconds)
 
     def forget(self, path: str) -> None:
         """Nobody listens there any more."""
@@ -131,6 +140,7 @@ class _End(asyncio.Transport, Mortal):
         self._times: deque[float] = deque()
         self._is_pumping = False
         self._closing = False
+        self._isolated = False
         process.parts[self] = None
 
     # --- what a protocol may ask of its transport
@@ -140,7 +150,7 @@ class _End(asyncio.Transport, Mortal):
 
     def writelines(self, list_of_data: Iterable[Any]) -> None:
         data = b"".join(list_of_data)
-        if self._closing or self.process.exit_code is not None:
+        if self._closing or self._isolated or self.process.exit_code is not None:
             return
         late_s, chance = self._network.delay(), self._network.chance.random()
         if chance < _PIECES:  # cut by a share of it: what happens doesn't depend on how long something is
@@ -152,7 +162,8 @@ class _End(asyncio.Transport, Mortal):
     def close(self) -> None:
         if not self._closing:
             self._closing = True
-            self.peer.expect(None, 0.0)
+            if not self._isolated:
+                self.peer.expect(None, 0.0)
             self._loop.call_soon(self._lose, context=self._context)
 
     def abort(self) -> None:
@@ -202,13 +213,22 @@ class _End(asyncio.Transport, Mortal):
         if self.process.exit_code is None:
             self.expect(None, 0.0)
 
+    def isolate(self, seconds: float) -> None:
+        """Nothing comes and goes here any more; this end notices it after some time, the other at once."""
+        self._isolated = True
+        self._coming.clear()
+        self._times.clear()
+        self.expect(None, seconds)
+        self.peer.break_off()
+
     def die(self) -> None:
         """This end's process is gone; the other end gets some of what was on its way, and then the end."""
         self._coming.clear()
         self._times.clear()
         self._closing = True
         self._forget()
-        self.peer.break_off()
+        if not self._isolated:
+            self.peer.break_off()
 
     def _pump_later(self) -> None:
         if self._coming and not self._is_pumping:

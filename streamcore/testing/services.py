@@ -126,7 +126,7 @@ class SimulatedHost:
         process, services = self._new_process(f"worker {config['worker']}")
         started = _StartedProcess(process)
         task = process.start(serve(config, services))
-        task.add_done_callback(lambda task: process.end(_exit_code(task)))
+        task.add_done_callback(lambda task: process.end(_exit_code(task)), context=process.context.copy())
         return started
 
 
@@ -146,7 +146,7 @@ class _StartedProcess:
         return await asyncio.shield(self._ended)
 
     def kill(self) -> None:
-        if not self._process.stopped:
+        if self._process.is_reachable:
             self._process.kill()
         elif not self._ended.done():
             self._ended.set_result(-9)  # out of reach: taken for dead

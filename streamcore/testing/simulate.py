@@ -12,6 +12,7 @@ import asyncio
 import dataclasses
 import random
 import weakref
+from collections.abc import Callable
 
 from streamcore.checkpoint.log import CheckpointLog
 from streamcore.errors import NoCheckpointError, StreamcoreError
@@ -31,6 +32,8 @@ from streamcore.testing.stage import Stage
 __all__ = ["SimulatedWorld", "SimulationStuckError"]
 
 MAX_STEPS = 2_000_000
+RESTART_S = 5.0
+"""Virtual seconds after which a person starts a job again that has failed."""
 
 
 class SimulatedWorld:
@@ -40,6 +43,7 @@ class SimulatedWorld:
         seed: decides the order of all that happens, and the faults that come by chance.
         faults: what goes wrong.
         traced: keeps a line for each step in `trace`.
+        storage: the files at `simulated://`; a class of one's own can watch what is done with them.
 
     Example:
         >>> from streamcore import Checkpointing, StreamEnvironment
@@ -55,9 +59,11 @@ class SimulatedWorld:
         [1, 2, 3]
     """
 
-    def __init__(self, seed: int, faults: Faults = NO_FAULTS, *, traced: bool = False) -> None:
+    def __init__(
+        self, seed: int, faults: Faults = NO_FAULTS, *, traced: bool = False, storage: MemoryStorage | None = None
+    ) -> None:
         self.seed = seed
-        self.storage = MemoryStorage()
+        self.storage = storage or MemoryStorage()
         """The files at `simulated://`."""
         self._stage = Stage(seed, faults, self.storage, traced=traced)
         self._left_behind: list[asyncio.Task[JobResult]] = []
@@ -104,12 +110,13 @@ class SimulatedWorld:
         workers: int | None = None,
         crash_after: int | None = None,
         stop_after_s: float | None = None,
+        on_start: Callable[[Coordinator], None] | None = None,
         max_steps: int = MAX_STEPS,
     ) -> JobResult | None:
         """Runs a job: its coordinator and, beside it, so many worker processes (`config.workers` unless said here; with
         one, coordinator and worker are one process). With `crash_after`, every process is killed after so many steps
         of the event loop, unless the job has ended before. With `stop_after_s`, it is asked to stop gracefully, as by
-        SIGTERM, after so many virtual seconds.
+        SIGTERM, after so many virtual seconds. `on_start` is called in the coordinator's event loop, before it runs.
 
         Returns:
             The result; or None when the coordinator is dead, or stands still and is taken for dead. Its workers are
@@ -131,6 +138,8 @@ class SimulatedWorld:
         async def main() -> JobResult:
             these: Workers = LocalWorkers(services) if count == 1 else ProcessWorkers(count, host)
             coordinator = Coordinator(job, config, LossyWorkers(these, stage.injector), services)
+            if on_start is not None:
+                on_start(coordinator)
             if stop_after_s is not None:
                 stage.loop.call_later(stop_after_s, coordinator.request_stop, config.on_stop)
             return await coordinator.run()
@@ -169,11 +178,16 @@ class SimulatedWorld:
                 if not self.injected:
                     raise
                 result = None
+                self.wait(RESTART_S)
             if result is not None:
                 self.settle()
                 return result
             config = dataclasses.replace(config, restore=self._newest(config) or config.restore)
         raise SimulationStuckError(f"the job did not end in {max_runs} runs; {self.describe()}")
+
+    def wait(self, seconds: float) -> None:
+        """Lets time pass between two runs: a full disk may have room again."""
+        self._stage.loop.advance(seconds)
 
     def settle(self, *, max_steps: int = MAX_STEPS) -> None:
         """Lets everything that is still there - workers without coordinator, zombies - go on until it has ended.

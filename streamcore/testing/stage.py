@@ -1,4 +1,4 @@
-"""What a simulated world consists of: the loop, its processes, connections and disks; and the faults that strike them."""
+"""What a simulated world consists of: loop, processes, connections and disks; and the faults that strike them."""
 
 from __future__ import annotations
 
@@ -144,7 +144,10 @@ class Stage:
         self.loop.alarm_at = self._first_step + limit
 
     def _targets(self, kind: FaultKind) -> Sequence[str]:
-        alive = [process for process in self._processes.values() if process.is_alive and not process.stopped]
+        begun = [
+            process for process in self._processes.values() if process.has_begun
+        ]  # before, it would just start later
+        alive = [process for process in begun if process.is_alive and not process.stopped]
         if kind == "cut":
             return sorted({connected.name for connected in self._network.connections.values()})
         if kind == "slow_subtask":
@@ -164,6 +167,8 @@ class Stage:
                 process.kill()
             case "stop":
                 process.stop(fault.seconds)
+            case "isolate":
+                self._network.isolate(process, fault.seconds)
             case "slow":
                 process.slow(fault.seconds)
             case "clock_jump":

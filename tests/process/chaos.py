@@ -1,11 +1,13 @@
 """Chaos: kills random workers and the coordinator with -9, restarts, and compares every record and all state.
 
     python tests/process/chaos.py --kills 50
+    python tests/process/chaos.py --kills 1000 --at-once 2      # the soak: every mode in turn, two rounds at a time
     python tests/process/chaos.py --kills 3 --no-checkpoints    # must show losses
 
-Each round runs the topology of `chaos_job.py` on two workers until it ends. A killed coordinator is started again by
-the same command with `--restore latest`. The sinks' final content is compared with what must come out, computed
-here, and with the failure-free run; the final state with that run's.
+Each round runs the topology of `chaos_job.py` on two workers until it ends, in the next of `MODES`. A killed
+coordinator is started again by the same command with `--restore latest`, in modes with `*` at another parallelism. The
+sinks' final content is compared with what must come out, computed here (at least once: nothing may be missing), the
+final state with that of the failure-free run. At a round's end no file is there that no manifest names.
 """
 
 from __future__ import annotations
@@ -15,17 +17,20 @@ import collections
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from chaos_job import HOPS, KEYS
+from chaos_job import HOPS, KEYS, WINDOW_MS
 
 from streamcore.checkpoint.inspect import read_state
 from streamcore.checkpoint.log import CheckpointLog
@@ -33,7 +38,24 @@ from streamcore.checkpoint.storage import open_storage
 from streamcore.connectors.file_sink import read_jsonl
 
 JOB = Path(__file__).parent / "chaos_job.py"
-ROUND_TIMEOUT_S = 300.0
+ROUND_TIMEOUT_S = 600.0
+LIVES_S = (0.2, 2.5)
+"""From one kill to the next."""
+KILLS_PER_ROUND = 60
+AT_LEAST_ONCE = "at least once"
+MODES: dict[str, tuple[str, ...]] = {
+    "aligned": (),
+    "aligned *": (),
+    "unaligned": ("--unaligned",),
+    "unaligned *": ("--unaligned",),
+    "aligned timeout": ("--unaligned", "--aligned-timeout", "20ms"),
+    "rocksdb": ("--state-backend", "rocksdb"),
+    "rocksdb *": ("--state-backend", "rocksdb"),
+    AT_LEAST_ONCE: ("--checkpoint-mode", "at-least-once"),
+}
+
+Content = collections.Counter[tuple[tuple[str, int], ...]]
+"""Rows, whatever their order."""
 
 
 @dataclass
@@ -43,11 +65,13 @@ class Round:
     directory: Path
     records: int
     rate: float
+    mode: str = "aligned"
     checkpoints: bool = True
     kills: list[str] = field(default_factory=list)
 
-    def command(self, restore: bool) -> list[str]:
+    def command(self, restore: bool, parallelism: int) -> list[str]:
         line = [sys.executable, "-P", "-m", "streamcore", "run", f"{JOB}:build", "--workers", "2", "--no-progress"]
+        line += ["--parallelism", str(parallelism)]
         line += [
             "--set",
             f"records={self.records}",
@@ -58,15 +82,15 @@ class Round:
         ]
         if self.checkpoints:
             line += ["--checkpoint-dir", f"{self.directory}/checkpoints", "--checkpoint-interval", "100ms"]
-            line += ["--restart-attempts", "1000"]
+            line += ["--restart-attempts", "1000", *MODES[self.mode]]
             if restore:
                 line += ["--restore", "latest"]
         return line
 
-    def start(self, restore: bool) -> subprocess.Popen[bytes]:
+    def start(self, restore: bool, parallelism: int = 2) -> subprocess.Popen[bytes]:
         log = (self.directory / "log.txt").open("ab")
         with log:
-            return subprocess.Popen(self.command(restore), stdout=log, stderr=log)
+            return subprocess.Popen(self.command(restore, parallelism), stdout=log, stderr=log)
 
     def run(self, chance: random.Random, kills: int) -> None:
         """Runs the job to its end, killing `kills` times if it lasts that long."""
@@ -76,13 +100,14 @@ class Round:
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     code = job.wait(
-                        chance.uniform(0.2, 2.5) if len(self.kills) < kills else deadline - time.monotonic()
+                        chance.uniform(*LIVES_S) if len(self.kills) < kills else deadline - time.monotonic()
                     )
                     if code == 0 or not self.checkpoints:
                         return
                     if code != -signal.SIGKILL:
                         raise RuntimeError(f"the job ended with exit code {code}; see {self.directory}/log.txt")
-                    job = self.start(restore=self._has_checkpoint())
+                    parallelism = chance.randint(1, 4) if self.mode.endswith("*") else 2
+                    job = self.start(self._has_checkpoint(), parallelism)
                     continue
                 if time.monotonic() > deadline:
                     raise RuntimeError(
@@ -104,12 +129,20 @@ class Round:
         log = CheckpointLog(open_storage(f"{self.directory}/checkpoints"))
         return bool(log.checkpoints())
 
-    def output(self) -> dict[str, list[dict[str, int]]]:
-        return {name: read_jsonl(f"{self.directory}/out/{name}") for name in ("hops", "counts")}
+    def output(self, name: str) -> list[dict[str, int]]:
+        path = f"{self.directory}/out/{name}"
+        return read_jsonl(path) if Path(path).is_dir() else []
 
     def state(self) -> dict[str, dict[str, dict[object, object]]]:
         storage = open_storage(f"{self.directory}/checkpoints")
         return read_state(storage, CheckpointLog(storage).latest())
+
+    def orphans(self) -> list[str]:
+        """Files of the checkpoint directory that are no log entry and that no manifest names."""
+        root = self.directory / "checkpoints"
+        named = set().union(*(entry.paths for entry in CheckpointLog(open_storage(str(root))).checkpoints()))
+        there = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+        return sorted(path for path in there - named if not path.startswith("log/"))
 
 
 def _children(pid: int) -> list[int]:
@@ -119,27 +152,45 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def expected(records: int) -> dict[str, collections.Counter[tuple[tuple[str, int], ...]]]:
+def expected(records: int) -> dict[str, Content]:
     """What must come out, from the definition of the job."""
     hops = [{"number": n, "hop": h, "seen": 1} for n in range(records) for h in range(HOPS + 1)]
     counts = collections.Counter(n % KEYS for n in range(records))
+    sums, windows = [], collections.Counter[tuple[int, int]]()
+    totals = collections.Counter[int]()
+    for n in range(records):
+        moment, key = n + n * 7 % 40, n % KEYS
+        totals[key] += n
+        sums.append({"time": moment, "key": key, "total": totals[key]})
+        windows[key, moment // WINDOW_MS * WINDOW_MS] += n
     return {
         "hops": _count(hops),
         "counts": _count([{"key": key, "count": count * (HOPS + 1)} for key, count in counts.items()]),
+        "sums": _count(sums),
+        "windows": _count(
+            [
+                {"key": key, "window_start": start, "window_end": start + WINDOW_MS, "total": total}
+                for (key, start), total in windows.items()
+            ]
+        ),
     }
 
 
-def _count(rows: list[dict[str, int]]) -> collections.Counter[tuple[tuple[str, int], ...]]:
+def _count(rows: list[dict[str, int]]) -> Content:
     return collections.Counter(tuple(sorted(row.items())) for row in rows)
 
 
 def compare(finished: Round) -> tuple[int, int]:
-    """Records lost and doubled (or wrong) over all sinks."""
+    """Records lost and doubled (or wrong) over all sinks; at least once, only hops of which there is none are lost."""
+    wanted = expected(finished.records)
+    if finished.mode == AT_LEAST_ONCE:
+        there = {(row["number"], row["hop"]) for row in finished.output("hops")}
+        return finished.records * (HOPS + 1) - len(there), 0
     lost = doubled = 0
-    for name, wanted in expected(finished.records).items():
-        got = _count(finished.output()[name] if Path(f"{finished.directory}/out/{name}").is_dir() else [])
-        lost += (wanted - got).total()
-        doubled += (got - wanted).total()
+    for name, rows in wanted.items():
+        got = _count(finished.output(name))
+        lost += (rows - got).total()
+        doubled += (got - rows).total()
     return lost, doubled
 
 
@@ -149,39 +200,78 @@ def main() -> int:
     parser.add_argument("--records", type=int, default=60_000)
     parser.add_argument("--rate", type=float, default=8_000.0)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    parser.add_argument("--at-once", type=int, default=1)
+    parser.add_argument("--mode", choices=MODES, help="only this one")
     parser.add_argument("--no-checkpoints", action="store_true")
     options = parser.parse_args()
-    chance = random.Random(options.seed)
     print(f"seed {options.seed}", flush=True)
-    kinds: collections.Counter[str] = collections.Counter()
-    lost = doubled = 0
     with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as scratch:
-        reference = _round(scratch, "reference", options)
-        reference.run(chance, kills=0)
-        number = 0
-        while kinds.total() < options.kills:
-            number += 1
-            chaos = _round(scratch, f"round-{number}", options)
-            chaos.run(chance, kills=options.kills - kinds.total())
-            kinds.update(chaos.kills)
-            round_lost, round_doubled = compare(chaos)
-            if chaos.checkpoints:
-                differing = _differing_state(reference, chaos)
-                round_lost += differing
-                print(f"round {number}: {len(chaos.kills)} kills, {round_lost} lost, {round_doubled} doubled, "
-                      f"{differing} state entries differ", flush=True)  # fmt: skip
-            lost, doubled = lost + round_lost, doubled + round_doubled
-            if round_lost or round_doubled:
-                print((chaos.directory / "log.txt").read_text()[-4000:])
-    print(f"killed: {kinds['worker']} workers, {kinds['coordinator']} coordinators")
-    print(f"chaos: {kinds.total()} kills, {lost} lost, {doubled} doubled")
-    return 1 if lost or doubled else 0
+        soak = _Soak(scratch, options)
+        with ThreadPoolExecutor(options.at_once) as threads:
+            for done in [threads.submit(soak.run_rounds) for _ in range(options.at_once)]:
+                done.result()
+    print(f"killed: {soak.kinds['worker']} workers, {soak.kinds['coordinator']} coordinators")
+    print(f"chaos: {soak.kinds.total()} kills, {soak.lost} lost, {soak.doubled} doubled")
+    return 1 if soak.lost or soak.doubled else 0
 
 
-def _round(scratch: str, name: str, options: argparse.Namespace) -> Round:
-    directory = Path(scratch) / name
-    directory.mkdir()
-    return Round(directory, options.records, options.rate, checkpoints=not options.no_checkpoints)
+class _Soak:
+    """All rounds; each takes the next mode and some of the kills that are left."""
+
+    def __init__(self, scratch: str, options: argparse.Namespace) -> None:
+        self._scratch = scratch
+        self._options = options
+        self._lock = threading.Lock()
+        self._left = options.kills
+        self._rounds = 0
+        self.kinds: collections.Counter[str] = collections.Counter()
+        self.lost = self.doubled = 0
+        self._reference = self._round("reference", "aligned")
+        self._reference.run(random.Random(0), kills=0)
+
+    def run_rounds(self) -> None:
+        """Rounds until no kills are left."""
+        while taken := self._next():
+            number, mode, kills = taken
+            chaos = self._round(f"round-{number}", mode)
+            try:
+                chaos.run(random.Random(self._options.seed + number), kills)
+            finally:
+                with self._lock:
+                    self._left += kills - len(chaos.kills)
+            with self._lock:
+                self._tell(number, chaos)
+            shutil.rmtree(chaos.directory, ignore_errors=True)
+
+    def _next(self) -> tuple[int, str, int] | None:
+        with self._lock:
+            if self._left <= 0:
+                return None
+            modes = [self._options.mode] if self._options.mode else list(MODES)
+            mode = modes[self._rounds % len(modes)]
+            kills = min(self._left, KILLS_PER_ROUND)
+            self._left -= kills
+            self._rounds += 1
+            return self._rounds, mode, kills
+
+    def _tell(self, number: int, chaos: Round) -> None:
+        self.kinds.update(chaos.kills)
+        lost, doubled = compare(chaos)
+        if chaos.checkpoints:
+            differing = _differing_state(self._reference, chaos) if chaos.mode != AT_LEAST_ONCE else 0
+            orphans = chaos.orphans()
+            lost += differing + len(orphans)
+            text = f"round {number}, {chaos.mode}: {len(chaos.kills)} kills, {lost} lost, {doubled} doubled"
+            more = f"{differing} state entries differ, {len(orphans)} files too many {orphans[:3]}"
+            print(f"{text}, {more}", flush=True)
+        self.lost, self.doubled = self.lost + lost, self.doubled + doubled
+        if lost or doubled:
+            print((chaos.directory / "log.txt").read_text()[-4000:], flush=True)
+
+    def _round(self, name: str, mode: str) -> Round:
+        options, directory = self._options, Path(self._scratch) / name
+        directory.mkdir()
+        return Round(directory, options.records, options.rate, mode, checkpoints=not options.no_checkpoints)
 
 
 def _differing_state(reference: Round, chaos: Round) -> int:

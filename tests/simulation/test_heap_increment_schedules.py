@@ -11,8 +11,8 @@ from streamcore import Checkpointing, ListState, MapState, ProcessFunction, Stre
 from streamcore.checkpoint.log import CheckpointLog
 from streamcore.connectors.generator_source import GeneratorSource
 from streamcore.job.config import RunConfig
-from streamcore.state import changed_keys, heap_table, object_capture
-from streamcore.state.heap_table import GuardedValues
+from streamcore.state import changed_keys, guarded_values, object_capture
+from streamcore.state.guarded_values import GuardedValues
 from streamcore.testing import MemorySink, SimulatedWorld
 
 RECORDS, KEYS, SEEDS = 8000, 400, 10
@@ -91,7 +91,7 @@ def expected():
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch):
     monkeypatch.setattr(object_capture, "STEP_KEYS", 24)
-    monkeypatch.setattr(heap_table, "_DRAINED", 5)
+    monkeypatch.setattr(guarded_values, "_DRAINED", 5)
 
 
 def test_state_is_right_under_every_schedule():
@@ -118,9 +118,11 @@ def test_without_noting_changes_it_is_wrong(monkeypatch):
 
 
 def test_without_putting_new_keys_in_it_is_wrong(monkeypatch):
-    def drain(self):
-        self.settle()
-        return True
+    drain = GuardedValues.drain
 
-    monkeypatch.setattr(GuardedValues, "drain", drain)
+    def forgetful(self):
+        self._fresh.clear()
+        return drain(self)
+
+    monkeypatch.setattr(GuardedValues, "drain", forgetful)
     assert is_found()

@@ -92,7 +92,7 @@ def test_every_result_once_through_crashes(make_job, expected, block):
         chance, world, sink = random.Random(seed), SimulatedWorld(seed), MemorySink()
         job = make_job(sink, chance.choice([1, 2, 3]))
         checkpointing = Checkpointing("simulated://", interval=chance.uniform(0.0002, 0.001))
-        for crash_after in [chance.randint(100, 600) for _ in range(3)] + [None]:
+        for crash_after in [chance.randint(100, 350) for _ in range(3)] + [None]:
             run = config(world, checkpointing)
             restored += run.restore is not None
             if world.run(job, run, crash_after=crash_after) is not None:

@@ -159,6 +159,15 @@ def test_wrong_settings_are_usage_errors(topology, setting, message):
         (["--on-stop", "crash"], "'crash' is not one of"),
         (["--restore", "latest"], "--restore latest needs --checkpoint-dir"),
         (["--restore", "ck/chk-00000001"], "--restore ck/chk-00000001 needs --checkpoint-dir"),
+        (["--unaligned"], "--unaligned and --aligned-timeout need --checkpoint-dir"),
+        (["--aligned-timeout", "1s"], "--unaligned and --aligned-timeout need --checkpoint-dir"),
+        (["--checkpoint-mode", "at-least-once"], "--aligned-timeout need --checkpoint-dir"),
+        (["--checkpoint-mode", "twice"], "'twice' is not one of"),
+        (["--aligned-timeout", "soon", "--checkpoint-dir", "ck"], "'soon' is not a duration"),
+        (
+            ["--checkpoint-dir", "ck", "--checkpoint-mode", "at-least-once", "--unaligned"],
+            "unaligned doesn't go with at-least-once",
+        ),
     ],
 )
 def test_wrong_options_are_usage_errors(topology, options, message):
@@ -313,3 +322,12 @@ def test_help_documents_the_exit_codes():
 
 def test_sizes_are_short():
     assert [size(value) for value in (0, 1023, 1536, 5 << 30)] == ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]
+
+
+@pytest.mark.parametrize("options", [[], ["--no-control"]])
+def test_a_run_can_be_asked_unless_it_is_told_not_to(topology, tmp_path, monkeypatch, options):
+    registered = []
+    monkeypatch.setattr("streamcore.job.registry.Registration.publish", lambda *told: registered.append(told[1]))
+    done = invoke("run", f"{topology}:build", "--set", f"output={tmp_path}/out", "--no-progress", *options)
+    assert done.exit_code == 0, done.output
+    assert registered == ([] if options else [topology.removesuffix(".py")])

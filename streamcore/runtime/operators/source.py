@@ -38,6 +38,7 @@ class SourceOperator(Operator):
         self._readers: dict[str, SplitReader] = {}
         self._turn: list[str] = []
         self._done: dict[str, Any] = {}
+        self._captured: dict[int, dict[str, Any]] = {}  # checkpoint → offsets of the splits that had not ended
         self._bad: list[BadRecord] = []
 
     def open(self) -> None:
@@ -111,8 +112,16 @@ class SourceOperator(Operator):
     def capture(self, checkpoint_id: int) -> Any:
         offsets = {split_id: (offset, True) for split_id, offset in self._done.items()}
         offsets.update({split_id: (reader.offset, False) for split_id, reader in self._readers.items()})
-        state = {"offsets": copy.deepcopy(offsets)}  # a reader changes its offset in place
+        saved = copy.deepcopy(offsets)  # a reader changes its offset in place
+        self._captured[checkpoint_id] = {split_id: saved[split_id][0] for split_id in self._readers}
+        state = {"offsets": saved}
         return state if self._times is None else {**state, "times": self._times.capture()}
+
+    def notify_complete(self, checkpoint_id: int) -> None:
+        for captured in sorted(n for n in self._captured if n <= checkpoint_id):
+            for split_id, offset in self._captured.pop(captured).items():
+                if split_id in self._readers:
+                    self._readers[split_id].committed(offset)
 
     def close(self) -> None:
         for reader in self._readers.values():

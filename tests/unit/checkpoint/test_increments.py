@@ -49,9 +49,10 @@ class Subtask:
     def snapshot(self, checkpoint_id, path=None):
         base = self.increments.base
         keyed, tables = self.store.capture(checkpoint_id, base)
-        for table in tables.values():
-            table.finish()
-        snapshot = SubtaskSnapshot({"op": OperatorSnapshot(keyed, None, tables)})
+        part = OperatorSnapshot(keyed, None, tables)
+        for capture in part.captures:
+            capture.finish()
+        snapshot = SubtaskSnapshot({"op": part})
         path = path or state_path(checkpoint_id, 0, 0, 1)
         file, chain = write_part(self.storage, path, snapshot, self.increments.files(base), allow_pickle=False)
         self.increments.wrote(checkpoint_id, chain)
@@ -240,6 +241,24 @@ def test_columnar_state_of_format_1_is_read():
     assert {n: dict(sorted(t.items())) for n, t in restored(subtask.storage, part).items() if n in NAMES} == {
         name: dict.fromkeys(range(50), 1) for name in NAMES
     }
+
+
+def test_state_of_objects_is_read_where_older_versions_put_it():
+    """It was in the state file; table files of format 2 had columnar state alone."""
+    subtask = settled(50)
+    part = subtask.snapshot(2)
+    keyed = read_part(subtask.storage, part, allow_pickle=False).operators["op"].keyed
+    objects = {"count": keyed["states"]["count"]}
+    old = {"operators": {"op": {"keyed": keyed | {"states": objects}, "own": None}}, "feedback": {}, "format": 2}
+    file = subtask.storage.put("chk-00000003/old.state", plain.encode(old))
+    data = subtask.storage.read(part.tables[0].path)
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = plain.decode(data[8:start]) | {"format": 2}
+    del header["objects"]
+    head = plain.encode(header)
+    tables = subtask.storage.put("chk-00000003/old.tables", len(head).to_bytes(8, "little") + head + data[start:])
+    entry = SubtaskEntry(0, 0, 1, ["op"], finished=False, file=file, tables=[tables])
+    assert restored(subtask.storage, entry) == subtask.state()
 
 
 def test_a_manifest_of_format_1_keeps_its_digest():

@@ -32,9 +32,14 @@ class LedgerMachine(RuleBasedStateMachine):
         self.next_id = 1
         self.acks = {}
         self.finished = {}
+        self.captured = {}
+
+    def missing(self):
+        stood_for = {subtask for subtask, captured in self.captured.items() if captured < self.pending}
+        return set(SUBTASKS) - set(self.acks) - stood_for
 
     def is_complete(self):
-        return self.pending is not None and set(self.acks) | set(self.finished) >= set(SUBTASKS)
+        return self.pending is not None and not self.missing()
 
     def complete(self):
         expected = {**{k: v for k, v in self.finished.items() if v is not None}, **self.acks}
@@ -60,13 +65,19 @@ class LedgerMachine(RuleBasedStateMachine):
         if self.is_complete():
             self.complete()
 
-    @rule(subtask=SUBTASK, stored=st.booleans(), epoch=st.sampled_from([EPOCH, EPOCH, EPOCH, EPOCH + 1]))
-    def finish(self, subtask, stored, epoch):
+    @rule(
+        subtask=SUBTASK,
+        stored=st.booleans(),
+        epoch=st.sampled_from([EPOCH, EPOCH, EPOCH, EPOCH + 1]),
+        age=st.integers(0, 2),
+    )
+    def finish(self, subtask, stored, epoch, age):
         entry = part(subtask, "f") if stored else None
         counts = epoch == EPOCH and subtask in SUBTASKS
+        captured = (self.pending or self.next_id) - age
         if counts:
-            self.finished[subtask] = entry
-        assert self.ledger.finish(epoch, subtask, entry) is (counts and self.is_complete())
+            self.finished[subtask], self.captured[subtask] = entry, captured
+        assert self.ledger.finish(epoch, subtask, entry, captured) is (counts and self.is_complete())
         if self.is_complete():
             self.complete()
 
@@ -85,7 +96,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.ledger.pending == self.pending
         assert self.ledger.all_finished == (set(self.finished) == set(SUBTASKS))
         if self.pending is not None:
-            assert self.ledger.missing() == sorted(set(SUBTASKS) - set(self.acks) - set(self.finished))
+            assert self.ledger.missing() == sorted(self.missing())
 
 
 TestLedger = LedgerMachine.TestCase
@@ -116,6 +127,19 @@ def test_what_a_subtask_acknowledged_before_it_finished_stands_for_that_checkpoi
     ledger.finish(EPOCH, (0, 0), part((0, 0), "f"))
     assert ledger.acknowledge(EPOCH, 1, (1, 0), part((1, 0), 1))
     assert ledger.complete() == [part((0, 0), 1), part((1, 0), 1)]
+    ledger.begin(2)
+    assert ledger.acknowledge(EPOCH, 2, (1, 0), part((1, 0), 2))
+    assert ledger.complete() == [part((0, 0), "f"), part((1, 0), 2)]
+
+
+def test_a_last_snapshot_does_not_stand_for_an_acknowledgement_that_was_lost():
+    """The barrier of checkpoint 1 has gone out, so records that came after it are in the last snapshot only."""
+    ledger = Ledger([(0, 0), (1, 0)], EPOCH)
+    ledger.begin(1)
+    assert not ledger.acknowledge(EPOCH, 1, (1, 0), part((1, 0), 1))
+    assert not ledger.finish(EPOCH, (0, 0), part((0, 0), "f"), captured=1)
+    assert ledger.missing() == [(0, 0)]
+    ledger.abort(1)
     ledger.begin(2)
     assert ledger.acknowledge(EPOCH, 2, (1, 0), part((1, 0), 2))
     assert ledger.complete() == [part((0, 0), "f"), part((1, 0), 2)]

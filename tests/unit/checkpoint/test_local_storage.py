@@ -138,7 +138,7 @@ def small_disk(tmp_path):
     if mounted.returncode:
         pytest.skip("no disk can be mounted here")
     yield place
-    subprocess.run(["umount", place], check=True)  # noqa: S607
+    subprocess.run(["umount", place], check=True)
 
 
 def test_a_disk_that_is_really_full(small_disk):

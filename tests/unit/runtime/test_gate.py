@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from streamcore.batch import Columns
 from streamcore.runtime.channel import InputChannel
-from streamcore.runtime.elements import END_OF_INPUT, Barrier
+from streamcore.runtime.elements import END_OF_INPUT, Barrier, Watermark
 from streamcore.runtime.feedback import FeedbackQueue
 from streamcore.runtime.gate import Gate
 from streamcore.runtime.services import Services
@@ -207,6 +207,19 @@ def test_what_the_termination_detector_is_told():
     assert gate.loop_inputs_empty
 
 
+def test_a_loop_can_be_over_although_barriers_are_on_their_way_round_it():
+    gate = make_gate("fb")
+    gate.channels[0].from_loop = True  # an inner loop's forward channel
+    fill(gate, 0, Barrier(1))
+    fill(gate, 1, Barrier(1))
+    assert gate.loop_inputs_empty
+    fill(gate, 0, Watermark(7), Barrier(2))  # may make windows emit
+    assert not gate.loop_inputs_empty
+    poll_all(gate)
+    fill(gate, 1, Barrier(2), ["back"])
+    assert not gate.loop_inputs_empty
+
+
 ELEMENT = st.one_of(
     st.lists(st.integers(), min_size=1, max_size=5), st.integers(1, 5).map(columns), st.builds(Barrier, st.just(0))
 )
@@ -235,3 +248,33 @@ def test_every_element_comes_once_in_the_order_of_its_channel(arrivals, batch_si
         len(got[n]) == len(expected[n]) and all(a is b or a == b for a, b in zip(got[n], expected[n], strict=True))
         for n in range(4)
     )
+
+
+def test_what_was_restored_comes_first_channel_by_channel_and_gives_no_credit_back():
+    gate = make_gate("fbf", batch_size=2)
+    granted = []
+    gate.channels[0].grant = lambda: granted.append(1)
+    gate.restore(0, [["a"], Watermark(5), ["b"], ["c"], ["d"]])
+    gate.restore(2, [["e"]])
+    gate.restore(2, [])
+    fill(gate, 0, ["new"])
+    fill(gate, 1, ["back"])
+    assert not gate.loop_inputs_empty
+    polls = [[element for _, element in poll] for poll in poll_all(gate)]
+    assert polls[:5] == [[["a"]], [Watermark(5)], [["b"], ["c"]], [["d"]], [["e"]]]
+    assert sorted(polls[5:]) == [[["back"]], [["new"]]]
+    assert len(granted) == 1
+    assert [channel.received for channel in gate.channels] == [1, 1, 0]
+
+
+def test_restored_batches_of_another_form_are_not_taken_together():
+    gate = make_gate("f", batch_size=100)
+    gate.restore(0, [[1], [2], columns(3), [4]])
+    assert [len(poll) for poll in poll_all(gate)] == [2, 1, 1]
+
+
+def test_barriers_and_ends_are_seen_when_they_arrive():
+    gate = make_gate("fb")
+    fill(gate, 0, [1], Barrier(3), [2])
+    fill(gate, 1, END_OF_INPUT)
+    assert gate.marks == [(0, Barrier(3)), (1, END_OF_INPUT)]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import numpy as np
 import pytest
 
 from streamcore.batch import Columns, to_rows
 from streamcore.runtime.channel import InputChannel, OutputChannel, connect_locally
-from streamcore.runtime.elements import END_OF_INPUT, Barrier
+from streamcore.runtime.elements import END_OF_INPUT, Barrier, Watermark
 from streamcore.runtime.feedback import FeedbackQueue
 from streamcore.runtime.output import EdgeOutput, Outputs
 from streamcore.runtime.partition import make_partitioner
+from streamcore.runtime.recording import Recording
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import Partitioning, Route
 from streamcore.runtime.wakeup import Wakeup
@@ -244,3 +246,64 @@ def test_sending_without_credit_is_a_broken_invariant():
     channel.regain()
     channel.send([2])
     assert channel.sent == 2
+
+
+def test_a_barrier_sent_ahead_overtakes_what_credit_does_not_allow():
+    rig = Rig(credit_count=1)
+    rig.edge.write([1] * 10)
+    rig.edge.write([2] * 10)
+    rig.edge.write_watermark(7)
+    rig.edge.write([3])
+    ((edge, position, target),) = rig.outputs.send_ahead(Barrier(4))
+    assert (edge, position) == (0, 0)
+    assert list(target.ready) == [[2] * 10, [3], Watermark(7)]
+    assert rig.arrived() == [[1] * 10, Barrier(4)]
+    rig.receivers[0].take()
+    assert rig.outputs.send_ahead(Barrier(5)) != []
+    assert rig.arrived() == [Barrier(4), [2] * 10, Barrier(5)]
+
+
+def test_with_enough_credit_nothing_is_overtaken():
+    rig = Rig(credit_count=3)
+    rig.edge.write([1])
+    assert rig.outputs.send_ahead(Barrier(4)) == []
+    assert rig.arrived() == [[1], Barrier(4)]
+
+
+def test_what_is_recorded_in_an_output_is_told_when_it_is_sent():
+    async def scenario():
+        rig = Rig(credit_count=1)
+        rig.edge.write([1] * 10)
+        rig.edge.write([2] * 10)
+        ((_, _, target),) = rig.outputs.send_ahead(Barrier(4))
+        target.recording = Recording(4, target.ready, lambda batch: (2, bytes(batch)))
+        rig.receivers[0].take()
+        assert await rig.outputs.drain()
+        rig.arrived()[-1].append("changed by the receiver")
+        return await target.recording.saved(partial(asyncio.sleep, 0))
+
+    assert asyncio.run(scenario()) == [(2, bytes([2] * 10))]
+
+
+def test_restored_elements_go_to_their_target_or_by_the_edge_s_rule():
+    rig = Rig(route=Route.REBALANCE, targets=2, credit_count=9)
+    rig.edge.restore(1, [[1], Watermark(5), [2]])
+    rig.edge.restore(None, [[3, 4], Watermark(6)])
+    rig.outputs.flush()
+    assert rig.outputs.send_ahead(Barrier(1)) == []
+    assert rig.arrived(1) == [[1], Watermark(5), [2], [4], Barrier(1)]
+    assert rig.arrived(0) == [[3], Barrier(1)]
+
+
+def test_draining_is_given_up_when_a_wake_up_says_so():
+    async def scenario():
+        rig = Rig(credit_count=1)
+        rig.edge.write([1] * 10)
+        rig.edge.write([2] * 10)
+        rig.outputs.on_wake = lambda: False
+        rig.wakeup.notify()
+        assert not await rig.outputs.drain()
+        rig.receivers[0].take()
+        assert await rig.outputs.drain()
+
+    asyncio.run(scenario())

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from streamcore.batch import plain
 from streamcore.checkpoint.table_file import assemble, decode_tables, encode_tables
 from streamcore.errors import DamagedCheckpointError, StateCodecError
-from streamcore.state import changed_keys, heap_table, object_capture
+from streamcore.state import changed_keys, guarded_values, object_capture
 from streamcore.state.changed_keys import ChangedKeys
 from streamcore.state.descriptors import ListState, MapState, ReducingState, ValueState
 from streamcore.state.heap import HeapBackend
@@ -38,7 +38,7 @@ class Pair(NamedTuple):
 def _small_steps(monkeypatch):
     monkeypatch.setattr(object_capture, "STEP_KEYS", 3)
     monkeypatch.setattr(object_capture, "_KEPT_ENTRIES", 4)
-    monkeypatch.setattr(heap_table, "_DRAINED", 2)
+    monkeypatch.setattr(guarded_values, "_DRAINED", 2)
     monkeypatch.setattr(changed_keys, "_SET_KEYS", 20)
 
 
@@ -56,7 +56,8 @@ def through_files(chain):
 
 
 def value_of(number):
-    return [number, (number, "x"), [number], {"n": number}, Account("a", [number]), Pair(number, [1])][number % 6]
+    values = [number, (number, "x"), [number], {"n": number}, Account("a", [number]), Pair(number, [1]), b"b", None]
+    return values[number % 8]
 
 
 def change(value):

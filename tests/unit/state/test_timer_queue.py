@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from streamcore.batch import plain
 from streamcore.errors import TopologyError, UsageError
+from streamcore.state import guarded_values, timer_capture
 from streamcore.state.key_groups import groups_of
 from streamcore.state.timers import TimerQueue
 
@@ -139,7 +140,7 @@ def test_a_snapshot_gives_every_key_back_as_it_was(keys):
     queue, times = TimerQueue(), [5, 1 << 70, 5]
     for time_ms, key in zip(times, keys, strict=False):
         queue.register(time_ms, key)
-    saved = queue.capture(8, allow_pickle=False)
+    saved = captured(queue, 8)
     again = TimerQueue()
     again.restore(saved, range(8), allow_pickle=False)
     restored = list(again.take_until(math.inf))
@@ -162,7 +163,7 @@ def test_timers_of_windows_move_with_the_keys_of_the_windows():
     for key in range(50):
         queue.register(key % 3, (key, "window"))
     groups = groups_of(list(range(50)), 4).tolist()
-    for group, body in queue.capture(4, allow_pickle=False).items():
+    for group, body in captured(queue, 4).items():
         part = TimerQueue()
         part.restore({group: body}, range(4), allow_pickle=False)
         assert {key for _, (key, _) in part.take_until(9)} == {key for key in range(50) if groups[key] == group}
@@ -190,3 +191,60 @@ def test_whole_numbers_of_other_types_are_one_time():
     due = list(queue.take_due(9))
     assert due == [(4, "key"), (5, "key")]
     assert [type(time) for time, _ in due] == [int, int]
+
+
+def captured(queue, groups):
+    capture = queue.capture(groups, allow_pickle=False)
+    capture.finish()
+    return capture.saved()
+
+
+def timers_in(saved):
+    queue = TimerQueue()
+    queue.restore(saved, range(4), allow_pickle=False)
+    return sorted(queue.take_until(math.inf))
+
+
+TIMER = st.tuples(st.integers(0, 12), st.integers(0, 5))
+ACTION = st.one_of(
+    st.tuples(st.sampled_from(["register", "cancel"]), TIMER),
+    st.tuples(st.just("due"), st.integers(0, 12)),
+    st.tuples(st.sampled_from(["capture", "step", "step", "abandon"]), st.none()),
+)
+
+
+@given(st.lists(ACTION, max_size=60))
+@settings(max_examples=150, deadline=None)
+def test_a_capture_has_the_timers_as_of_its_moment(actions):
+    queue, model, running = TimerQueue(), set(), None
+    for action, what in actions:
+        match action:
+            case "register":
+                queue.register(*what)
+                model.add(what)
+            case "cancel":
+                queue.cancel(*what)
+                model.discard(what)
+            case "due":
+                due = {timer for timer in model if timer[0] <= what}
+                assert sorted(queue.take_due(what)) == sorted(due)
+                model -= due
+            case "capture":
+                if running is not None:
+                    running[0].finish()
+                    assert timers_in(running[0].saved()) == running[1]
+                running = queue.capture(4, allow_pickle=False), sorted(model)
+            case "step" if running is not None:
+                running[0].step()
+            case "abandon" if running is not None:
+                running[0].abandon()
+                running = None
+        assert len(queue) == len(model)
+        assert queue.next_ms == min((time for time, _ in model), default=None)
+    assert sorted(queue.take_until(math.inf)) == sorted(model)
+
+
+@pytest.fixture(autouse=True)
+def _small_steps(monkeypatch):
+    monkeypatch.setattr(timer_capture, "STEP_TIMES", 2)
+    monkeypatch.setattr(guarded_values, "_DRAINED", 1)

@@ -1,0 +1,1 @@
+"""Four ways to bear a crash, on one workload: acknowledgements, micro-batches, transactions, snapshots."""
