@@ -226,7 +226,6 @@ def main() -> None:
 
 
 def _checkpointing(options: Mapping[str, Any]) -> Checkpointing | None:
-    aligned_timeout_s = options["aligned_timeout"]
     if options["checkpoint_dir"] is not None:
         return Checkpointing(
             options["checkpoint_dir"],
