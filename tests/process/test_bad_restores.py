@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from process_harness import JOBS, counted
 
 from streamcore import Checkpointing, FixedDelay, StreamEnvironment
-from streamcore.checkpoint.log import CheckpointLog, Entry
+from streamcore.checkpoint.log import FORMAT, CheckpointLog, Entry
 from streamcore.checkpoint.storage import open_storage
 from streamcore.cli.main import cli
 from streamcore.connectors.file_sink import read_jsonl
@@ -305,8 +305,8 @@ def test_a_damaged_log_does_not_keep_a_job_from_starting_afresh(place):
 def test_a_snapshot_of_a_newer_format(place):
     file = entry_files(place)[-1]
     entry = msgspec.json.decode(file.read_bytes())
-    file.write_bytes(msgspec.json.encode({**entry, "format": 3}))
-    refused(restore(place, "latest"), file, "format 3", hint="the version that wrote it")
+    file.write_bytes(msgspec.json.encode({**entry, "format": FORMAT + 1}))
+    refused(restore(place, "latest"), file, f"format {FORMAT + 1}", hint="the version that wrote it")
 
 
 def test_a_snapshot_of_other_operators(place):
