@@ -77,10 +77,11 @@ class Stores:
         checkpoint_id, parts = captured
         entries = []
         for subtask, (keyed, tables) in zip(self.subtasks, parts, strict=True):
-            for table in tables.values():
-                table.finish()
+            part = OperatorSnapshot(keyed, None, tables)
+            for capture in part.captures:
+                capture.finish()
             path = state_path(checkpoint_id, 0, subtask.index, epoch)
-            snapshot = SubtaskSnapshot({"op": OperatorSnapshot(keyed, None, tables)})
+            snapshot = SubtaskSnapshot({"op": part})
             if portable:
                 make_portable(snapshot)
             shared = write_images(self.storage, path, snapshot, subtask.known.now())

@@ -6,7 +6,7 @@
     DIR/log/00000002.json     the manifest of checkpoint 1
     DIR/log/00000003.json     a fence: run 2 goes on from checkpoint 1
     DIR/chk-00000001/*.state  what the subtasks wrote for checkpoint 1
-    DIR/chk-00000001/*.tables their columnar state, or what of it had changed; later manifests may name these too
+    DIR/chk-00000001/*.tables their state in memory, or what of it had changed; later manifests may name these too
     DIR/chk-00000001/*.sst    their state in RocksDB; likewise
 
 Entries are numbered without gaps and each is created exactly once (`Storage.create`), so the log is also the
@@ -55,10 +55,12 @@ class SubtaskEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         finished: its input had ended and it had emitted its last.
         file: all that is in no other file.
-        tables: the files that have the columnar state together, oldest first: the first is whole, the others have
+        tables: the files that have the state in memory together, oldest first: the first is whole, the others have
             what changed; all but the last may have been written for earlier checkpoints. (New in format 2; left out
             when empty, so that entries of format 1 keep their digests.)
         shared: the files that have state in RocksDB, some of them written for earlier checkpoints. (New in format 3.)
+        ended: the operators that had emitted their last although the subtask had not: they had in the snapshot that it
+            was restored from, when they were not in one chain with the others. (New in format 3.)
     """
 
     vertex: int
@@ -69,6 +71,11 @@ class SubtaskEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     file: FileRef
     tables: list[FileRef] = []
     shared: list[FileRef] = []
+    ended: list[str] = []
+
+    def has_ended(self, uid: str) -> bool:
+        """Whether an operator had emitted its last."""
+        return self.finished or uid in self.ended
 
     @property
     def files(self) -> list[FileRef]:

@@ -226,11 +226,6 @@ class S3Storage(Storage):
         return S3Error(number, f"{code}: {text}", code, transient=code in _MOMENTARY or status >= 500)
 
 
-def forget_clients() -> None:
-    """Makes the next storage look anew at the environment and the configuration."""
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-
-
 def _cut(pieces: Sequence[Buffer], size: int) -> Iterator[list[Buffer]]:
     """The pieces as parts of `size` bytes, the last of what is left; nothing is copied."""
     part: list[Buffer] = []

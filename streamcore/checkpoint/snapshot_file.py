@@ -22,10 +22,10 @@ from streamcore.batch import plain
 from streamcore.checkpoint.in_flight import InFlight
 from streamcore.errors import CheckpointError
 from streamcore.state.capture import Capture
+from streamcore.state.store import encoded_store
 from streamcore.state.timer_capture import TimerCapture
 
 FORMAT = 3
-TIMERS = ("timers", "event_timers")
 
 
 @dataclass(slots=True)
@@ -40,13 +40,7 @@ class OperatorSnapshot:
     @property
     def captures(self) -> list[Capture]:
         """What of it is copied step by step."""
-        timers = [capture for queue in TIMERS if isinstance(capture := self.keyed.get(queue), TimerCapture)]
-        return [*self.tables.values(), *timers]
-
-    def plain_keyed(self) -> dict[str, Any]:
-        """The keyed store without what has a file of its own."""
-        timers = {queue: saved.saved() for queue in TIMERS if isinstance(saved := self.keyed.get(queue), TimerCapture)}
-        return self.keyed | timers
+        return [*self.tables.values(), *(part for part in self.keyed.values() if isinstance(part, TimerCapture))]
 
 
 @dataclass(slots=True)
@@ -65,7 +59,9 @@ class SubtaskSnapshot:
         return plain.encode(
             {
                 "format": FORMAT,
-                "operators": {uid: {"keyed": op.plain_keyed(), "own": op.own} for uid, op in self.operators.items()},
+                "operators": {
+                    uid: {"keyed": encoded_store(op.keyed), "own": op.own} for uid, op in self.operators.items()
+                },
                 "in_flight": self.in_flight.to_plain(),
             },
             allow_pickle=allow_pickle,

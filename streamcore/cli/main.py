@@ -13,7 +13,7 @@ from streamcore.checkpoint.log import CheckpointLog
 from streamcore.checkpoint.storage import open_storage
 from streamcore.cli import jobs
 from streamcore.cli.inspect import inspect
-from streamcore.cli.options import read_duration, read_interval
+from streamcore.cli.options import read_duration, read_interval, read_optional_duration
 from streamcore.cli.progress import progress_line
 from streamcore.cli.tables import checkpoint_table, table
 from streamcore.cli.targets import app_names, build_topology, load_app, user_code
@@ -53,10 +53,6 @@ class _Group(click.Group):
             if error.hint:
                 click.echo(f"  hint: {error.hint}", err=True)
             ctx.exit(error.exit_code)
-
-
-def _read_optional_duration(ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
-    return None if text is None else read_duration(ctx, param, text)
 
 
 def _read_settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -113,7 +109,7 @@ def cli() -> None:
 )  # fmt: skip
 @click.option("--unaligned", is_flag=True, help="Barriers overtake queued records, which go into the checkpoint.")
 @click.option(
-    "--aligned-timeout", metavar="DURATION", callback=_read_optional_duration,
+    "--aligned-timeout", metavar="DURATION", callback=read_optional_duration,
     help="A checkpoint that is older than this becomes unaligned.",
 )  # fmt: skip
 @click.option("--restore", metavar="latest|PATH", help="Go on from the latest checkpoint, or from DIR/chk-NNNNNNNN.")
@@ -230,15 +226,14 @@ def main() -> None:
 
 
 def _checkpointing(options: Mapping[str, Any]) -> Checkpointing | None:
-    aligned_timeout_s = options["aligned_timeout"]
     if options["checkpoint_dir"] is not None:
         return Checkpointing(
             options["checkpoint_dir"],
             interval=options["checkpoint_interval"],
-            fallback=options["fallback"],
             mode=options["checkpoint_mode"],
             unaligned=options["unaligned"],
-            aligned_timeout=aligned_timeout_s,
+            aligned_timeout=options["aligned_timeout"],
+            fallback=options["fallback"],
         )
     if options["fallback"]:
         raise UsageError("--fallback needs --checkpoint-dir", hint="add --checkpoint-dir DIR and --restore latest")
@@ -247,7 +242,7 @@ def _checkpointing(options: Mapping[str, Any]) -> Checkpointing | None:
             f"--restore {options['restore']} needs --checkpoint-dir",
             hint="add --checkpoint-dir DIR: where the job takes its checkpoints from here on",
         )
-    if options["unaligned"] or aligned_timeout_s is not None or options["checkpoint_mode"] != "exactly-once":
+    if options["unaligned"] or options["aligned_timeout"] is not None or options["checkpoint_mode"] != "exactly-once":
         raise UsageError(
             "--checkpoint-mode, --unaligned and --aligned-timeout need --checkpoint-dir",
             hint="say where checkpoints are kept: --checkpoint-dir DIR",

@@ -30,3 +30,12 @@ def read_interval(ctx: click.Context, param: click.Parameter, text: str) -> floa
     if interval_s <= 0:
         raise click.BadParameter("it must be above 0", ctx, param)
     return interval_s
+
+
+def read_optional_duration(ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
+    """As `read_duration`; None where nothing was given.
+
+    Raises:
+        BadParameter: it is no duration.
+    """
+    return None if text is None else read_duration(ctx, param, text)

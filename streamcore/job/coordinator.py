@@ -25,7 +25,7 @@ from streamcore.errors import (
 from streamcore.job.checkpoints import Checkpoints
 from streamcore.job.config import RunConfig, StopMode
 from streamcore.job.drift import DriftWatch
-from streamcore.job.events import AttemptFailedError, Event, Request, StopRequest, Tick, TickKind
+from streamcore.job.events import AttemptFailedError, Event, Request, StopRequest, Tick, TickKind, refuse_left
 from streamcore.job.links import WorkerLost, Workers
 from streamcore.job.loops import LoopWatch
 from streamcore.job.placement import place
@@ -103,7 +103,7 @@ class Coordinator:
         elif isinstance(request, QueryRequest):
             self._expire_later(request.timeout_s, QueryExpired(request))
         if self._is_over:
-            self._leave_unanswered()
+            refuse_left(self._events, self._queries)
 
     @property
     def newest(self) -> Restore | None:
@@ -140,7 +140,7 @@ class Coordinator:
             self.status.state = "ended"
             await self._pool.dismiss_all()
             self._is_over = True
-            self._leave_unanswered()
+            refuse_left(self._events, self._queries)
             self._rounds.end(error)
         started_s = self._started_s
         assert started_s is not None, "a job has ended that never began"
@@ -332,16 +332,6 @@ class Coordinator:
                 self._queries.request(request)
             case QueryExpired():
                 self._queries.expire(request.request, self.status.state)
-
-    def _leave_unanswered(self) -> None:
-        """The job is over: nobody acts on requests any more, and those who wait are told."""
-        while not self._events.empty():
-            match self._events.get_nowait():
-                case SavepointRequest() as request:
-                    request.fail("the job has ended")
-                case QueryRequest() as query:
-                    self._queries.request(query)
-        self._queries.end()
 
     def _on_wave_reply(self, reply: WaveReply) -> None:
         match self._loops.reply(reply):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
 from streamcore.errors import StreamcoreError
 from streamcore.job.config import StopMode
 from streamcore.job.links import WorkerLost
-from streamcore.job.queries import QueryExpired, QueryRequest
+from streamcore.job.queries import Queries, QueryExpired, QueryRequest
 from streamcore.job.savepoints import SavepointExpired, SavepointRequest
 from streamcore.runtime.messages import ToCoordinator
 
@@ -35,6 +36,17 @@ Request = StopRequest | SavepointRequest | SavepointExpired | QueryRequest | Que
 """What comes from outside of the job, at any time."""
 
 Event = ToCoordinator | WorkerLost | Tick | Request
+
+
+def refuse_left(events: asyncio.Queue[Event], queries: Queries) -> None:
+    """The job is over, nobody acts on requests any more: tells those who wait."""
+    while not events.empty():
+        match events.get_nowait():
+            case SavepointRequest() as request:
+                request.fail("the job has ended")
+            case QueryRequest() as query:
+                queries.request(query)
+    queries.end()
 
 
 class AttemptFailedError(Exception):

@@ -102,6 +102,7 @@ class Barriers:
         if self.last_captured <= checkpoint_id:
             self._give_up()
         self._follow()
+        self._gate.refresh()  # what was held for it is read again
 
     # --- what is due ---------------------------------------------------------------------------------------
 
@@ -161,11 +162,10 @@ class Barriers:
         base = self._snapshots.base(checkpoint_id)
         self._captured = self._chain.capture(checkpoint_id, since=base)
         self.last_captured = checkpoint_id
+        # inputs first: the barrier arrives at once where a channel leads from here to here
+        inputs = [self._record_input(checkpoint_id, number) for number in self._alignment.captured()]
         overtaken = self._outputs.send_ahead(Barrier(checkpoint_id, mode, self._snapshots.savepoint(checkpoint_id)))
-        self._recordings = Recordings(
-            [self._record_input(checkpoint_id, number) for number in self._alignment.captured()],
-            [self._record_output(checkpoint_id, *which) for which in overtaken],
-        )
+        self._recordings = Recordings(inputs, [self._record_output(checkpoint_id, *which) for which in overtaken])
         self._pause_s = self._clock.monotonic() - started
         self._snapshots.begin(checkpoint_id, self._captured, base)
 

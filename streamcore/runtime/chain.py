@@ -149,6 +149,12 @@ class Chain:
                 delete_images(part.keyed)
 
     @property
+    def ended(self) -> list[str]:
+        """The uids of the operators that had emitted their last before the snapshot."""
+        flags = zip(self.vertex.operators, self._finished, strict=True)
+        return [spec.uid for spec, finished in flags if finished and not spec.stateless]
+
+    @property
     def next_timer_ms(self) -> int | None:
         """When the earliest timer of any operator is due."""
         return min((t for store in self._stores if (t := store.timers.next_ms) is not None), default=None)

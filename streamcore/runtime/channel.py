@@ -11,16 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 from typing import Protocol
 
-from streamcore.batch import Columns
-from streamcore.runtime.elements import Barrier, Element, EndOfInput
+from streamcore.runtime.elements import BATCHES, Barrier, Element, EndOfInput
 from streamcore.runtime.feedback import FeedbackQueue
 from streamcore.runtime.recording import Recording
 from streamcore.runtime.wakeup import Wakeup
 
 Mark = Barrier | EndOfInput
 """What may end a channel's part of a snapshot."""
-
-_MARKS = frozenset((Barrier, EndOfInput))
 
 
 class InputChannel:
@@ -60,8 +57,8 @@ class InputChannel:
         """Puts an element that has arrived into the queue and wakes the subtask."""
         if self.recording is not None:
             self.recording.arrives(element)
-        if type(element) in _MARKS:
-            self.marks.append((self.number, element))  # type: ignore[arg-type]
+        if not isinstance(element, BATCHES) and isinstance(element, Mark):
+            self.marks.append((self.number, element))
         self.queue.append(element)
         self.wakeup.notify()
 
@@ -87,7 +84,7 @@ class InputChannel:
             self.recording.taken(element)
         if self.restored:
             self.restored -= 1
-        elif isinstance(element, list | Columns):
+        elif isinstance(element, BATCHES):
             self.received += 1
             if self.grant is not None:
                 self.grant()
@@ -103,7 +100,7 @@ class InputChannel:
         """Records waiting."""
         if isinstance(self.queue, FeedbackQueue):
             return self.queue.records
-        return sum(len(element) for element in self.queue if isinstance(element, list | Columns))
+        return sum(len(element) for element in self.queue if isinstance(element, BATCHES))
 
     @property
     def has_more_than_barriers(self) -> bool:
@@ -132,7 +129,7 @@ class OutputChannel:
 
     def send(self, element: Element) -> None:
         """Sends at once; the caller has looked at `credits` before it sends a batch."""
-        if isinstance(element, list | Columns):
+        if isinstance(element, BATCHES):
             assert self.credits > 0, "a batch was sent without credit"
             self.credits -= 1
             self.sent += 1

@@ -7,11 +7,20 @@ import pickle
 import struct
 from collections.abc import Callable
 
-from streamcore.batch import Columns, Schema
+from streamcore.batch import Schema
 from streamcore.batch.wire import Compression, WireDecoder, WireEncoder
 from streamcore.runtime.channel import InputChannel, OutputChannel, Transmit
 from streamcore.runtime.connection import ChannelKey, Connection, FrameKind, connect, listen
-from streamcore.runtime.elements import END_OF_INPUT, Barrier, Element, LatencyMarker, Mode, Savepoint, Watermark
+from streamcore.runtime.elements import (
+    BATCHES,
+    END_OF_INPUT,
+    Barrier,
+    Element,
+    LatencyMarker,
+    Mode,
+    Savepoint,
+    Watermark,
+)
 from streamcore.runtime.wakeup import Wakeup
 
 _BARRIER = struct.Struct("<QBB")
@@ -128,7 +137,7 @@ class DataPlane:
 
 def _transmitter(connection: Connection, key: ChannelKey, encoder: WireEncoder) -> Transmit:
     def transmit(element: Element) -> None:
-        if isinstance(element, list | Columns):
+        if isinstance(element, BATCHES):
             form, body = encoder.encode(element)
             connection.send(FrameKind.BATCH, body, detail=form, channel=key)
         elif isinstance(element, Watermark):

@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Iterable
 from typing import BinaryIO
 
-from streamcore.batch import Columns, Schema
+from streamcore.batch import Schema
 from streamcore.batch.wire import WireDecoder, WireEncoder
-from streamcore.runtime.elements import Element
+from streamcore.runtime.elements import BATCHES, Element
 from streamcore.runtime.services import Services
 
 _FRAME = struct.Struct("<BQ")
@@ -92,7 +92,7 @@ class FeedbackQueue:
         if self._file is None:
             self._file = self._services.scratch_file()
         kind, body = (
-            self._encoder.encode(element) if isinstance(element, list | Columns) else (_CONTROL, pickle.dumps(element))
+            self._encoder.encode(element) if isinstance(element, BATCHES) else (_CONTROL, pickle.dumps(element))
         )
         self._file.seek(self._write_at)
         self._file.write(_FRAME.pack(kind, len(body)))
@@ -117,4 +117,4 @@ class FeedbackQueue:
 
 
 def _size(element: Element) -> int:
-    return len(element) if isinstance(element, list | Columns) else 0
+    return len(element) if isinstance(element, BATCHES) else 0

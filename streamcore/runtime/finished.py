@@ -57,12 +57,12 @@ class Endings:
         self._old: dict[str, _OldFlags] = {}
         for entry in manifest.subtasks:
             for uid in entry.operators:
-                self._old.setdefault(uid, {})[entry.index] = entry.parallelism, entry.finished
+                self._old.setdefault(uid, {})[entry.index] = entry.parallelism, entry.has_ended(uid)
         self._offsets_of = offsets_of
         self._finished: set[tuple[str, int]] = set()
         self._live: dict[tuple[int, int], bool] = {}
         self._any: dict[int, bool] = {}
-        if any(entry.finished for entry in manifest.subtasks):
+        if any(entry.finished or entry.ended for entry in manifest.subtasks):
             for vertex in job.vertices:
                 for index in range(vertex.parallelism):
                     self._is_live(vertex.id, index)
@@ -73,8 +73,11 @@ class Endings:
 
     def is_spent(self, uid: str, index: int, old_index: int) -> bool:
         """Whether this new subtask must do without the keyed state of that old one."""
-        had_finished = self._old.get(uid, {}).get(old_index, (1, False))[1]
-        return had_finished and not self.has_finished(uid, index)
+        return old_index in self.ended_before(uid) and not self.has_finished(uid, index)
+
+    def ended_before(self, uid: str) -> frozenset[int]:
+        """The old subtasks in which an operator had emitted its last."""
+        return frozenset(index for index, (_, ended) in self._old.get(uid, {}).items() if ended)
 
     def _is_live(self, vertex_id: int, index: int) -> bool:
         """Whether the subtask may still emit something. Decides its operators' ends on the way."""

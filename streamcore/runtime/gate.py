@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from streamcore.batch import Columns, same_form
+from streamcore.batch import same_form
 from streamcore.runtime.alignment import Alignment
 from streamcore.runtime.channel import InputChannel, Mark
-from streamcore.runtime.elements import Element
+from streamcore.runtime.elements import BATCHES, Element
 from streamcore.runtime.services import Services
 
 _FEEDBACK_BURST = 8
@@ -89,7 +89,7 @@ class Gate:
                         break
                 element = channel.take()
                 taken.append((channel, element))
-                if not isinstance(element, list | Columns):
+                if not isinstance(element, BATCHES):
                     return taken
                 records += len(element)
         return taken
@@ -103,7 +103,7 @@ class Gate:
                 break
             element = channel.take()
             taken.append((channel, element))
-            if not isinstance(element, list | Columns):
+            if not isinstance(element, BATCHES):
                 break
             records += len(element)
         if not channel.restored:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 
-from streamcore.batch import Batch, Columns, concat
+from streamcore.batch import Batch, concat
 from streamcore.errors import TopologyError
 from streamcore.runtime.chain import guard
 from streamcore.runtime.channel import InputChannel
 from streamcore.runtime.counters import Counters
-from streamcore.runtime.elements import Barrier, Element, EndOfInput, LatencyMarker, Watermark
+from streamcore.runtime.elements import BATCHES, Barrier, Element, EndOfInput, LatencyMarker, Watermark
 from streamcore.runtime.messages import LoopOver, OutsideEnded, Wave, WaveReply
 from streamcore.runtime.operators.async_map import AsyncMap
 from streamcore.runtime.subtask import Mail, SubtaskTask, SubtaskWiring
@@ -54,7 +54,7 @@ class OperatorTask(SubtaskTask):
                 await self._rest(check_at)
                 continue
             channel, element = polled[0]
-            if isinstance(element, list | Columns):
+            if isinstance(element, BATCHES):
                 await self._process(self._join(polled), channel.port)
             elif isinstance(element, Watermark):
                 await self._advance(self._event_time.advance(channel.number, element.time_ms, idle=element.idle))
@@ -83,7 +83,7 @@ class OperatorTask(SubtaskTask):
     def _join(polled: list[tuple[InputChannel, Element]]) -> Batch:
         batches: list[Batch] = []
         for _, batch in polled:
-            assert isinstance(batch, list | Columns), "a control element among batches"
+            assert isinstance(batch, BATCHES), "a control element among batches"
             batches.append(batch)
         return concat(batches)
 

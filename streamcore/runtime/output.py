@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from streamcore.batch import Batch, Columns, concat, same_form
+from streamcore.batch import Batch, concat, same_form
 from streamcore.errors import TopologyError
 from streamcore.runtime.channel import OutputChannel
-from streamcore.runtime.elements import Barrier, Element, LatencyMarker, Watermark
+from streamcore.runtime.elements import BATCHES, Barrier, Element, LatencyMarker, Watermark
 from streamcore.runtime.partition import Partitioner
 from streamcore.runtime.recording import Recording
 from streamcore.runtime.services import Services
@@ -127,7 +127,7 @@ class EdgeOutput:
         for element in elements:
             if target is not None:
                 self.targets[target].ready.append(element)
-            elif isinstance(element, list | Columns):
+            elif isinstance(element, BATCHES):
                 self.write(element)
 
 
@@ -143,7 +143,8 @@ class Outputs:
         self, edges: Sequence[EdgeOutput], wakeup: Wakeup, services: Services, buffer_timeout_s: float
     ) -> None:
         self.edges = edges
-        self._waited_s = 0.0
+        self.waited_s = 0.0
+        """Seconds spent waiting for credit."""
         self._waiting_since: float | None = None
         self.on_wake: Callable[[], bool] = lambda: True
         """Called each time a wait for credit is interrupted; false gives up what is still to be sent."""
@@ -198,14 +199,14 @@ class Outputs:
             self._waiting_since = started = self._clock.monotonic()
             await self._wakeup.wait()
             self._waiting_since = None
-            self._waited_s += self._clock.monotonic() - started
+            self.waited_s += self._clock.monotonic() - started
             if not self.on_wake():
                 return False
         return True
 
     def waited_until(self, now: float) -> float:
         """Seconds spent waiting for credit, up to `now` of the monotonic clock."""
-        return self._waited_s + (now - self._waiting_since if self._waiting_since is not None else 0.0)
+        return self.waited_s + (now - self._waiting_since if self._waiting_since is not None else 0.0)
 
     async def send_all(self, element: Element) -> None:
         """Sends a control element on every channel, behind everything written before."""

@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
-from streamcore.batch import Batch, Columns
+from streamcore.batch import Batch
 from streamcore.checkpoint.in_flight import WATERMARK, InFlight, SavedChannel, SavedElement
 from streamcore.errors import StateCodecError
-from streamcore.runtime.elements import Barrier, Element, EndOfInput, Watermark
+from streamcore.runtime.elements import BATCHES, Barrier, Element, EndOfInput, Watermark
 from streamcore.time import Clock
 
 Encode = Callable[[Batch], tuple[int, bytes]]
@@ -59,7 +59,7 @@ class Recording:
         elif self._pending:
             lay_on_disk = self._pending.popleft() is None
             if lay_on_disk and self._ends_at(element):
-                self._pending.clear()
+                self.give_up()  # of what is behind it
             else:
                 self._save(element)
             if not self._pending:
@@ -71,7 +71,7 @@ class Recording:
         self._settled.set()
 
     def give_up(self) -> None:
-        """Nobody wants it any more."""
+        """What has not been saved yet isn't wanted any more."""
         self._pending.clear()
         self.close()
 
@@ -103,7 +103,7 @@ class Recording:
         """Latency markers and barriers of checkpoints that were given up mean nothing to who restores this."""
         if isinstance(element, Watermark):
             self._saved.append((WATERMARK, element.time_ms, element.idle))
-        elif isinstance(element, list | Columns) and self._error is None:
+        elif isinstance(element, BATCHES) and self._error is None:
             try:
                 self._saved.append(self._encode(element))
             except Exception as error:  # noqa: BLE001 - told by `saved`: the checkpoint fails, not the stream

@@ -51,9 +51,9 @@ def read_subtask(restore: Restore, storage: Storage, job: JobSpec, vertex: Verte
     except StateCodecError as error:
         raise IncompatibleSnapshotError(f"{vertex.name}: {error.message}", hint=error.hint) from error
     endings = _endings(restore, storage, job)
-    ended = frozenset(entry.index for entry in entries if entry.finished)
     operators = {
-        uid: RestoredOperator([], endings.has_finished(uid, index), ended, restore.allow_dropped) for uid in uids
+        uid: RestoredOperator([], endings.has_finished(uid, index), endings.ended_before(uid), restore.allow_dropped)
+        for uid in uids
     }
     groups = group_range(index, vertex.parallelism, vertex.max_parallelism)
     directory = job.settings.state_backend.directory if job.settings.state_backend is not None else None

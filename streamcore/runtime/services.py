@@ -26,7 +26,8 @@ class Services:
     work_per_turn = 16
     """How much a subtask does before it lets others run: one per batch and one per 1,024 records of it."""
     turn_s = 0.005
-    """How long it works before it does, however little that was: messages and barriers mustn't wait for slow work."""
+    """How long that may take; if it takes longer, it does less, and lets the others run until all they have begun is
+    done: messages and barriers must not wait for slow work."""
     copying_turn_s = 0.001
     """How long captured state is copied at a time before the stream goes on."""
     rocksdb_compacts = True

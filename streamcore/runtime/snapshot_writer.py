@@ -84,6 +84,8 @@ class SnapshotWriter:
         self._clock = services.clock
         self._send = send
         self._allow_pickle = allow_pickle
+        self.ended: list[str] = []
+        """The operators that had emitted their last in the snapshot which the subtask was restored from."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._increments = Increments()
         self._known = KnownTables()
@@ -262,5 +264,14 @@ class SnapshotWriter:
     def _entry(self, part: _Written, *, finished: bool) -> SubtaskEntry:
         vertex, (_, index) = self._vertex, self._id
         uids = [spec.uid for spec in vertex.saved_operators]
-        shared = list(part.shared.values())
-        return SubtaskEntry(vertex.id, index, vertex.parallelism, uids, finished, part.file, part.tables, shared)
+        return SubtaskEntry(
+            vertex.id,
+            index,
+            vertex.parallelism,
+            uids,
+            finished,
+            part.file,
+            part.tables,
+            list(part.shared.values()),
+            self.ended,
+        )

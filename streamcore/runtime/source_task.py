@@ -23,6 +23,7 @@ class SourceTask(SubtaskTask):
         self._group = wiring.vertex.alignment
         self._reported_ms: int | None = None
         self._report_at = 0.0
+        self._aborted = 0
 
     async def _work(self) -> None:
         source = self._source
@@ -91,10 +92,13 @@ class SourceTask(SubtaskTask):
 
     def _abort(self, abort: Abort) -> None:
         super()._abort(abort)
+        self._aborted = max(self._aborted, abort.checkpoint_id)
         self._paused = False  # what was to be the last snapshot isn't: the job goes on
 
     def _triggered(self, trigger: Trigger) -> None:
-        self._paused = trigger.pause  # one that follows a last snapshot: that has failed, and the job goes on
+        # one without a pause follows a last snapshot: that has failed, and the job goes on; also if this has failed
+        # while the outputs were drained for it
+        self._paused = trigger.pause and trigger.checkpoint_id > self._aborted
 
     async def _handle(self, mail: Mail) -> None:
         match mail:

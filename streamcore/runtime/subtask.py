@@ -112,7 +112,8 @@ class SubtaskTask(ABC):
             wiring.services,
         )
         self._done_work = 0
-        self._turn_began = 0.0
+        self._turn_work = wiring.services.work_per_turn
+        self._turn_began = self._turn_waited_s = 0.0
         self._started = 0.0
         self._idle_since: float | None = None
         self._ended = False
@@ -132,10 +133,11 @@ class SubtaskTask(ABC):
         """
         try:
             self.chain.open(restored.operators)
+            self._snapshots.ended = self.chain.ended
             self._restore(restored.in_flight)
             opened()
             await start.wait()
-            self._started = self._clock.monotonic()
+            self._started = self._turn_began = self._clock.monotonic()
             if restored.finished:
                 await self._end(run_finish=False)
             else:
@@ -273,8 +275,7 @@ class SubtaskTask(ABC):
         self._idle_since = started = self._clock.monotonic()
         await self._wakeup.wait(deadline)
         self._idle_since = None
-        self._turn_began = self._clock.monotonic()
-        rested_s = self._turn_began - started
+        rested_s = self._clock.monotonic() - started
         self.counters.idle_s += rested_s
         if attentive:
             self._attention.rested(rested_s)
@@ -288,13 +289,21 @@ class SubtaskTask(ABC):
         return None if left_s is None else self._clock.monotonic() + left_s
 
     async def _take_turns(self, work: int) -> None:
-        """Lets the other subtasks and the connections run after a fair share of work, or of time."""
+        """Lets the other subtasks and the connections run after a fair share of work: less if the last took long."""
         self._done_work += 1 + (work >> 10)
-        is_long = self._clock.monotonic() - self._turn_began >= self._services.turn_s
-        if is_long or self._done_work >= self._services.work_per_turn:
+        if self._done_work >= self._turn_work:
+            services, waited_s = self._services, self._waited_s
+            spent_s = self._clock.monotonic() - self._turn_began - (waited_s - self._turn_waited_s)
+            fitting = self._done_work * services.turn_s / max(spent_s, 1e-9)
+            self._turn_work = max(1, min(round(fitting), 2 * self._turn_work, services.work_per_turn))
             self._done_work = 0
-            await (self._services.give_way() if is_long else asyncio.sleep(0))
-            self._turn_began = self._clock.monotonic()
+            await (services.give_way() if spent_s >= services.turn_s else asyncio.sleep(0))
+            self._turn_began, self._turn_waited_s = self._clock.monotonic(), self._waited_s
+
+    @property
+    def _waited_s(self) -> float:
+        """Seconds in which this subtask had nothing to do or no credit."""
+        return self.counters.idle_s + self.outputs.waited_s
 
     async def _end(self, *, run_finish: bool) -> None:
         """Emits what is left, captures the last state, ends the outputs and reports."""

@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from streamcore.checkpoint.in_flight import InFlight, SavedChannel
 from streamcore.checkpoint.log import CheckpointLog, Entry, OperatorEntry, SubtaskEntry, state_path
 from streamcore.checkpoint.parts import write_part
@@ -194,9 +196,10 @@ class SnapshotBuilder:
 
     def _write(self, storage: Storage) -> None:
         base = self._base.manifest if self._base is not None else None
-        operators = (
-            {self._names[uid]: entry for uid, entry in base.operators.items() if uid in self._names} if base else {}
-        )
+        operators = {}
+        for uid, entry in base.operators.items() if base is not None else ():
+            if uid in self._names:  # by uid it is said here what belongs where: places say nothing any more
+                operators[self._names[uid]] = msgspec.structs.replace(entry, place=-1)
         subtasks = [part for old in base.subtasks if (part := self._copy(storage, old)) is not None] if base else []
         vertex = max((entry.vertex for entry in subtasks), default=-1)
         for uid in self._new:

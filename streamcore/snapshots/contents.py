@@ -17,7 +17,7 @@ from streamcore.snapshots.data import Data, Key, as_field, is_tabular, keys_of, 
 from streamcore.state.capture import Capture
 from streamcore.state.descriptors import ColumnarState, ListState, MapState, ReducingState, TableState, Versioned
 from streamcore.state.key_groups import IntArray, groups_of
-from streamcore.state.store import KeyedStore
+from streamcore.state.store import KeyedStore, encoded_store
 from streamcore.state.table_capture import TableCapture
 
 
@@ -49,7 +49,7 @@ class Contents:
         keyed, tables = store.capture(1)
         for capture in OperatorSnapshot(keyed, None, tables).captures:
             capture.finish()
-        return keyed, tables
+        return encoded_store(keyed), tables
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

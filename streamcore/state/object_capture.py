@@ -21,6 +21,7 @@ from streamcore.state.key_groups import groups_of
 STEP_KEYS = 256
 _STEP_BYTES = 1 << 15
 _KEPT_ENTRIES = 100_000
+_NOT_KEPT: Any = object()
 
 
 class Entries:
@@ -84,7 +85,7 @@ class ObjectCapture:
         self._after = after
         self._allow_pickle = allow_pickle
         self._saved = SavedObjects(kind, changed is None)
-        self._kept: list[dict[Any, Any]] = [{}]  # key → its value, or `_Packed`, from before it was asked for
+        self._kept: list[dict[Any, Any]] = [{}]  # key → its value as it was, or the encoded entry as bytes
         self._turn: list[tuple[Any, int]] = []
         self._error: StreamcoreError | None = None
         self.done = False
@@ -103,12 +104,14 @@ class ObjectCapture:
         if self._changed is not None and key not in self._changed:
             return
         kept = self._kept
-        if any(key in earlier for earlier in kept):
-            return
+        for earlier in kept:
+            if key in earlier:
+                return
         if len(kept[-1]) >= _KEPT_ENTRIES:  # a larger dictionary would stop the stream as it grows
             kept.append({})
-        # bytes, and no tuple: what stays alive and is looked at by the garbage collector makes it run, over all state
-        kept[-1][key] = value if value is GONE or type(value) in FIXED_TYPES else _Packed(self._encoded([key, value]))
+        # bytes, not containers: the more of those stay alive, the more often the garbage collector walks over all state
+        as_it_is = value is GONE or (type(value) in FIXED_TYPES and type(value) is not bytes)
+        kept[-1][key] = value if as_it_is else self._encoded([key, value])
 
     def step(self) -> None:
         if self.done:
@@ -155,19 +158,21 @@ class ObjectCapture:
         turn, saved, size = self._turn, self._saved, 0
         while turn and size < _STEP_BYTES:
             key, group = turn.pop()
-            value = self._kept_or_now(key)
+            value = self._take_kept(key)
+            is_packed = type(value) is bytes
+            if value is _NOT_KEPT:
+                value = self._values.get(key, GONE)
             if value is GONE:
                 saved.removed.add(group, entry := self._encoded(key))
             else:
-                entry = value if type(value) is _Packed else self._encoded([key, value])
-                saved.entries.add(group, entry)
+                saved.entries.add(group, entry := value if is_packed else self._encoded([key, value]))
             size += len(entry)
 
-    def _kept_or_now(self, key: Any) -> Any:
+    def _take_kept(self, key: Any) -> Any:
         for kept in self._kept:
             if key in kept:
                 return kept.pop(key)
-        return self._values.get(key, GONE)
+        return _NOT_KEPT
 
     def _encoded(self, entry: Any) -> bytes:
         try:
@@ -179,10 +184,3 @@ class ObjectCapture:
     def _end(self) -> None:
         self.guard.is_watched = False
         self._turn, self._kept, self._keys = [], [{}], iter(())
-
-
-class _Packed(bytes):
-    """An entry that was encoded before its value could change. (Of a class that the garbage collector needn't visit:
-    there may be a million.)"""
-
-    __slots__ = ()

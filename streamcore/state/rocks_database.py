@@ -43,6 +43,8 @@ _BLOOM_BITS = 10
 _LOG_BYTES = 1 << 20
 _GATHERED_BYTES = 256 << 10
 """Of writes before they go to RocksDB: a millisecond or two."""
+_WRITTEN_BYTES = 4 * _GATHERED_BYTES
+"""Of writes that go to RocksDB at once when more than that have waited for an image."""
 _WAITING_BYTES = 32 << 20
 """Of writes that wait for an image, before they wait no longer."""
 _ENTRY_BYTES = 64
@@ -146,6 +148,14 @@ class Database:
         if self._gathered_bytes >= self._limit_bytes:
             self._make_room()
 
+    def put_many(self, changes: dict[bytes, bytes]) -> None:
+        """Sets entries."""
+        self._gathered.update(changes)
+        size = sum(map(len, changes)) + sum(map(len, changes.values()))
+        self._gathered_bytes += _ENTRY_BYTES * len(changes) + size
+        if self._gathered_bytes >= self._limit_bytes:
+            self._make_room()
+
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All entries that begin with a prefix, in order, as they are when the iteration begins."""
         self._write_all()
@@ -218,10 +228,13 @@ class Database:
         if self._image is not None and not self._image.is_over and self._gathered_bytes < _WAITING_BYTES:
             self._limit_bytes = self._gathered_bytes + _GATHERED_BYTES
             return
+        if self._gathered_bytes <= _WRITTEN_BYTES:
+            self._write_all()
+            return
         self._wait_for_image()
         share: dict[bytes, bytes | None] = {}
-        size = 0  # what has been held goes out at twice the rate at which more comes in
-        while self._gathered and size < 2 * _GATHERED_BYTES:
+        size, new = 0, self._gathered_bytes - (self._limit_bytes - _GATHERED_BYTES)
+        while self._gathered and size < max(_WRITTEN_BYTES, 2 * new):  # so what has been held comes to an end
             entry, value = self._gathered.popitem()
             share[entry] = value
             size += _ENTRY_BYTES + len(entry) + len(value or b"")
@@ -246,11 +259,12 @@ class Database:
     def _write(self, changes: dict[bytes, bytes | None]) -> None:
         batch = WriteBatch(raw_mode=True)
         batch.set_default_column_family(self._family)
+        put = batch.put
         for entry, value in changes.items():
             if value is None:
                 batch.delete(entry)
             else:
-                batch.put(entry, value)
+                put(entry, value)
         try:
             self._database.write(batch)
         except Exception as error:

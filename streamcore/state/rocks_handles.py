@@ -1,4 +1,4 @@
-"""The handles on state in RocksDB. What they are given is saved at once, so it must not be changed in place after."""
+"""The handles on state in RocksDB. What they are given is saved soon, so it must not be changed in place after."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RocksValue(ValueHandle[T]):
         return value
 
     def set(self, value: T) -> None:
-        self._rocks.write(self._current.key, value)
+        self._rocks.set(self._current.key, value)
 
 
 class RocksList(ListHandle[T]):
@@ -113,7 +113,7 @@ class RocksReducing(ReducingHandle[T]):
         key = self._current.key
         before = self._rocks.get(key, _NONE)
         result = value if before is _NONE else self._reduce(before, value)
-        self._rocks.write(key, result)
+        self._rocks.set(key, result)
         return result
 
     def get(self) -> T | None:

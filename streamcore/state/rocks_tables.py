@@ -28,7 +28,11 @@ _KEPT_BYTES = 8 << 20
 """Of objects that a table keeps, before it forgets them all."""
 _OBJECT_BYTES = 200
 """What an object takes beside its saved size, about."""
-_LENT_AT_MOST = 1024
+_LENT_BYTES = 4 << 20
+"""Of values that are lent or set, about, before they are written; going by how large the last ones were."""
+_LENT_AT_MOST = 4096
+_LENT_AT_FIRST = 64
+_WRITTEN_AT_ONCE = 1024
 _WORTH_A_KERNEL = 8
 """Keys from which on their groups are found all at once."""
 _CHUNK_VALUES = 64
@@ -70,6 +74,7 @@ class RocksTable(ObjectTable):
         self._name = name_prefix(name)
         self._allow_pickle = places.allow_pickle
         self._lent: dict[Any, Any] = {}
+        self._lent_at_most = _LENT_AT_FIRST
 
     def settle(self) -> None:
         """Writes back what was lent."""
@@ -79,7 +84,7 @@ class RocksTable(ObjectTable):
 
     def touch(self) -> None:
         """Other keys are about to be used: keeps what is lent from becoming more and more."""
-        if len(self._lent) >= _LENT_AT_MOST:
+        if len(self._lent) >= self._lent_at_most:
             self.settle()
 
     def batch(self, keys: Sequence[Any]) -> dict[Any, Any]:
@@ -202,13 +207,42 @@ class ValueTable(RocksTable):
         data = self._database.get(self._places.prefix_of(key) + self._name + encode_key(key)[0])
         return _MISSING if data is None else self._take(key, data)
 
+    def set(self, key: Any, value: Any) -> None:
+        """Replaces a value that isn't changed in place any more. It is written with others, and only the last of
+        those that a key is given meanwhile."""
+        self._lent[key] = value
+        if len(self._lent) >= self._lent_at_most:
+            self.settle()
+
+    def settle(self) -> None:
+        lent, self._lent = self._lent, {}
+        items = iter(lent.items())
+        while some := list(itertools.islice(items, _WRITTEN_AT_ONCE)):
+            self._write_some(some)
+
+    def _write_some(self, items: list[tuple[Any, Any]]) -> None:
+        """`write` for many, which is a good part of what a stream costs."""
+        encode, allow_pickle = plain.encode, self._allow_pickle
+        prefix_of, name = self._places.prefix_of, self._name
+        changes: dict[bytes, bytes] = {}
+        for key, value in items:
+            encoded, exact = encode_key(key)
+            data = encode(value, allow_pickle=allow_pickle)
+            if not exact:
+                data = beside_key(key, data, allow_pickle=allow_pickle)
+            changes[prefix_of(key) + name + encoded] = data
+        self._database.put_many(changes)
+        size = sum(map(len, changes.values()))
+        self._lent_at_most = min(_LENT_AT_MOST, 1 + _LENT_BYTES * len(items) // (size + _OBJECT_BYTES * len(items)))
+        self._keep(items, size)
+
     def write(self, key: Any, value: Any) -> None:
         encoded, exact = encode_key(key)
         data = plain.encode(value, allow_pickle=self._allow_pickle)
         if not exact:
             data = beside_key(key, data, allow_pickle=self._allow_pickle)
         self._database.put(self._places.prefix_of(key) + self._name + encoded, data)
-        self._keep(key, value, len(data))
+        self._keep([(key, value)], len(data))
 
     def erase(self, key: Any) -> None:
         self._kept.pop(key, None)
@@ -231,15 +265,19 @@ class ValueTable(RocksTable):
 
     def _take(self, key: Any, data: bytes) -> Any:
         value = self._decode(rocks_pairs.value_of(data))
-        self._keep(key, value, len(data))
+        self._keep([(key, value)], len(data))
         return value
 
-    def _keep(self, key: Any, value: Any, size: int) -> None:
-        self._kept_bytes += size + _OBJECT_BYTES
-        if self._kept_bytes > _KEPT_BYTES:
-            self._kept = {}
-            self._kept_bytes = 0
-        self._kept[key] = value
+    def _keep(self, items: list[tuple[Any, Any]], size: int) -> None:
+        size += _OBJECT_BYTES * len(items)
+        if self._kept_bytes + size > _KEPT_BYTES:
+            self._kept, self._kept_bytes = {}, 0
+        if size <= _KEPT_BYTES:
+            self._kept.update(items)
+            self._kept_bytes += size
+        else:
+            for key, _ in items:
+                self._kept.pop(key, None)
 
 
 class ListTable(RocksTable):

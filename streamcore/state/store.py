@@ -27,6 +27,7 @@ from streamcore.state.evolution import Evolution, OtherForm, as_values, in_colum
 from streamcore.state.heap import HeapBackend, ListHandle, MapHandle, ReducingHandle, ValueHandle
 from streamcore.state.key_groups import groups_of
 from streamcore.state.object_table import CurrentKey, ObjectState, ObjectTable, StateBackend
+from streamcore.state.timer_capture import TimerCapture
 from streamcore.state.timers import TimerQueue
 
 T = TypeVar("T")
@@ -213,7 +214,8 @@ class KeyedStore:
         return entries
 
     def capture(self, checkpoint_id: int, since: int | None = None) -> tuple[Saved, dict[str, Capture]]:
-        """Everything as it is now: what later changes don't touch, and by name what is to be copied step by step.
+        """Everything as it is now: what later changes don't touch, which `encoded_store` puts into its plain form, and
+        by name what is to be copied step by step, as the timers are, too.
 
         Args:
             checkpoint_id: what to call it when a later capture builds on it.
@@ -221,8 +223,7 @@ class KeyedStore:
         """
         states: dict[str, Any] = {}
         for name, descriptor in self._tables.items():
-            form, rows = encode_saved(descriptor.capture(), allow_pickle=False)
-            states[name] = {"kind": "table", "key": descriptor.key, "form": int(form), "rows": rows}
+            states[name] = {"kind": "table", "key": descriptor.key, "captured": descriptor.capture()}
         timers, event_timers = (
             queue.capture(self._max_parallelism, allow_pickle=self.allow_pickle)
             for queue in (self.timers, self.event_timers)
@@ -311,6 +312,28 @@ def _refuse_other_key(descriptor: TableState, key: Any) -> None:
             "the operator",
             hint="restore with the key of the snapshot, or give the operator another uid",
         )
+
+
+def encoded_store(captured: Saved) -> Saved:
+    """A captured store, when all of it has been copied, as plain data; in any thread.
+
+    Raises:
+        StateCodecError: a timer's key has no plain form.
+    """
+    store = dict(captured)
+    for queue in ("timers", "event_timers"):
+        if isinstance(timers := store.get(queue), TimerCapture):
+            store[queue] = timers.saved()
+    if "states" in store:
+        store["states"] = {name: _encoded_rows(state) for name, state in store["states"].items()}
+    return store
+
+
+def _encoded_rows(state: Saved) -> Saved:
+    if "captured" not in state:
+        return state
+    form, rows = encode_saved(state["captured"], allow_pickle=False)
+    return {"kind": state["kind"], "key": state["key"], "form": int(form), "rows": rows}
 
 
 def entries(saved: Saved, *, allow_pickle: bool = False) -> dict[str, dict[Any, Any]]:

@@ -1,4 +1,4 @@
-"""A capture of timers that is taken at once, copied a few times a step while the stream goes on, and encoded later."""
+"""A capture of timers that is taken at once, copied step by step while the stream goes on, and encoded beside it."""
 
 from __future__ import annotations
 

@@ -185,8 +185,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._chance = random.Random(seed)  # noqa: S311 - chance under a seed is the point
         self._now = 0.0
         self._ready: list[asyncio.Handle] = []  # the base class appends to it and clears it
-        self._scheduled: list[asyncio.TimerHandle]
-        self._tasks = 0
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._numbers = self._tasks = 0
         self._remains: list[_Task] = []
         self.steps = 0
         self.digest = 0
@@ -212,6 +212,21 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """A task, which belongs where it is made."""
         self._tasks += 1
         return _Task(self._tasks, coro, self, name, contextvars.copy_context() if context is None else context)
+
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]
+        """One of what may run next; in which order is the seed's choice."""
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
+        """What may run from a time on."""
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        self._numbers += 1
+        heapq.heappush(self._timers, (when, self._numbers, handle))
+        return handle
 
     def keep_remains(self, process: SimulatedProcess) -> None:
         """Keeps the tasks of a process that has ended until `abandon`: whenever Python collects one, it is unwound."""
@@ -243,13 +258,15 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """It has nothing to close, and needn't be."""
 
     def _run_once(self) -> None:
-        scheduled, step = self._scheduled, 1 / _STEP_S
+        timers = self._timers
         chance, log = self._chance.random, math.log
         while not self._stopping:  # type: ignore[attr-defined]
             ready = self._ready
-            now = self._now = self._now - log(1.0 - chance()) / step
-            if scheduled and (not ready or scheduled[0]._when <= now):  # type: ignore[attr-defined]
+            now = self._now = self._now - log(1.0 - chance()) * _STEP_S
+            if timers and (not ready or timers[0][0] <= now):
                 self._take_due()
+                if not ready:
+                    continue  # all that was due had been cancelled
             elif not ready:
                 raise SimulationStuckError("nothing is left that could happen")
             self.steps += 1
@@ -278,15 +295,15 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def _take_due(self) -> None:
         """Makes ready what is due; with nothing ready, time jumps to what is due next."""
-        ready, scheduled = self._ready, self._scheduled
+        ready, timers = self._ready, self._timers
         if not ready:
-            self._now = max(self._now, scheduled[0]._when)  # type: ignore[attr-defined]
+            self._now = max(self._now, timers[0][0])
             if self._now > self.until_s:
                 raise SimulationStuckError(f"nothing came of it until second {self._now:g}")
-        while scheduled and scheduled[0]._when <= self._now:  # type: ignore[attr-defined]
-            handle = heapq.heappop(scheduled)
-            handle._scheduled = False  # type: ignore[attr-defined]
-            ready.append(handle)
+        while timers and timers[0][0] <= self._now:
+            _, _, handle = heapq.heappop(timers)
+            if not handle._cancelled:
+                ready.append(handle)
 
     def _may_run(self, handle: asyncio.Handle, place: Place) -> bool:
         """Whether something runs now, at a place that is slow, stopped or dead."""

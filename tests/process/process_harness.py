@@ -88,8 +88,8 @@ class Runs:
         self.checkpoints = self.directory / "checkpoints"
         self._runs = []
 
-    def start(self, function, *options, restore=None, checkpoints=True, environment=None, **settings):
-        arguments = [f"{JOBS}:{function}", "--no-progress", *options]
+    def start(self, function, *options, restore=None, checkpoints=True, environment=None, target=JOBS, **settings):
+        arguments = [f"{target}:{function}", "--no-progress", *options]
         if checkpoints:
             arguments += ["--checkpoint-dir", str(self.checkpoints), "--checkpoint-interval", "50ms"]
         if restore is not None:

@@ -1,6 +1,8 @@
 """The topologies of the tests in this directory. What they remember of earlier attempts is kept in files."""
 
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -327,3 +329,28 @@ def silent_split(env: StreamEnvironment, *, output: str, rate: float, release: s
     results = stream.key_by("sensor").window(tumbling(milliseconds(100))).aggregate(max_of("time")).uid("windows")
     results.map(lambda r: r._asdict(), compiled=False).sink(sink(output, "windows")).uid("windows-sink")
     stream.map(lambda r: r._asdict(), compiled=False).sink(sink(output, "rows")).uid("rows")
+
+
+class Sleepy(ProcessFunction):
+    """Takes its time for each record, and hands it on."""
+
+    def __init__(self, seconds):
+        self._seconds = seconds
+
+    def process(self, record, ctx):
+        if self._seconds:
+            time.sleep(self._seconds)
+        ctx.emit(record)
+
+
+def held_up(env: StreamEnvironment, *, output: str, records: int, pause: float, loops: bool) -> None:
+    """Numbers through two exchanges, or round a loop, to a subtask that is slow: all queues are full."""
+    env.settings = replace(env.settings, batch_size=16)
+    source = env.source(GeneratorSource(rows, count=records, splits=2)).uid("source")
+    pairs = source.map(lambda r: (r["n"], 0 if loops else HOPS)).uid("pairs")
+    with env.loop() as back:
+        hops = pairs.connect(back.feedback).key_by(lambda r: r, lambda r: r).process(Hop()).uid("hops")
+        again = hops.side_output(AGAIN).key_by(lambda r: r[0]).map(lambda r: r).uid("again").start_new_chain()
+        back.close(again)
+    slow = hops.key_by(lambda r: r["n"]).process(Sleepy(pause)).uid("slow")
+    slow.rebalance().sink(sink(output, "hops")).uid("hops-sink")

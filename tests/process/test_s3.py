@@ -6,14 +6,17 @@ import threading
 import uuid
 
 import pytest
-from process_harness import until
+from click.testing import CliRunner
+from process_harness import JOBS, until
 from s3_server import BUCKET, WEED, S3Server
+from s3fs import S3FileSystem
 
 from streamcore.checkpoint import s3_storage
 from streamcore.checkpoint.log import CheckpointLog
 from streamcore.checkpoint.retry import Backoff
 from streamcore.checkpoint.s3_storage import S3Error, S3Storage
 from streamcore.checkpoint.storage import digest_of, open_storage
+from streamcore.cli.main import cli
 from streamcore.errors import DamagedCheckpointError, MachineError
 
 pytestmark = pytest.mark.skipif(WEED is None, reason="there is no S3 server for this platform")
@@ -31,9 +34,9 @@ def bucket(server, monkeypatch):
     """The environment of a client of the server; gives the URL of the bucket."""
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    s3_storage.forget_clients()
+    S3FileSystem.clear_instance_cache()
     yield f"s3://{BUCKET}"
-    s3_storage.forget_clients()
+    S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture
@@ -211,17 +214,17 @@ def test_what_may_pass_is_tried_again_with_longer_pauses_and_told(storage, monke
 def test_clear_words_for_a_wrong_bucket_credentials_and_host(bucket, server, monkeypatch):
     with pytest.raises(MachineError, match="there is no bucket 'nowhere'"):
         open_storage("s3://nowhere/x").check_writable()
-    s3_storage.forget_clients()
+    S3FileSystem.clear_instance_cache()
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(MachineError, match=r"the credentials are refused .*see AWS_ACCESS_KEY_ID"):
         open_storage(bucket).check_writable()
-    s3_storage.forget_clients()
+    S3FileSystem.clear_instance_cache()
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("HOME", "/nowhere")
     with pytest.raises(MachineError, match="there are no credentials; set AWS_ACCESS_KEY_ID"):
         open_storage(bucket).check_writable()
-    s3_storage.forget_clients()
+    S3FileSystem.clear_instance_cache()
     for name, value in {**server.environment, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}.items():
         monkeypatch.setenv(name, value)
     storage = S3Storage(bucket, Backoff(attempts=2, sleep=lambda seconds: None))
@@ -267,7 +270,12 @@ def test_a_job_outlives_kills_of_the_server_and_of_itself(runs, bucket, server):
     assert {path for path in kept if not path.startswith("log/")} == needed  # nothing is missing and nothing is left
 
 
-def test_a_bucket_that_is_not_there_ends_the_command_with_a_message(runs, bucket):
-    runs.checkpoints = "s3://nowhere/job"
-    run = runs.start("numbers", records=10, rate=1e6).expect(5)
-    assert run.text == "error: the checkpoint directory s3://nowhere/job can't be read: there is no bucket 'nowhere'\n"
+def test_a_bucket_that_is_not_there_ends_the_command_with_a_message(bucket, tmp_path):
+    arguments = ["run", f"{JOBS}:numbers", "--no-progress", "--checkpoint-dir", "s3://nowhere/job"]
+    arguments += ["--set", f"output={tmp_path}", "--set", "records=10", "--set", "rate=1e6"]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 5
+    assert (
+        result.output
+        == "error: the checkpoint directory s3://nowhere/job can't be read: there is no bucket 'nowhere'\n"
+    )

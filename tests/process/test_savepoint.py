@@ -10,11 +10,11 @@ from click.testing import CliRunner
 from process_harness import TIMEOUT_S, counted, until
 
 import streamcore
+from streamcore.checkpoint.choice import find
 from streamcore.checkpoint.log import CheckpointLog
 from streamcore.checkpoint.storage import open_storage
 from streamcore.cli.main import cli
 from streamcore.errors import NoCheckpointError, SavepointError, UnknownJobError
-from streamcore.job.checkpoints import find_checkpoint
 from streamcore.job.registry import running_jobs
 
 RECORDS = 3000
@@ -80,7 +80,7 @@ def test_a_kill_in_the_middle_leaves_nothing_that_looks_complete(runs, tmp_path)
             asked.result(TIMEOUT_S)
     (place,) = (tmp_path / "savepoints").iterdir()
     with pytest.raises(NoCheckpointError, match="was never completed"):
-        find_checkpoint(str(place))
+        find(str(place))
 
 
 def test_errors_say_what_can_be_done(runs, tmp_path):

@@ -9,31 +9,34 @@ from streamcore.runtime.channel import InputChannel
 from streamcore.runtime.output import Outputs
 from streamcore.runtime.recording import Recording
 
-SEEDS = 12
+SEEDS = 2
+"""For each topology and mode; `make simulate` runs thousands."""
 
 
-def run_schedules(topology: str, mode: str, count: int = SEEDS) -> list[Outcome]:
-    outcomes = [run_schedule(topology, mode, seed) for seed in range(count)]
-    for seed, outcome in enumerate(outcomes):
+def run_schedules(topology: str, mode: str, count: int) -> list[Outcome]:
+    outcomes = []
+    for seed in range(count):
+        outcome = run_schedule(topology, mode, seed)
         assert not outcome.lost, f"seed {seed}"
         assert outcome.is_exact or mode == "at-least-once", f"seed {seed}"
+        outcomes.append(outcome)
     return outcomes
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("topology", TOPOLOGIES)
-def test_nothing_is_lost_and_nothing_doubled_but_at_least_once(topology, mode):
-    outcomes = run_schedules(topology, mode)
-    assert sum(outcome.restored for outcome in outcomes) > 0
-    if mode == "unaligned":
-        assert sum(outcome.with_inputs for outcome in outcomes) > 0
+def test_nothing_is_lost_and_nothing_doubled_but_at_least_once(mode):
+    outcomes = [outcome for topology in TOPOLOGIES for outcome in run_schedules(topology, mode, SEEDS)]
+    assert sum(outcome.restored for outcome in outcomes) > 5
+    assert sum(outcome.rescaled for outcome in outcomes) > 1
+    if "aligned" in mode:
+        assert (sum(outcome.with_outputs for outcome in outcomes) > 2) == (mode != "aligned")
+    if mode == "at-least-once":
+        assert not all(outcome.is_exact for outcome in outcomes)  # or it would not differ
 
 
-def test_the_schedules_meet_what_they_are_for():
-    outcomes = [outcome for topology in ("long loop", "windows") for outcome in run_schedules(topology, "unaligned")]
-    assert sum(outcome.with_outputs for outcome in outcomes) > 10
-    assert sum(outcome.rescaled for outcome in outcomes) > 3
-    assert not all(outcome.is_exact for outcome in run_schedules("long loop", "at-least-once"))
+def test_a_barrier_that_a_subtask_sends_to_itself_ends_its_recording():
+    """Its feedback lies on disk, so it can't be seen in the queue: under this seed all that came after was recorded."""
+    assert run_schedule("loop", "aligned timeout", 115).is_exact
 
 
 def is_found(topology: str, mode: str, count: int = 60) -> bool:
@@ -53,7 +56,6 @@ def test_dropping_what_a_barrier_overtook_is_found(monkeypatch):
 def test_dropping_what_arrives_before_the_barrier_is_found(monkeypatch):
     monkeypatch.setattr(Recording, "arrives", lambda self, element: self._ends_at(element) and self.close())
     assert is_found("chain", "unaligned")
-    assert is_found("long loop", "aligned timeout")
 
 
 def test_dropping_what_waits_in_the_queue_is_found(monkeypatch):

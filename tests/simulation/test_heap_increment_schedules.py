@@ -118,9 +118,11 @@ def test_without_noting_changes_it_is_wrong(monkeypatch):
 
 
 def test_without_putting_new_keys_in_it_is_wrong(monkeypatch):
-    def drain(self):
-        self.settle()
-        return True
+    drain = GuardedValues.drain
 
-    monkeypatch.setattr(GuardedValues, "drain", drain)
+    def forgetful(self):
+        self._fresh.clear()
+        return drain(self)
+
+    monkeypatch.setattr(GuardedValues, "drain", forgetful)
     assert is_found()

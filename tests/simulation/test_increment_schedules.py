@@ -53,14 +53,14 @@ def run_schedule(seed):
     """Crashes, restores, and runs to the end; returns the output and the longest chain that was restored from."""
     chance = random.Random(seed)
     world, sink, longest = SimulatedWorld(seed), MemorySink(), 0
-    checkpointing = Checkpointing("simulated://", interval=chance.uniform(0.001, 0.004), retain=chance.randint(1, 2))
+    checkpointing = Checkpointing("simulated://", interval=chance.uniform(0.0005, 0.002), retain=chance.randint(1, 2))
     for turn in range(4):
         log = CheckpointLog(world.storage)
         restore = "latest" if log.checkpoints() else None
         if restore:
             longest = max(longest, *(len(part.tables) for part in log.latest().subtasks))
         config = RunConfig(checkpointing=checkpointing, restore=restore)
-        crash_after = chance.randint(300, 1200) if turn < 3 else None
+        crash_after = chance.randint(600, 2500) if turn < 3 else None
         if world.run(make_job(sink, chance.randint(1, 3)), config, crash_after=crash_after) is not None:
             break
     kept = set().union(*(entry.paths for entry in CheckpointLog(world.storage).checkpoints()))

@@ -81,7 +81,7 @@ def test_the_log_has_the_records_as_they_came():
             loop.close(grow.side_output(AGAIN))
         grow.sink(sink)
         job, config = env.compile(), RunConfig(checkpointing=CHECKPOINTING)
-        if world.run(job, config, crash_after=random.Random(seed).randint(300, 700)) is None:
+        if world.run(job, config, crash_after=random.Random(seed).randint(200, 500)) is None:
             config.restore = "latest" if CheckpointLog(world.storage).checkpoints() else None
             restored += config.restore is not None
             world.run(job, config)

@@ -114,7 +114,7 @@ def run_schedule(seed, lengths):
             for uid, old in manifests[-1].operators.items():
                 ends = {part.finished for part in manifests[-1].subtasks if uid in part.operators}
                 taken[uid] += len(ends) == 2 and widths[uid] != old.parallelism
-        if world.run(job, config, crash_after=chance.randint(150, 600)) is not None:
+        if world.run(job, config, crash_after=chance.randint(200, 900)) is not None:
             break
     else:
         world.run(make_job(sink, lengths, 2, chance), RunConfig(checkpointing=checkpointing, restore="latest"))

@@ -11,10 +11,10 @@ import pytest
 from checkpoint_modes import MODES, TOPOLOGIES, make_job
 
 from streamcore import Checkpointing, Schema, StreamEnvironment
+from streamcore.checkpoint.choice import check_files
 from streamcore.checkpoint.log import CheckpointLog
 from streamcore.connectors.generator_source import GeneratorSource
 from streamcore.errors import NoCheckpointError, SavepointError, StreamcoreError
-from streamcore.job.checkpoints import check_files
 from streamcore.job.config import RunConfig
 from streamcore.job.savepoints import SavepointRequest
 from streamcore.testing import Faults, MemorySink, SimulatedWorld
@@ -23,7 +23,8 @@ URL, PLACE = "simulated://", "simulated://savepoint"
 EXACT = [mode for mode in MODES if mode != "at-least-once"]
 SEEDS = 8
 RECORD = Schema.of(key=np.int64, n=np.int64)
-KEYS, RECORDS = 40, 400
+ROWS = [(i if i < 120 else i % 4, i) for i in range(500)]
+RECORDS = len(ROWS)
 
 
 def asks(world, place, at_s, *, stop=False, timeout_s=600.0):
@@ -71,7 +72,7 @@ def test_a_job_that_is_stopped_with_savepoints_and_killed_meanwhile_is_exact(top
                 make_job(topology, sink, parallelism, chance),
                 RunConfig(checkpointing=checkpointing, restore=restore),
                 workers=chance.choice([1, 2]),
-                crash_after=chance.choice([chance.randint(150, 700), None]) if turn < 4 else None,
+                crash_after=chance.choice([chance.randint(300, 1800), None]) if turn < 4 else None,
                 on_start=on_start,
             )
             if result is not None and result.savepoint is None:
@@ -85,7 +86,7 @@ def test_a_job_that_is_stopped_with_savepoints_and_killed_meanwhile_is_exact(top
             if starts:  # else from where this one began
                 restore, manifest = chance.choice(starts)
                 from_savepoints += restore == place
-                if TOPOLOGIES[topology].rescales and not any(part.finished for part in manifest.subtasks):
+                if TOPOLOGIES[topology].rescales:
                     before, parallelism = parallelism, chance.choice([2, 3])
                     rescaled += before != parallelism
         assert collections.Counter(sink.committed) == expected, f"seed {seed}, {mode}"
@@ -152,7 +153,7 @@ def test_a_savepoint_of_a_job_that_goes_on_is_exact_as_of_its_moment(topology):
         _, on_start = asks(world, PLACE, chance.uniform(0, 0.003))
         config = RunConfig(checkpointing=Checkpointing(URL, interval=1000.0))
         job = make_job(topology, sink, 2, chance)
-        if world.run(job, config, crash_after=chance.randint(300, 900), on_start=on_start) is not None:
+        if world.run(job, config, crash_after=chance.randint(700, 2500), on_start=on_start) is not None:
             assert collections.Counter(sink.committed) == expected
         if manifest_at(world, PLACE) is None:
             continue
@@ -161,57 +162,64 @@ def test_a_savepoint_of_a_job_that_goes_on_is_exact_as_of_its_moment(topology):
         config = RunConfig(checkpointing=Checkpointing("simulated://again", interval=0.002), restore=PLACE)
         assert world.run(make_job(topology, again, 2, chance), config) is not None
         assert collections.Counter(again.committed) == expected, f"seed {seed}"
-    assert restored > 1
+    assert restored
 
 
 def counts(sink, parallelism):
-    """Every record's place among those of its key, out of columnar state."""
+    """Every record's place among those of its key, out of columnar state, of which little changes in the end."""
     env = StreamEnvironment("counts", parallelism=parallelism, max_parallelism=8, batch_size=8, buffer_timeout=0.0005)
-    rows = [(i % KEYS, i) for i in range(RECORDS)]
-    source = GeneratorSource(lambda a, b: rows[a:b], count=RECORDS, splits=2, schema=RECORD, rate=20_000)
+    source = GeneratorSource(lambda a, b: ROWS[a:b], count=RECORDS, splits=2, schema=RECORD, rate=20_000)
     env.source(source).uid("source").key_by("key").count().uid("counts").sink(sink).uid("sink")
     return env.compile()
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
-def test_savepoints_between_incremental_checkpoints_confuse_nothing_and_outlive_them(seed):
-    chance, world, sink = random.Random(seed), SimulatedWorld(seed), MemorySink()
-    places = [f"{PLACE}-{n}" for n in range(6)]
-    asked = [asks(world, place, chance.uniform(0, 0.025)) for place in places]
+def expected_counts():
+    seen = collections.Counter()
+    for key, _ in ROWS:
+        seen[key] += 1
+        yield key, seen[key]
 
-    def on_start(coordinator):
-        for _, each in asked:
-            each(coordinator)
 
-    config = RunConfig(checkpointing=Checkpointing(URL, interval=0.0015, retain=1))
-    incremental = 0
-    for crash in (chance.randint(800, 2500), chance.randint(800, 2500), None):
-        result = world.run(counts(sink, chance.choice([1, 2, 3])), config, crash_after=crash, on_start=on_start)
-        on_start = None
-        manifest = newest(world)
-        if manifest is not None:
-            incremental += any(len(part.tables) > 1 for part in manifest.subtasks)
+def test_savepoints_between_incremental_checkpoints_confuse_nothing_and_outlive_them():
+    """Barriers may come to a worker before the coordinator's message does."""
+    taken, after_increments = 0, 0
+    for seed in range(SEEDS):
+        world = SimulatedWorld(seed, Faults.by_chance(late_message=0.02, at_most=40))
+        chance, sink = random.Random(seed), MemorySink()
+        asked = [asks(world, f"{PLACE}-{n}", chance.uniform(0.008, 0.02)) for n in range(6)]
+
+        def on_start(coordinator, asked=asked):
+            for _, ask in asked:
+                ask(coordinator)
+
+        config = RunConfig(checkpointing=Checkpointing(URL, interval=0.0005, retain=100))
+        crash = chance.choice([chance.randint(4000, 12000), None])
+        result = world.run(counts(sink, 2), config, workers=2, crash_after=crash, on_start=on_start)
+        if newest(world) is not None:
             config.restore = "latest"
-        if result is not None:
-            break
-    assert collections.Counter(sink.committed) == collections.Counter(
-        (key, n) for key in range(KEYS) for n in range(1, RECORDS // KEYS + 1)
-    )
-    taken = [manifest for place in places if (manifest := manifest_at(world, place)) is not None]
-    assert taken, "no savepoint was complete"
-    for manifest in taken:
-        assert all(len(part.tables) <= 1 for part in manifest.subtasks), "a savepoint is full"
+        manifests = CheckpointLog(world.storage_at(URL)).checkpoints()
+        after_increments += any(len(part.tables) > 1 for manifest in manifests for part in manifest.subtasks)
+        if result is None:
+            world.run(counts(sink, chance.choice([1, 2, 3])), config)
+        assert collections.Counter(sink.committed) == collections.Counter(expected_counts()), f"seed {seed}"
+        for n in range(6):
+            manifest = manifest_at(world, f"{PLACE}-{n}")  # which finds all that it needs in its own place
+            if manifest is not None:
+                taken += 1
+                assert all(len(part.tables) <= 1 for part in manifest.subtasks), "it is full"
+    assert taken > SEEDS // 2
+    assert after_increments, "no checkpoint was incremental"
 
 
-def test_a_savepoint_that_fails_leaves_the_job_as_it_was_and_its_sources_reading():
+@pytest.mark.parametrize("checkpointing", [Checkpointing(URL, interval=0.002), None])
+def test_a_savepoint_that_fails_leaves_the_job_as_it_was_and_its_sources_reading(checkpointing):
     """The place can't be written when the subtasks come to it."""
     for seed in range(SEEDS):
         world, sink, chance = SimulatedWorld(seed), MemorySink(), random.Random(seed)
         place = world.storage_at(PLACE)
         request, on_start = asks(world, PLACE, 0.002, stop=True)
         place.write = refuse
-        config = RunConfig(checkpointing=Checkpointing(URL, interval=0.002))
-        result = world.run(make_job("loop", sink, 2, chance), config, on_start=on_start)
+        result = world.run(make_job("loop", sink, 2, chance), RunConfig(checkpointing=checkpointing), on_start=on_start)
         assert (result.stopped, result.savepoint, result.restarts) == (False, None, 0)
         with pytest.raises(SavepointError, match="no room for this"):
             request.outcome.result(0)
@@ -243,9 +251,7 @@ def test_without_checkpoints_a_savepoint_works_and_stops_a_job():
     assert 0 < seen < RECORDS, "the savepoint commits when the job ends with it"
     config = RunConfig(checkpointing=Checkpointing(URL, interval=0.002), restore=PLACE)
     world.run(counts(sink, 3), config)
-    assert collections.Counter(sink.committed) == collections.Counter(
-        (key, n) for key in range(KEYS) for n in range(1, RECORDS // KEYS + 1)
-    )
+    assert collections.Counter(sink.committed) == collections.Counter(expected_counts())
 
 
 def test_without_checkpoints_there_is_no_savepoint_once_a_subtask_has_ended():

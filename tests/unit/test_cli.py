@@ -154,6 +154,7 @@ def test_wrong_settings_are_usage_errors(topology, setting, message):
         (["--checkpoint-interval", "0"], "it must be above 0"),
         (["--buffer-timeout", "5"], "'5' is not a duration"),
         (["--compression", "gzip"], "'gzip' is not one of"),
+        (["--state-backend", "redis"], "'redis' is not one of"),
         (["--workers", "0"], "0 is not in the range x>=1"),
         (["--on-stop", "crash"], "'crash' is not one of"),
         (["--restore", "latest"], "--restore latest needs --checkpoint-dir"),

@@ -97,7 +97,12 @@ def test_the_sessions_run():
     assert [record.page for record in names["too_late"].execute_and_collect()] == ["late"]
 
 
+def test_the_snapshot_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(PRELUDE + "from streamcore import Checkpointing, Snapshot\n" + blocks()[4], {})
+
+
 def test_the_loop_runs():
     names: dict = {}
-    exec(PRELUDE + blocks()[4], names)
+    exec(PRELUDE + blocks()[5], names)
     assert sorted(names["steps"].execute_and_collect()) == [0, 1, 2, 3]

@@ -13,14 +13,11 @@ import pytest
 from streamcore import Schema, StreamEnvironment
 from streamcore.api import compiled as decisions
 from streamcore.batch import Columns
-from streamcore.errors import IncompatibleSnapshotError, TopologyError, UserFunctionError
+from streamcore.errors import TopologyError, UserFunctionError
 from streamcore.kernels.functions.build import compile_scan
 from streamcore.runtime.operators.compiled import MapColumns
 from streamcore.runtime.operators.stateless import Map
 from streamcore.runtime.spec import Form
-from streamcore.state.descriptors import ColumnarState
-from streamcore.state.store import KeyedStore
-from tests.saved_state import saved_store
 
 
 class Reading(NamedTuple):
@@ -268,15 +265,6 @@ def test_exceptions_that_the_user_raises_keep_their_message():
         StreamEnvironment().from_values(readings(Reading, int), Reading).filter(
             check, compiled=True
         ).execute_and_collect()
-
-
-def test_a_snapshot_of_the_interpreted_scan_is_refused_with_a_hint():
-    interpreted = KeyedStore(16, range(16), [], allow_pickle=False)
-    interpreted.table("scan").put(1, 5)
-    store = KeyedStore(16, range(16), [saved_store(interpreted)], allow_pickle=False)
-    with pytest.raises(IncompatibleSnapshotError) as caught:
-        store.declare(ColumnarState("scan", Schema.of(value=int)))
-    assert "compiled=" in caught.value.hint
 
 
 def test_two_subtasks_do_not_share_what_a_loop_remembers():

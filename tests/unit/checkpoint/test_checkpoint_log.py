@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from streamcore.checkpoint.log import CheckpointLog, Entry, SubtaskEntry, directory_of, finished_path, state_path
 from streamcore.checkpoint.storage import FileRef, open_storage
 from streamcore.errors import CheckpointError, DamagedCheckpointError, FencedError, NoCheckpointError
+from streamcore.testing.memory import MemoryStorage
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -292,3 +293,23 @@ def test_a_file_reference_in_a_manifest_is_complete(storage):
     (part,) = CheckpointLog(storage).latest().subtasks
     assert (part.vertex, part.index, part.parallelism, part.operators, part.finished) == (0, 0, 1, ["op"], False)
     assert part.file == FileRef("chk-00000001/v0-0.e1.state", 3, "abc")
+
+
+def test_what_comes_too_late_is_deleted_with_the_next_retention():
+    """A survivor of an older attempt writes into directories of checkpoints that are complete, kept or gone."""
+    storage = MemoryStorage()
+    log = CheckpointLog(storage)
+
+    def complete(number):
+        file = storage.put(state_path(number, 0, 0, 2), b"state")
+        part = SubtaskEntry(0, 0, 1, ["op"], finished=False, file=file)
+        log.append(Entry("checkpoint", "job", 1, 2, number, 0, subtasks=[part]))
+        log.retain(2, epoch=2)
+
+    for number in (1, 2, 3):
+        complete(number)
+    for number in (1, 2, 3, 4, 5):
+        storage.write(state_path(number, 0, 0, 1), b"too late")
+    complete(5)
+    kept = set().union(*(entry.paths for entry in log.checkpoints()))
+    assert {path for path in storage.files if not path.startswith("log/")} == kept

@@ -243,6 +243,24 @@ def test_columnar_state_of_format_1_is_read():
     }
 
 
+def test_state_of_objects_is_read_where_older_versions_put_it():
+    """It was in the state file; table files of format 2 had columnar state alone."""
+    subtask = settled(50)
+    part = subtask.snapshot(2)
+    keyed = read_part(subtask.storage, part, allow_pickle=False).operators["op"].keyed
+    objects = {"count": keyed["states"]["count"]}
+    old = {"operators": {"op": {"keyed": keyed | {"states": objects}, "own": None}}, "feedback": {}, "format": 2}
+    file = subtask.storage.put("chk-00000003/old.state", plain.encode(old))
+    data = subtask.storage.read(part.tables[0].path)
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = plain.decode(data[8:start]) | {"format": 2}
+    del header["objects"]
+    head = plain.encode(header)
+    tables = subtask.storage.put("chk-00000003/old.tables", len(head).to_bytes(8, "little") + head + data[start:])
+    entry = SubtaskEntry(0, 0, 1, ["op"], finished=False, file=file, tables=[tables])
+    assert restored(subtask.storage, entry) == subtask.state()
+
+
 def test_a_manifest_of_format_1_keeps_its_digest():
     part = SubtaskEntry(0, 0, 1, ["op"], finished=False, file=FileRef("chk-00000001/x.state", 1, "ab"))
     old = Entry("checkpoint", "job", 1, 1, 1, 0, format=1, subtasks=[part])

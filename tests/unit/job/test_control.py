@@ -28,6 +28,8 @@ from streamcore import (
     milliseconds,
     tumbling,
 )
+from streamcore.checkpoint.log import CheckpointLog
+from streamcore.checkpoint.storage import open_storage
 from streamcore.connectors.generator_source import GeneratorSource
 from streamcore.errors import (
     JobFailedError,
@@ -245,6 +247,15 @@ def test_savepoints_are_taken_one_after_the_other_while_checkpoints_go_on(job, t
     assert after.savepoints == before.savepoints + 3
     assert after.last_savepoint in paths
     assert until(lambda: job.client.status().checkpoints > after.checkpoints)
+
+
+def test_a_savepoint_is_complete_when_a_checkpoint_has_followed(tmp_path):
+    """Else a restart from the checkpoint before would throw away what the savepoint's sinks had prepared."""
+    job = Job("followed", checkpoint=Checkpointing(str(tmp_path / "checkpoints"), interval=3600.0))
+    (manifest,) = CheckpointLog(open_storage(job.client.savepoint(tmp_path / "savepoints"))).checkpoints()
+    assert job.client.status().last_checkpoint == f"{tmp_path}/checkpoints/chk-{manifest.checkpoint_id + 1:08d}"
+    job.client.stop()
+    job.join()
 
 
 def test_a_savepoint_that_can_t_be_written_is_refused_at_once(job, tmp_path):

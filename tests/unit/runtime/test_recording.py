@@ -140,6 +140,18 @@ def test_what_lies_on_disk_is_saved_when_its_turn_comes():
     channel.queue.close()
 
 
+def test_a_barrier_that_lay_on_disk_ends_a_recording_that_is_still_open():
+    channel = feedback([1], [2], Barrier(N), [3])
+    recording = begin(channel)
+    channel.deliver([4])
+    for _ in range(3):
+        channel.take()
+    assert not recording.is_open
+    channel.deliver([5])
+    assert saved(recording) == [[1], [2]]
+    channel.queue.close()
+
+
 def test_what_arrives_behind_elements_on_disk_is_recorded():
     channel = feedback([1], [2])
     recording = begin(channel)

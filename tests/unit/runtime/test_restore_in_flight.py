@@ -188,7 +188,7 @@ def test_an_edge_that_is_gone_is_refused_by_the_subtasks_at_its_ends_alone():
     for uid, in_flight in (("receiver", InFlight(inputs=gone)), ("sender", InFlight(outputs=gone))):
         with pytest.raises(IncompatibleSnapshotError, match=r"in flight on the edge sender\.left>receiver\.0") as no:
             restored(spec, uid, 0, (0, 2, in_flight))
-        assert "topology and parallelism that wrote it" in no.value.hint
+        assert "topology that wrote it" in no.value.hint
     assert restored(spec, "receiver", 0, (0, 2, InFlight(outputs=gone))).outputs == []
     assert restored(spec, "sender", 0, (0, 2, InFlight(inputs=gone))).inputs == []
 

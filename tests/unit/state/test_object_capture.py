@@ -56,7 +56,8 @@ def through_files(chain):
 
 
 def value_of(number):
-    return [number, (number, "x"), [number], {"n": number}, Account("a", [number]), Pair(number, [1])][number % 6]
+    values = [number, (number, "x"), [number], {"n": number}, Account("a", [number]), Pair(number, [1]), b"b", None]
+    return values[number % 8]
 
 
 def change(value):

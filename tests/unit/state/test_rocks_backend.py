@@ -156,6 +156,7 @@ def test_keys_that_look_otherwise_keep_their_looks():
 
 def test_many_writes_that_wait_for_an_image_wait_no_longer(monkeypatch):
     monkeypatch.setattr(rocks_database, "_GATHERED_BYTES", 1000)
+    monkeypatch.setattr(rocks_database, "_WRITTEN_BYTES", 4000)
     monkeypatch.setattr(rocks_database, "_WAITING_BYTES", 50_000)
     stores, table = one()
     fill(table, range(10), "before")
@@ -204,12 +205,43 @@ def test_damaged_and_newer_files_are_refused(monkeypatch):
         one(entries=entries, storage=stores.storage)
 
 
-def test_a_value_without_plain_form_is_refused_when_it_is_set():
+def test_a_value_without_plain_form_is_refused_with_its_batch():
     stores, _ = one()
-    handle = stores.declare(ValueState("value", None))[0]
+    value, many = stores.declare(ValueState("value", None))[0], stores.declare(ListState("list"))[0]
     stores.go_to(1)
+    value.set(object())
     with pytest.raises(StateCodecError, match="has no safe saved form"):
-        handle.set(object())
+        stores.subtasks[0].store.settle()
+    with pytest.raises(StateCodecError, match="has no safe saved form"):
+        many.add(object())
+    stores.close()
+
+
+def test_what_is_set_many_times_is_written_at_most_once_a_while(monkeypatch):
+    written = []
+    put_many = Database.put_many
+    monkeypatch.setattr(Database, "put_many", lambda self, some: written.append(len(some)) or put_many(self, some))
+    stores, _ = one()
+    handle = stores.declare(ValueState("value", 0))[0]
+    for number in range(10_000):
+        stores.go_to(number % 1000)
+        handle.set(handle.get() + 1)
+    stores.subtasks[0].store.settle()
+    assert sum(written) == 64 + 1000
+    assert {handle.get() for _ in [stores.go_to(key) for key in handle.all_keys()]} == {10}
+    stores.close()
+
+
+def test_large_values_that_are_set_are_written_soon(monkeypatch):
+    waiting = []
+    stores, _ = one()
+    handle = stores.declare(ValueState("value", 0))[0]
+    for number in range(300):
+        stores.go_to(number)
+        handle.set(b"x" * 1_000_000)
+        waiting.append(len(handle._rocks._lent))
+    assert max(waiting) < 64
+    assert max(waiting[70:]) < 5
     stores.close()
 
 

@@ -52,9 +52,10 @@ def through_files(captured, meanwhile=lambda: None):
     storage, found = MemoryStorage(), []
     for number, store in enumerate(captured):
         keyed, tables = store.capture(1)
-        for table in tables.values():
-            table.finish()
-        snapshot = SubtaskSnapshot({"op": OperatorSnapshot(keyed, None, tables)})
+        part = OperatorSnapshot(keyed, None, tables)
+        for capture in part.captures:
+            capture.finish()
+        snapshot = SubtaskSnapshot({"op": part})
         file, chain = write_part(storage, f"chk-00000001/{number}.state", snapshot, [], allow_pickle=False)
         entry = SubtaskEntry(0, number, len(captured), ["op"], finished=False, file=file, tables=chain)
         found.append(entry)

@@ -47,7 +47,7 @@ def test_a_killed_worker_is_replaced():
 
 
 def test_a_killed_coordinator_ends_the_run_and_the_next_goes_on():
-    world, sink = SimulatedWorld(1, Faults.of(Fault("crash", at=900, target="coordinator"))), MemorySink()
+    world, sink = SimulatedWorld(1, Faults.of(Fault("crash", at=1300, target="coordinator"))), MemorySink()
     job = make_job(sink)
     assert world.run(job, CONFIG, workers=2) is None
     restored = RunConfig(checkpointing=CONFIG.checkpointing, restore="latest")
@@ -57,7 +57,7 @@ def test_a_killed_coordinator_ends_the_run_and_the_next_goes_on():
 
 
 def test_a_zombie_coordinator_is_fenced_off():
-    stopped = Fault("stop", at=900, target="coordinator", seconds=0.02)
+    stopped = Fault("stop", at=1300, target="coordinator", seconds=0.02)
     world, sink = SimulatedWorld(1, Faults.of(stopped)), MemorySink()
     job = make_job(sink)
     assert world.run(job, CONFIG, workers=2) is None
