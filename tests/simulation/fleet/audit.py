@@ -80,6 +80,10 @@ class AuditedStorage(MemoryStorage):
         gone = sorted(self._named() - self.files.keys())
         self._audit.expect(not gone, f"files of kept checkpoints are gone: {gone}")
 
+    def is_tidy(self, retain: int) -> bool:
+        """Whether nothing is there that retention should have deleted."""
+        return len(self.manifests()) <= retain and not self.orphans()
+
     def orphans(self) -> list[str]:
         """Files that are neither entries of the log, of which the fences stay for ever, nor named by a manifest, nor
         temporary ones of a write that was interrupted, which are the storage's own to clear away."""
