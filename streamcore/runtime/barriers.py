@@ -108,7 +108,7 @@ class Barriers:
 
     async def perform(self) -> None:
         """Does what is due, when the outputs have been drained if that has to be waited for."""
-        captured_before, drained_for = self.last_captured, None
+        drained_for = None
         due = self._alignment.capture_due
         if due is not None and not self._alignment.overtakes:
             self._chain.before_barrier()
@@ -119,8 +119,6 @@ class Barriers:
             self._draining_for = None
             drained_for = due if is_drained else None
         self.perform_at_rest(drained_for)
-        if self.last_captured != captured_before:
-            await self._services.give_way()  # what was captured is written during the next batch, not after it
 
     def perform_at_rest(self, drained_for: int | None = None) -> None:
         """Does what is due and needs no waiting, or is that for which the outputs have been drained."""

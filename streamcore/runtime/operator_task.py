@@ -124,11 +124,11 @@ class OperatorTask(SubtaskTask):
         if isinstance(element, EndOfInput):
             await self._advance(self._event_time.end(channel.number))
             self._barriers.end(channel)
-            await self._barriers.perform()
+            await self._perform()
             self._tell_outside_ended()
         else:
             self._barriers.barrier(channel, element)
-            await self._barriers.perform()
+            await self._perform()
 
     async def _handle(self, mail: Mail) -> None:
         match mail:
@@ -140,7 +140,7 @@ class OperatorTask(SubtaskTask):
                 for channel in self._gate.channels:
                     if channel.feedback and not self._alignment.has_ended(channel.number):
                         self._barriers.end(channel)
-                await self._barriers.perform()
+                await self._perform()
 
     def _check_after_end(self) -> None:
         self._refuse_late_feedback()

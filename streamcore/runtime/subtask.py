@@ -113,6 +113,7 @@ class SubtaskTask(ABC):
         )
         self._done_work = 0
         self._turn_work = wiring.services.work_per_turn
+        self._is_slow = False
         self._turn_began = self._turn_waited_s = 0.0
         self._started = 0.0
         self._idle_since: float | None = None
@@ -215,16 +216,23 @@ class SubtaskTask(ABC):
                 self._abort(mail)
             elif isinstance(mail, Trigger):
                 self._barriers.trigger(mail.checkpoint_id, mail.mode, mail.savepoint)
-                await self._barriers.perform()
+                await self._perform()
                 self._triggered(mail)
             else:
                 await self._handle(mail)
         if self._gate.marks and not self._ended:
             self._barriers.heed()
-            await self._barriers.perform()
+            await self._perform()
 
     def _triggered(self, trigger: Trigger) -> None:  # noqa: B027 - optional
         """The coordinator has asked for a checkpoint, and what was to be done at once has been."""
+
+    async def _perform(self) -> None:
+        """Does what is due about barriers."""
+        captured_before = self._barriers.last_captured
+        await self._barriers.perform()
+        if self._is_slow and self._barriers.last_captured != captured_before:
+            await self._services.give_way()  # what was captured is written during the next batch, not after it
 
     def _commit(self, complete: Complete) -> None:
         self.chain.notify_complete(complete.checkpoint_id)
@@ -297,7 +305,8 @@ class SubtaskTask(ABC):
             fitting = self._done_work * services.turn_s / max(spent_s, 1e-9)
             self._turn_work = max(1, min(round(fitting), 2 * self._turn_work, services.work_per_turn))
             self._done_work = 0
-            await (services.give_way() if spent_s >= services.turn_s else asyncio.sleep(0))
+            self._is_slow = spent_s >= services.turn_s
+            await (services.give_way() if self._is_slow else asyncio.sleep(0))
             self._turn_began, self._turn_waited_s = self._clock.monotonic(), self._waited_s
 
     @property
