@@ -186,7 +186,7 @@ def test_savepoints_between_incremental_checkpoints_confuse_nothing_and_outlive_
     for seed in range(SEEDS):
         world = SimulatedWorld(seed, Faults.by_chance(late_message=0.02, at_most=40))
         chance, sink = random.Random(seed), MemorySink()
-        asked = [asks(world, f"{PLACE}-{n}", chance.uniform(0.008, 0.02)) for n in range(6)]
+        asked = [asks(world, f"{PLACE}-{n}", chance.uniform(0.03, 0.08)) for n in range(6)]
 
         def on_start(coordinator, asked=asked):
             for _, ask in asked:
