@@ -147,7 +147,7 @@ class Outputs:
         """Seconds spent waiting for credit."""
         self._waiting_since: float | None = None
         self.on_wake: Callable[[], bool] = lambda: True
-        """Called each time a wait for credit is interrupted; false gives up what is still to be sent."""
+        """Called before each wait for credit, and when one is interrupted; false gives up what is still to be sent."""
         self._targets = [target for edge in edges for target in edge.targets]
         self._wakeup = wakeup
         self._clock = services.clock
@@ -196,12 +196,12 @@ class Outputs:
         """Sends all that is ready, waiting for credit where there is none: this is backpressure. False if it was given
         up before."""
         while not self._send_ready():
+            if not self.on_wake():  # asked before the wait too: who has given up may try again, and nobody wakes it
+                return False
             self._waiting_since = started = self._clock.monotonic()
             await self._wakeup.wait()
             self._waiting_since = None
             self.waited_s += self._clock.monotonic() - started
-            if not self.on_wake():
-                return False
         return True
 
     def waited_until(self, now: float) -> float:

@@ -307,3 +307,19 @@ def test_draining_is_given_up_when_a_wake_up_says_so():
         assert await rig.outputs.drain()
 
     asyncio.run(scenario())
+
+
+def test_draining_that_was_given_up_does_not_wait_when_it_is_tried_again():
+    """A subtask that is stopped has one more batch to send, and nobody gives credit or wakes it any more."""
+
+    async def scenario():
+        rig = Rig(credit_count=1)
+        rig.edge.write([1] * 10)
+        rig.edge.write([2] * 10)
+        answers = iter([True, False, False])
+        rig.outputs.on_wake = lambda: next(answers)
+        rig.wakeup.notify()
+        assert not await rig.outputs.drain()
+        assert not await asyncio.wait_for(rig.outputs.drain(), 1)
+
+    asyncio.run(scenario())
