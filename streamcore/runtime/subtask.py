@@ -122,7 +122,11 @@ class SubtaskTask(ABC):
         wiring.outputs.on_wake = self._act_while_blocked
 
     def post(self, mail: Mail) -> None:
-        """Puts a message of the coordinator into the mailbox."""
+        """Puts a message of the coordinator into the mailbox. A checkpoint that is given up before the subtask has
+        looked is not begun: one that can't keep up would else do nothing but capture states that nobody wants."""
+        if isinstance(mail, Abort):
+            given_up = mail.checkpoint_id
+            self._mail = deque(m for m in self._mail if not (isinstance(m, Trigger) and m.checkpoint_id == given_up))
         self._mail.append(mail)
         self._wakeup.notify()
 
