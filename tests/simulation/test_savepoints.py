@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import itertools
 import random
 
 import numpy as np
@@ -21,7 +22,7 @@ from streamcore.testing import Faults, MemorySink, SimulatedWorld
 
 URL, PLACE = "simulated://", "simulated://savepoint"
 EXACT = [mode for mode in MODES if mode != "at-least-once"]
-SEEDS = 8
+SEEDS = 6
 RECORD = Schema.of(key=np.int64, n=np.int64)
 ROWS = [(i if i < 120 else i % 4, i) for i in range(500)]
 RECORDS = len(ROWS)
@@ -56,10 +57,9 @@ def newest(world):
         return None
 
 
-@pytest.mark.parametrize("topology", TOPOLOGIES)
-def test_a_job_that_is_stopped_with_savepoints_and_killed_meanwhile_is_exact(topology):
-    expected, stopped, from_savepoints, rescaled = TOPOLOGIES[topology].expected(), 0, 0, 0
-    for seed in range(SEEDS):
+def test_a_job_that_is_stopped_with_savepoints_and_killed_meanwhile_is_exact():
+    stopped, from_savepoints, rescaled = 0, 0, 0
+    for topology, seed in itertools.product(TOPOLOGIES, range(SEEDS)):
         chance, world, sink = random.Random(f"{topology} {seed}"), SimulatedWorld(seed), MemorySink()
         mode = EXACT[seed % len(EXACT)]
         checkpointing = Checkpointing(URL, interval=chance.uniform(0.0005, 0.004), **MODES[mode](chance))
@@ -72,7 +72,7 @@ def test_a_job_that_is_stopped_with_savepoints_and_killed_meanwhile_is_exact(top
                 make_job(topology, sink, parallelism, chance),
                 RunConfig(checkpointing=checkpointing, restore=restore),
                 workers=chance.choice([1, 2]),
-                crash_after=chance.choice([chance.randint(300, 1800), None]) if turn < 4 else None,
+                crash_after=chance.choice([chance.randint(150, 700), None]) if turn < 4 else None,
                 on_start=on_start,
             )
             if result is not None and result.savepoint is None:
@@ -86,13 +86,16 @@ def test_a_job_that_is_stopped_with_savepoints_and_killed_meanwhile_is_exact(top
             if starts:  # else from where this one began
                 restore, manifest = chance.choice(starts)
                 from_savepoints += restore == place
-                if TOPOLOGIES[topology].rescales:
+                if TOPOLOGIES[topology].rescales and not any(part.finished for part in manifest.subtasks):
                     before, parallelism = parallelism, chance.choice([2, 3])
                     rescaled += before != parallelism
-        assert collections.Counter(sink.committed) == expected, f"seed {seed}, {mode}"
-    assert stopped > SEEDS // 4
-    assert from_savepoints > SEEDS // 4
-    assert rescaled or not TOPOLOGIES[topology].rescales
+        assert collections.Counter(sink.committed) == TOPOLOGIES[topology].expected(), (
+            f"{topology}, {mode}, seed {seed}"
+        )
+    runs = len(TOPOLOGIES) * SEEDS
+    assert stopped > runs // 4
+    assert from_savepoints > runs // 4
+    assert rescaled > runs // 8
 
 
 @pytest.mark.parametrize("topology", ["chain", "long loop", "windows"])
@@ -143,17 +146,20 @@ class KeptSink(MemorySink):
         return handle
 
 
-@pytest.mark.parametrize("topology", TOPOLOGIES)
-def test_a_savepoint_of_a_job_that_goes_on_is_exact_as_of_its_moment(topology):
+def test_a_savepoint_of_a_job_that_goes_on_is_exact_as_of_its_moment():
     """It is the first snapshot, so that all output before it is prepared in it. The job commits more afterwards; who
     restores the savepoint commits what belongs to it, into an output of its own, and goes on from there."""
-    expected, restored = TOPOLOGIES[topology].expected(), 0
-    for seed in range(SEEDS):
+    restored = 0
+    for topology, seed in itertools.product(TOPOLOGIES, range(SEEDS)):
+        expected = TOPOLOGIES[topology].expected()
         chance, world, sink = random.Random(f"{topology} {seed}"), SimulatedWorld(seed), KeptSink()
         _, on_start = asks(world, PLACE, chance.uniform(0, 0.003))
         config = RunConfig(checkpointing=Checkpointing(URL, interval=1000.0))
         job = make_job(topology, sink, 2, chance)
-        if world.run(job, config, crash_after=chance.randint(700, 2500), on_start=on_start) is not None:
+        if (
+            world.run(job, config, crash_after=chance.choice([chance.randint(300, 900), None]), on_start=on_start)
+            is not None
+        ):
             assert collections.Counter(sink.committed) == expected
         if manifest_at(world, PLACE) is None:
             continue
@@ -161,8 +167,8 @@ def test_a_savepoint_of_a_job_that_goes_on_is_exact_as_of_its_moment(topology):
         again = KeptSink(sink.kept)
         config = RunConfig(checkpointing=Checkpointing("simulated://again", interval=0.002), restore=PLACE)
         assert world.run(make_job(topology, again, 2, chance), config) is not None
-        assert collections.Counter(again.committed) == expected, f"seed {seed}"
-    assert restored
+        assert collections.Counter(again.committed) == expected, f"{topology}, seed {seed}"
+    assert restored > len(TOPOLOGIES) * SEEDS // 4
 
 
 def counts(sink, parallelism):
@@ -184,7 +190,7 @@ def test_savepoints_between_incremental_checkpoints_confuse_nothing_and_outlive_
     """Barriers may come to a worker before the coordinator's message does."""
     taken, after_increments = 0, 0
     for seed in range(SEEDS):
-        world = SimulatedWorld(seed, Faults.by_chance(late_message=0.02, at_most=40))
+        world = SimulatedWorld(seed, Faults.by_chance(late_message=0.01, at_most=10))
         chance, sink = random.Random(seed), MemorySink()
         asked = [asks(world, f"{PLACE}-{n}", chance.uniform(0.03, 0.08)) for n in range(6)]
 
@@ -192,7 +198,7 @@ def test_savepoints_between_incremental_checkpoints_confuse_nothing_and_outlive_
             for _, ask in asked:
                 ask(coordinator)
 
-        config = RunConfig(checkpointing=Checkpointing(URL, interval=0.0005, retain=100))
+        config = RunConfig(checkpointing=Checkpointing(URL, interval=0.002, retain=100))
         crash = chance.choice([chance.randint(4000, 12000), None])
         result = world.run(counts(sink, 2), config, workers=2, crash_after=crash, on_start=on_start)
         if newest(world) is not None:
@@ -208,6 +214,7 @@ def test_savepoints_between_incremental_checkpoints_confuse_nothing_and_outlive_
                 taken += 1
                 assert all(len(part.tables) <= 1 for part in manifest.subtasks), "it is full"
     assert taken > SEEDS // 2
+    print("INC", taken, after_increments)
     assert after_increments, "no checkpoint was incremental"
 
 
