@@ -214,7 +214,6 @@ def test_savepoints_between_incremental_checkpoints_confuse_nothing_and_outlive_
                 taken += 1
                 assert all(len(part.tables) <= 1 for part in manifest.subtasks), "it is full"
     assert taken > SEEDS // 2
-    print("INC", taken, after_increments)
     assert after_increments, "no checkpoint was incremental"
 
 
