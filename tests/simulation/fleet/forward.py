@@ -320,7 +320,7 @@ def itself(row: Row) -> Iterable[Hashable]:
 
 
 FORWARD = [
-    Topology("chain", build_chain, expected_chain, lambda row: [row[1]]),
+    Topology("chain", build_chain, expected_chain, lambda row: [row[1]], ordered=True),
     Topology("dag", build_dag, expected_dag, lambda row: [row[:2]]),
     Topology("join", build_join, expected_join, itself),
     Topology("timers", build_timers, expected_timers, essence_of_timers),

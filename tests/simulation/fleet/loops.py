@@ -222,5 +222,6 @@ LOOPS = [
         expected_outside,
         lambda row: [(row[1], row[2][-1])],
         clocked=True,
+        ordered=True,
     ),
 ]

@@ -25,6 +25,11 @@ class Mode:
     options: Mapping[str, Any] = field(default_factory=dict)
     exactly_once: bool = True
 
+    @property
+    def overtakes(self) -> bool:
+        """Whether barriers may overtake records."""
+        return bool({"unaligned", "aligned_timeout"} & self.options.keys())
+
 
 MODES = [
     Mode("aligned"),
@@ -114,7 +119,7 @@ def plan_of(seed: int) -> Plan:
             without=[*without, "clock_jump"] if topology.clocked else without,
             longest_s=LONGEST_FAULT_S,
         )
-    rescales = chance.random() < 0.5
+    rescales = chance.random() < 0.5 and not (topology.ordered and mode.overtakes)
     runs = [Run(_shape(chance), chance.choice([1, 1, 2, 3]))]
     for _ in range(chance.choice([0, 1, 1, 2] if faults.chances else [1, 1, 2, 2, 3])):
         if stops and chance.random() < 0.6:

@@ -43,6 +43,8 @@ class Topology:
             records are processed twice, so they aren't part of it.
         clocked: whether it goes on only when the wall clock does, so that one which jumps back an hour holds it up.
         repeated: the kind of row (its first field) that comes once from every subtask, however many there are.
+        ordered: whether rows show the order of a key's records. Where barriers overtake records, that is kept only as
+            long as the subtasks that send them are as many as before (docs/checkpoints.md).
     """
 
     name: str
@@ -51,6 +53,7 @@ class Topology:
     essence: Callable[[Row], Iterable[Hashable]]
     repeated: str | None = None
     clocked: bool = False
+    ordered: bool = False
 
     def compile(self, sinks: Sinks, shape: Shape) -> JobSpec:
         """The plan of the topology in one shape."""
