@@ -21,7 +21,6 @@ from streamcore import (
 )
 from streamcore.checkpoint.log import CheckpointLog
 from streamcore.connectors.generator_source import GeneratorSource
-from streamcore.errors import IncompatibleSnapshotError
 from streamcore.job.config import RunConfig
 from streamcore.runtime.operators.row_windows import RowWindows
 from streamcore.state.timers import TimerQueue
@@ -116,13 +115,8 @@ def run_schedule(seed, crashes):
             config.restore = "latest"
             parallelism = chance.randint(1, 3)
         batch_size = chance.choice([1, 3, 20])
-        try:
-            job = make_job(sinks, parallelism=parallelism, batch_size=batch_size)
-            done = world.run(job, config, crash_after=crash_after)
-        except IncompatibleSnapshotError:  # a part of an operator had finished: its parallelism can't change
-            parallelism = before
-            job = make_job(sinks, parallelism=parallelism, batch_size=batch_size)
-            done = world.run(job, config, crash_after=crash_after)
+        job = make_job(sinks, parallelism=parallelism, batch_size=batch_size)
+        done = world.run(job, config, crash_after=crash_after)
         if config.restore:
             restored.append((before, parallelism))
         if done is not None:

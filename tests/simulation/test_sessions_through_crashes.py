@@ -21,7 +21,6 @@ from streamcore import (
 from streamcore.checkpoint.inspect import read_state
 from streamcore.checkpoint.log import CheckpointLog
 from streamcore.connectors.generator_source import GeneratorSource
-from streamcore.errors import IncompatibleSnapshotError
 from streamcore.job.config import RunConfig
 from streamcore.runtime.operators.session import SessionAggregate
 from streamcore.state.counted import CountTable
@@ -84,15 +83,9 @@ def run_schedule(seed, crashes):
             config.restore = "latest"
             parallelism = chance.randint(1, 3)
         batch_size = chance.choice([1, 3, 20])
-        try:
-            done = world.run(
-                make_job(sinks, parallelism=parallelism, batch_size=batch_size), config, crash_after=crash_after
-            )
-        except IncompatibleSnapshotError:  # a part of an operator had finished: its parallelism can't change
-            parallelism = before
-            done = world.run(
-                make_job(sinks, parallelism=parallelism, batch_size=batch_size), config, crash_after=crash_after
-            )
+        done = world.run(
+            make_job(sinks, parallelism=parallelism, batch_size=batch_size), config, crash_after=crash_after
+        )
         if config.restore:
             restored.append((before, parallelism))
         if done is not None:

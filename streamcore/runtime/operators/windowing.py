@@ -51,7 +51,7 @@ class WindowOperator(Operator):
         self._ctx: WindowContext[Any] = WindowContext(context, self.output, keyed=True)
         self._watermark = MIN_TIME
         self._declare()
-        self._set_time(min((state["watermark"] for state in context.all_states()), default=MIN_TIME))
+        self._set_time(min((state["watermark"] for state in context.unfinished_states()), default=MIN_TIME))
         self._function.open(self._ctx)
         self._ctx.flush()
 
