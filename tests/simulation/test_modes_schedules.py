@@ -1,13 +1,19 @@
 """Every mode of checkpoints on every kind of topology, under seeds with crashes, restores and other parallelisms."""
 
-import pytest
-from checkpoint_modes import MODES, TOPOLOGIES, Outcome, run_schedule
+import collections
+import random
 
+import pytest
+from checkpoint_modes import MODES, TOPOLOGIES, Outcome, make_job, run_schedule
+
+from streamcore import Checkpointing
 from streamcore.errors import StreamcoreError
+from streamcore.job.config import RunConfig
 from streamcore.runtime.alignment import Alignment
 from streamcore.runtime.channel import InputChannel
 from streamcore.runtime.output import Outputs
 from streamcore.runtime.recording import Recording
+from streamcore.testing import MemorySink, SimulatedWorld
 
 SEEDS = 2
 """For each topology and mode; `make simulate` runs thousands."""
@@ -80,3 +86,17 @@ def test_watermarks_that_pass_restored_records_are_found(monkeypatch):
 
     monkeypatch.setattr(InputChannel, "take", late)
     assert is_found("windows", "unaligned")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_checkpoints_that_are_given_up_leave_nothing_behind(mode):
+    """Their time is over before the barriers have come: held channels are read again, recordings are dropped."""
+    given_up = 0
+    for seed in range(4):
+        world, sink, chance = SimulatedWorld(seed), MemorySink(), random.Random(seed)
+        given = {"aligned_timeout": 0.0003} if mode == "aligned timeout" else MODES[mode](chance)
+        checkpointing = Checkpointing("simulated://", 0.001, timeout=0.0008, tolerable_failures=10**6, **given)
+        result = world.run(make_job("slow chain", sink, 2, chance), RunConfig(checkpointing=checkpointing))
+        given_up += checkpointing.interval * result.checkpoints < result.run_s / 2
+        assert collections.Counter(sink.committed) == TOPOLOGIES["slow chain"].expected()
+    assert given_up == 4
