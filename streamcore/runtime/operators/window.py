@@ -12,13 +12,14 @@ the value after that record. A record whose windows take none any more is late.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from streamcore.batch import Columns, Schema, concat_columns
 from streamcore.batch.convert import Batch
+from streamcore.errors import IncompatibleSnapshotError
 from streamcore.runtime.aggregates import Bound, needed_by
 from streamcore.runtime.event_time import EventTime
 from streamcore.runtime.operator import Operator
@@ -169,9 +170,23 @@ class WindowAggregate(Operator):
 
     def open(self) -> None:
         saved = restored_windows(self.context, self._in_words)
-        self._set_time(min((state["watermark"] for state in saved), default=MIN_TIME))
+        self._set_time(self._restored_time(self.context.unfinished_states() or saved))
         table, schema = self._table, self._table.partial_schema
         self.context.store.declare_table(TableState("windows", self._key, self._captured, table.restore, schema))
+
+    def _restored_time(self, saved: Sequence[Mapping[str, Any]]) -> int:
+        """The event time of the old subtasks. Where barriers overtook records it is not the same in all; it alone tells
+        what has fired, and that would fire again in those that were ahead."""
+        times = sorted(state["watermark"] for state in saved)
+        windows = self._times.windows
+        if times and times[0] != times[-1] and windows is not None and (windows.overlap or self._lateness_ms):
+            before = self.context.saved[0].parallelism
+            raise IncompatibleSnapshotError(
+                f"the subtasks had come to different event times in the snapshot, {times[0]} to {times[-1]} ms: at "
+                f"another parallelism than {before} windows would fire twice",
+                hint=f"restore with parallelism {before}, or from a savepoint or an aligned checkpoint, as of a stop",
+            )
+        return times[0] if times else MIN_TIME
 
     def process(self, batch: Batch, port: int) -> None:
         assert isinstance(batch, Columns), "a columnar aggregate got rows"

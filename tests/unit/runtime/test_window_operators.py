@@ -7,6 +7,7 @@ import pytest
 
 from streamcore import Columns, Schema, Windows, count, sum_of
 from streamcore.batch import to_columns
+from streamcore.errors import IncompatibleSnapshotError
 from streamcore.runtime.counters import Counters
 from streamcore.runtime.event_time import EventTime
 from streamcore.runtime.operator import OperatorContext, Output, SavedOperator
@@ -261,3 +262,14 @@ def test_times_without_windows_are_one_slice():
     assert kept is batch
     assert np.array_equal(slices, [0, 0])
     assert between is None
+
+
+def test_overlapping_windows_of_subtasks_at_different_times_are_not_put_together():
+    """In a snapshot whose barriers overtook records: what one has fired, the time of the other would fire again."""
+    ahead, behind = window(SLIDING).process(("a", 1, 5)).advance(20), window(SLIDING).process(("b", 1, 5)).advance(4)
+    with pytest.raises(IncompatibleSnapshotError, match=r"4 to 20 ms: at another parallelism than 2") as caught:
+        window(SLIDING, saved=[ahead.saved(), behind.saved()])
+    assert "restore with parallelism 2" in caught.value.hint
+    again = window(SLIDING, saved=[ahead.saved(), window(SLIDING).advance(20).saved()])
+    assert again.advance(30).taken() == [30]
+    assert len(window(TUMBLING, saved=[window().advance(20).saved(), window().advance(4).saved()]).taken()) == 0
