@@ -23,7 +23,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from streamcore.batch import Batch, Columns, Schema, schema_of, to_columns, to_rows
-from streamcore.connectors.base import Sink, SinkContext, SinkWriter, TwoPhaseWriter
+from streamcore.connectors.base import JobStart, Sink, SinkContext, SinkWriter, TwoPhaseWriter
 from streamcore.connectors.json_source import encode_json_lines
 from streamcore.errors import BadRecordError, ConnectorError, UsageError
 
@@ -68,7 +68,7 @@ class FileSink(Sink[Any]):
         self.if_exists = if_exists
         self.roll_bytes = roll_bytes
 
-    def prepare_job(self, restored: bool) -> None:
+    def prepare_job(self, start: JobStart) -> None:
         """Makes the directory and deals with what is in it, as `if_exists` says.
 
         Raises:
@@ -79,7 +79,7 @@ class FileSink(Sink[Any]):
             directory.mkdir(parents=True, exist_ok=True)
         if not os.access(directory, os.W_OK | os.X_OK):
             raise ConnectorError(f"can't write to the directory {directory}", hint="check its permissions and owner")
-        if restored or self.if_exists == "append":
+        if start.restored or self.if_exists == "append":
             return
         parts = _parts(directory)
         if self.if_exists == "replace":

@@ -6,6 +6,7 @@ import copy
 from dataclasses import dataclass, field
 from typing import Literal
 
+from streamcore.connectors.base import JobStart
 from streamcore.errors import UsageError
 from streamcore.job.restart import ExponentialDelay, NoRestart, RestartPolicy
 from streamcore.runtime.elements import Mode
@@ -109,3 +110,8 @@ class RunConfig:
         if self.restart is not None:
             return copy.deepcopy(self.restart)
         return ExponentialDelay() if self.checkpointing else NoRestart()
+
+    def job_start(self, job: str, *, restored: bool) -> JobStart:
+        """What sinks are told before the first attempt."""
+        kept = self.checkpointing
+        return JobStart(restored, job, kept.interval if kept else None, kept.timeout if kept else None)

@@ -171,10 +171,11 @@ class Coordinator:
                 f"there is no checkpointing to restore {self._config.restore!r} with",
                 hint="say where checkpoints are kept: checkpoint=Checkpointing(directory), or --checkpoint-dir",
             )
+        start = self._config.job_start(self._job.name, restored=self._restore() is not None)
         for vertex in self._job.vertices:
             for spec in vertex.operators:
                 if spec.prepare is not None:
-                    spec.prepare(self._restore() is not None)
+                    spec.prepare(start)
         self._rounds = self._make_rounds()
         if self._checkpoints is not None:  # last: a start that was refused leaves the run before as it is
             self._epoch = self._checkpoints.take_over(self._config.restore) - 1

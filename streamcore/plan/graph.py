@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamcore.batch import Schema
-from streamcore.connectors.base import Source
+from streamcore.connectors.base import JobStart, Source
 from streamcore.errors import TopologyError
 from streamcore.runtime.event_time import EventTime
 from streamcore.runtime.operator import Operator
@@ -47,7 +47,7 @@ class Node:
     inputs: list[Input] = field(default_factory=list)
     uid: str | None = None
     parallelism: int | None = None
-    prepare: Callable[[bool], None] | None = None
+    prepare: Callable[[JobStart], None] | None = None
     time: EventTime | None = None
     assigns_time: bool = False
     watermarks: WatermarkStrategy | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamcore.batch import Schema
 from streamcore.batch.wire import Compression
-from streamcore.connectors.base import Split
+from streamcore.connectors.base import JobStart, Split
 from streamcore.state.backends import RocksDB
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Partitioning:
 class OperatorSpec:
     """One operator in a chain. `parent` is the index of the operator in the chain that feeds it from its
     output `tag` (None: the main output); -1 for the head, which reads the vertex' inputs. `prepare` is called
-    once by the coordinator before the first attempt, with whether the job goes on from a snapshot. A `stateless`
+    once by the coordinator before the first attempt. A `stateless`
     operator keeps nothing over a barrier: snapshots don't know it, so a topology may have it or not. `place` is its
     number in the topology, which a uid that the user did not give has in it."""
 
@@ -66,7 +66,7 @@ class OperatorSpec:
     schemas: tuple[Schema | None, ...]
     parent: int = -1
     tag: str | None = None
-    prepare: Callable[[bool], None] | None = None
+    prepare: Callable[[JobStart], None] | None = None
     stateless: bool = False
     place: int = -1
     has_made_up_uid: bool = False

@@ -20,7 +20,9 @@ class SinkOperator(Operator):
 
     def open(self) -> None:
         context = self.context
-        self._writer = writer = self._sink.writer(SinkContext(context.subtask, context.parallelism, context.epoch))
+        writer = self._sink.writer(SinkContext(context.subtask, context.parallelism, context.epoch))
+        assert isinstance(writer, SinkWriter), "a sink with asynchronous writers that doesn't say so"
+        self._writer = writer
         if isinstance(writer, TwoPhaseWriter):
             handles = [handle for state in context.own_share() for handle in state["prepared"]]
             writer.commit(handles)

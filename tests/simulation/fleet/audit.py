@@ -9,7 +9,7 @@ from typing import Any
 
 from streamcore.batch import Batch, to_rows
 from streamcore.checkpoint.storage import digest_of
-from streamcore.connectors.base import SinkContext, TwoPhaseWriter
+from streamcore.connectors.base import JobStart, SinkContext, TwoPhaseWriter
 from streamcore.errors import ConnectorError
 from streamcore.runtime.spec import JobSpec
 from streamcore.testing import MemorySink, MemoryStorage
@@ -132,13 +132,13 @@ class AuditedSink(MemorySink):
         self._storage = storage
         self._given_up: set[str] = set()
 
-    def prepare_job(self, restored: bool) -> None:
+    def prepare_job(self, start: JobStart) -> None:
         """Refuses to start afresh where there is output, as a FileSink does.
 
         Raises:
             ConnectorError: there is.
         """
-        if self.committed and not restored:
+        if self.committed and not start.restored:
             raise ConnectorError(f"the output {self.name!r} is there already")
 
     def writer(self, context: SinkContext) -> TwoPhaseWriter:

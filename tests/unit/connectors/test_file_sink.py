@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from streamcore.batch import Columns
-from streamcore.connectors.base import SinkContext
+from streamcore.connectors.base import JobStart, SinkContext
 from streamcore.connectors.file_sink import FileSink, read_jsonl
 from streamcore.errors import BadRecordError, ConnectorError, UsageError
 
@@ -37,7 +37,7 @@ def names(folder):
 
 def test_parts_are_hidden_until_committed(tmp_path):
     sink = FileSink(tmp_path / "a" / "out")
-    sink.prepare_job(restored=False)
+    sink.prepare_job(JobStart(restored=False))
     out = tmp_path / "a" / "out"
     w = writer(sink, subtask=3, parallelism=4, epoch=7)
     w.write([])
@@ -120,33 +120,33 @@ def test_what_an_earlier_run_left(tmp_path):
     with pytest.raises(
         ConnectorError, match=r"has the output of an earlier run \(1 parts, such as part-0-1-0\.jsonl\)"
     ):
-        FileSink(tmp_path).prepare_job(restored=False)
-    FileSink(tmp_path).prepare_job(restored=True)
+        FileSink(tmp_path).prepare_job(JobStart(restored=False))
+    FileSink(tmp_path).prepare_job(JobStart(restored=True))
     append = FileSink(tmp_path, if_exists="append")
-    append.prepare_job(restored=False)
+    append.prepare_job(JobStart(restored=False))
     assert len(names(tmp_path)) == 3
     w = writer(append)
     w.abort_leftovers([])
     w.write([3])
     w.commit(w.prepare())
     assert read_jsonl(tmp_path) == [1, 3]
-    FileSink(tmp_path, if_exists="replace").prepare_job(restored=False)
+    FileSink(tmp_path, if_exists="replace").prepare_job(JobStart(restored=False))
     assert names(tmp_path) == ["notes.txt"]
 
 
 def test_directories_that_cannot_be_used(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConnectorError, match=r"can't use .*/file for output: File exists"):
-        FileSink(tmp_path / "file").prepare_job(restored=False)
+        FileSink(tmp_path / "file").prepare_job(JobStart(restored=False))
     with pytest.raises(ConnectorError, match=r"can't use .*/file/sub for output: Not a directory"):
-        FileSink(tmp_path / "file" / "sub").prepare_job(restored=False)
+        FileSink(tmp_path / "file" / "sub").prepare_job(JobStart(restored=False))
     with pytest.raises(ConnectorError, match=r"can't use .*/gone for output: No such file"):
         writer(FileSink(tmp_path / "gone"))
     with pytest.raises(ConnectorError, match=r"can't use .*/gone"):
         read_jsonl(tmp_path / "gone")
     monkeypatch.setattr(os, "access", lambda *args: False)
     with pytest.raises(ConnectorError, match="can't write to the directory"):
-        FileSink(tmp_path).prepare_job(restored=False)
+        FileSink(tmp_path).prepare_job(JobStart(restored=False))
 
 
 @pytest.mark.parametrize("format_", ["jsonl", "csv", "parquet", "text"])
