@@ -23,6 +23,7 @@ from streamcore.runtime.async_function import AsyncFunction, Retry
 from streamcore.runtime.event_time import TimeOf
 from streamcore.runtime.functions import BatchFunction, OutputTag, ProcessFunction
 from streamcore.runtime.operator import Operator
+from streamcore.runtime.operators.async_sink import AsyncSink
 from streamcore.runtime.operators.compiled import FilterColumns, MapColumns
 from streamcore.runtime.operators.process import ProcessColumns, ProcessRows
 from streamcore.runtime.operators.sink import SinkOperator
@@ -343,7 +344,8 @@ class DataStream(StreamBase[T]):
 
     def sink(self, sink: Sink[T]) -> DataStream[T]:
         """Writes the stream; the result can only be given a name, uid or parallelism."""
-        stream: DataStream[T] = self._then(type(sink).__name__, partial(SinkOperator, sink), FORMS[sink.accepts], None)
+        make = partial(AsyncSink if sink.asynchronous else SinkOperator, sink)
+        stream: DataStream[T] = self._then(type(sink).__name__, make, FORMS[sink.accepts], None)
         stream._node.schemas = (self.schema,)
         stream._node.prepare = sink.prepare_job
         stream._node.parallelism = sink.parallelism

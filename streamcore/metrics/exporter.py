@@ -12,6 +12,7 @@ and `subtask`::
     streamcore_idle_seconds_total            time without input
     streamcore_backpressured_seconds_total   time without room at a receiver
     streamcore_held_seconds_total            time in which alignment kept a source from reading a split
+    streamcore_waiting_for_service           1 while a source or sink can't reach the service that it reads or writes
     streamcore_queued_records                records that wait at its forward inputs
     streamcore_feedback_queued_records       records that wait at its back edges
     streamcore_watermark_seconds             event time here, as seconds since 1970: this and the next once there is one
@@ -76,6 +77,7 @@ _SUBTASK_COUNTERS = {
     "held_s": ("streamcore_held_seconds", "Time in which alignment kept a source from reading a split"),
 }
 _SUBTASK_GAUGES = {
+    "waiting": ("streamcore_waiting_for_service", "1 while a service that a source or sink needs can't be reached"),
     "queued": ("streamcore_queued_records", "Records that wait at forward inputs"),
     "feedback_queued": ("streamcore_feedback_queued_records", "Records that wait at back edges"),
     "watermark_s": ("streamcore_watermark_seconds", "Event time, seconds since 1970"),

@@ -244,6 +244,7 @@ class Attempt:
             attention,
             allow_pickle=settings.allow_pickle,
             state_backend=settings.state_backend,
+            job=self._job.name,
         )
         wiring = SubtaskWiring(
             vertex=vertex,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -15,6 +15,8 @@ from streamcore.runtime.counters import Counters
 from streamcore.runtime.failures import describe_failure
 from streamcore.runtime.operator import Advance, Operator, OperatorContext, Output, Receiver, SavedOperator, SetIdle
 from streamcore.runtime.operators.async_map import AsyncMap
+from streamcore.runtime.operators.async_sink import AsyncSink
+from streamcore.runtime.operators.source import SourceOperator
 from streamcore.runtime.output import EdgeOutput
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import EdgeSpec, Form, OperatorSpec, Partitioning, VertexSpec
@@ -58,6 +60,7 @@ class Chain:
         *,
         allow_pickle: bool,
         state_backend: RocksDB | None = None,
+        job: str = "job",
     ) -> None:
         self.vertex = vertex
         self._subtask = subtask
@@ -68,6 +71,8 @@ class Chain:
         self._attention = attention
         self._allow_pickle = allow_pickle
         self._state_backend = state_backend
+        self._job = job
+        self._who_wait: set[str] = set()
         self._outputs = [Output() for _ in vertex.operators]
         self.operators: list[Operator] = [spec.make() for spec in vertex.operators]
         self._stores: list[KeyedStore] = []
@@ -77,6 +82,12 @@ class Chain:
             for spec, operator in zip(vertex.operators, self.operators, strict=True)
             if operator.watches_idleness
         ]
+        self.async_sinks = [
+            (spec, operator)
+            for spec, operator in zip(vertex.operators, self.operators, strict=True)
+            if isinstance(operator, AsyncSink)
+        ]
+        """Those of the sinks that work beside the stream."""
         self._link(outputs)
         head = vertex.operators[0]
         self._head = [self._receiver(0, port) for port in range(len(head.forms))]
@@ -139,6 +150,8 @@ class Chain:
                 counters=self._counters,
                 attention=self._attention,
                 allow_dropped=found.allow_dropped,
+                job=self._job,
+                waiting=partial(self._waiting, spec.uid),
             )
             operator.setup(context, output)
         for spec, operator in reversed(list(zip(self.vertex.operators, self.operators, strict=True))):
@@ -147,6 +160,21 @@ class Chain:
         for operator_parts in restored.values():
             for _, _, part in operator_parts.parts:
                 delete_images(part.keyed)
+
+    async def connect(self) -> None:
+        """Connects the sinks that work beside the stream."""
+        for spec, sink in self.async_sinks:
+            await guard_async(spec, sink.connect())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the stream must wait until a sink has got rid of some of what it took."""
+        return any(sink.is_full for _, sink in self.async_sinks)
+
+    def check_sinks(self) -> None:
+        """Looks whether something has gone wrong beside the stream."""
+        for spec, sink in self.async_sinks:
+            guard(spec, sink.check)
 
     @property
     def ended(self) -> list[str]:
@@ -247,6 +275,31 @@ class Chain:
             store.close()
         return errors
 
+    async def shut_down(self, *, is_whole: bool) -> list[Exception]:
+        """Ends what operators do beside the stream, after what they have to do at the end if that is to be `is_whole`;
+        returns what they raised."""
+        errors: list[Exception] = []
+        for spec, operator in zip(self.vertex.operators, self.operators, strict=True):
+            try:
+                if isinstance(operator, AsyncMap):
+                    await guard_async(spec, operator.shut_down())
+                elif isinstance(operator, AsyncSink):
+                    await guard_async(spec, operator.shut_down(is_whole=is_whole))
+                elif isinstance(operator, SourceOperator):
+                    await guard_async(spec, operator.shut_down())
+            except Exception as error:  # noqa: BLE001 - reported by the caller; the others must be closed too
+                errors.append(error)
+        self._waiting(None, None)
+        return errors
+
+    def _waiting(self, uid: str | None, service: str | None) -> None:
+        """An operator waits for a service, or doesn't any more; without `uid`: none of them does."""
+        for spec in self.vertex.operators:
+            if uid in (None, spec.uid):
+                self._services.outages.report((self.vertex.id, self._subtask, self._epoch, spec.uid), service)
+                (self._who_wait.discard if service is None else self._who_wait.add)(spec.uid)
+        self._counters.waiting = bool(self._who_wait)
+
     def _link(self, outputs: Sequence[tuple[EdgeSpec, EdgeOutput]]) -> None:
         for index, spec in enumerate(self.vertex.operators):
             if spec.parent >= 0:
@@ -312,6 +365,15 @@ class Chain:
                 raise explained from explained.__cause__
 
         return receive
+
+
+async def guard_async(spec: OperatorSpec, call: Awaitable[T]) -> T:
+    """The same as `guard` for what takes its time."""
+    try:
+        return await call
+    except Exception as error:  # noqa: BLE001 - explained and raised again
+        explained = describe_failure(f"operator {spec.name!r}", spec.location, error)
+        raise explained from explained.__cause__
 
 
 def guard(spec: OperatorSpec, call: Callable[[], T]) -> T:

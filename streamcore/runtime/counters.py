@@ -16,6 +16,8 @@ class Counters:
     bad_records: int = 0
     late_records: int = 0
     bad_times: int = 0
+    waiting: bool = False
+    """Whether an operator waits for a service that can't be reached."""
     idle_s: float = 0.0
     backpressured_s: float = 0.0
     running_s: float = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,14 @@ class SavedOperator:
     finished: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """State of an operator that is known only some time after its capture: resolved beside the stream, before the
+    snapshot is written. May be resolved more than once, or never."""
+
+    resolve: Callable[[], Awaitable[Any]]
+
+
 @dataclass(slots=True)
 class OperatorContext:
     """The surroundings of one operator in one subtask."""
@@ -50,6 +58,9 @@ class OperatorContext:
     counters: Counters
     attention: Attention = field(default_factory=Attention)
     allow_dropped: bool = False
+    job: str = "job"
+    waiting: Callable[[str | None], None] = lambda _: None
+    """Takes the name of a service that can't be reached, None when it can again."""
 
     # --- state outside of keyed state, at another parallelism: an operator takes it in one of three ways -----------
 

@@ -148,6 +148,8 @@ class Outputs:
         self._waiting_since: float | None = None
         self.on_wake: Callable[[], bool] = lambda: True
         """Called before each wait for credit, and when one is interrupted; false gives up what is still to be sent."""
+        self.is_full: Callable[[], bool] = lambda: False
+        """Whether a sink of the same subtask must get rid of something before the stream goes on."""
         self._targets = [target for edge in edges for target in edge.targets]
         self._wakeup = wakeup
         self._clock = services.clock
@@ -193,9 +195,9 @@ class Outputs:
         return not any(target.parts or target.ready for edge in self.edges if edge.in_loop for target in edge.targets)
 
     async def drain(self) -> bool:
-        """Sends all that is ready, waiting for credit where there is none: this is backpressure. False if it was given
-        up before."""
-        while not self._send_ready():
+        """Sends all that is ready, waiting for credit where there is none, and for sinks that are full: this is
+        backpressure. False if it was given up before."""
+        while not self._send_ready() or self.is_full():
             if not self.on_wake():  # asked before the wait too: who has given up may try again, and nobody wakes it
                 return False
             self._waiting_since = started = self._clock.monotonic()

@@ -11,6 +11,7 @@ from typing import BinaryIO, NoReturn, TypeVar, cast
 
 from streamcore.checkpoint.storage import Storage, open_storage
 from streamcore.runtime import tuning
+from streamcore.runtime.outages import Outages
 from streamcore.state.backends import RocksDB, open_backend
 from streamcore.state.object_table import Saved, StateBackend
 from streamcore.time import Clock
@@ -35,6 +36,7 @@ class Services:
 
     def __init__(self, scratch_directory: str | None = None) -> None:
         self.clock = Clock()
+        self.outages = Outages(self.clock)
         self._scratch_directory = scratch_directory
 
     async def give_way(self) -> None:

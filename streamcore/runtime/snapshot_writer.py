@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from streamcore.checkpoint.images import KnownTables, Tables, make_portable, write_images
@@ -17,6 +17,7 @@ from streamcore.checkpoint.storage import FileRef, Storage
 from streamcore.errors import CheckpointError
 from streamcore.runtime.elements import Savepoint
 from streamcore.runtime.messages import Acknowledge, Decline, Subtask, ToCoordinator
+from streamcore.runtime.operator import Pending
 from streamcore.runtime.services import Services
 from streamcore.runtime.spec import VertexSpec
 from streamcore.state.capture import Capture
@@ -138,6 +139,7 @@ class SnapshotWriter:
         if self._tasks:
             await asyncio.wait(self._tasks)  # an acknowledgement after `Finished` would come too late to count
         await self._copy(captured)
+        captured = await _resolved(captured)
         if self._storage is None:
             return None
         path = finished_path(*self._id, self._epoch)
@@ -207,6 +209,7 @@ class SnapshotWriter:
             pause_s = max(pause_s, await copying.task)
             if saved is None:
                 return
+            captured = await _resolved(captured)
             async with self._writing:
                 if checkpoint_id <= self._given_up:
                     return
@@ -275,3 +278,11 @@ class SnapshotWriter:
             list(part.shared.values()),
             self.ended,
         )
+
+
+async def _resolved(captured: Captured) -> Captured:
+    """The same, with what operators know only after their capture."""
+    return {
+        uid: replace(part, own=await part.own.resolve()) if isinstance(part.own, Pending) else part
+        for uid, part in captured.items()
+    }

@@ -72,6 +72,11 @@ class SplitTimes:
                 time.restore(saved)
         self._merge = WatermarkMerge({split: time.watermark_ms for split, time in self._splits.items()})
 
+    def add(self, split: str) -> None:
+        """There is one more split, which was found while the job ran."""
+        self._splits[split] = time = SplitTime(self._strategy.generator())
+        self._merge.add(split, time.watermark_ms)
+
     def end(self, split: str) -> None:
         """The split has ended."""
         del self._splits[split]

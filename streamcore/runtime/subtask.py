@@ -19,7 +19,6 @@ from streamcore.runtime.barriers import Barriers
 from streamcore.runtime.chain import Chain, RestoredOperator
 from streamcore.runtime.counters import Counters
 from streamcore.runtime.elements import END_OF_INPUT, Mode
-from streamcore.runtime.failures import describe_failure
 from streamcore.runtime.gate import Gate
 from streamcore.runtime.messages import (
     Abort,
@@ -120,6 +119,8 @@ class SubtaskTask(ABC):
         self._ended = False
         self._closed = False
         wiring.outputs.on_wake = self._act_while_blocked
+        if wiring.chain.async_sinks:
+            wiring.outputs.is_full = lambda: wiring.chain.is_full
 
     def post(self, mail: Mail) -> None:
         """Puts a message of the coordinator into the mailbox. A checkpoint that is given up before the subtask has
@@ -138,6 +139,7 @@ class SubtaskTask(ABC):
         """
         try:
             self.chain.open(restored.operators)
+            await self.chain.connect()
             self._snapshots.ended = self.chain.ended
             self._restore(restored.in_flight)
             opened()
@@ -155,26 +157,18 @@ class SubtaskTask(ABC):
                 if not self._closed:
                     await self._idle(None)
         except BaseException:
-            await self._close()  # what else goes wrong now is not what the user must hear of
+            await self._close(is_whole=False)  # what else goes wrong now is not what the user must hear of
             raise
         else:
-            errors = await self._close()
+            errors = await self._close(is_whole=True)
             if errors:
                 raise errors[0]
         finally:
             self._snapshots.cancel()
 
-    async def _close(self) -> list[Exception]:
+    async def _close(self, *, is_whole: bool) -> list[Exception]:
         """Closes the operators, whatever the others do; what they raised."""
-        errors = self.chain.close()
-        asking = self.chain.asynchronous
-        if asking is not None:
-            spec = self.wiring.vertex.operators[0]
-            try:
-                await asking.shut_down()
-            except Exception as error:  # noqa: BLE001 - reported by the caller
-                errors.append(describe_failure(f"operator {spec.name!r}", spec.location, error))
-        return errors
+        return [*self.chain.close(), *await self.chain.shut_down(is_whole=is_whole)]
 
     def measure(self) -> Counters:
         """A copy of the counters, with times up to now: a wait that still lasts counts as far as it has gone."""
@@ -207,6 +201,7 @@ class SubtaskTask(ABC):
 
     async def _read_mail(self) -> None:
         """Acts on the mail, and on barriers that have arrived."""
+        self.chain.check_sinks()
         while self._mail:
             mail = self._mail.popleft()
             if isinstance(mail, Complete):
@@ -262,6 +257,7 @@ class SubtaskTask(ABC):
         """What must not wait for credit; between two batches the operators are at rest, so this is as good a moment as
         any. Commits: a job that is stopped gives no credit any more. Unaligned checkpoints: that they don't wait
         is their point. Questions: who asks waits."""
+        self.chain.check_sinks()
         if not self._mail and not self._gate.marks:
             return not self._closed
         mails, self._mail = self._mail, deque()

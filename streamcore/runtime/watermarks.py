@@ -29,6 +29,11 @@ class WatermarkMerge(Generic[K]):
         self.idle = False
         """Whether there are inputs, and all of them are idle."""
 
+    def add(self, key: K, time_ms: int) -> None:
+        """There is one more input. Time stays where it is until that has caught up."""
+        self._times[key] = time_ms
+        self._moved()
+
     def advance(self, key: K, time_ms: int, *, idle: bool = False) -> int | None:
         """An input has come to a time, and is idle or not; the new minimum if that has moved."""
         if key not in self._times:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 from streamcore.batch import Batch, to_columns
@@ -21,8 +22,8 @@ BAD_RECORDS = "bad-records"
 class SourceOperator(Operator):
     """The head of a source chain. The runtime calls `poll` instead of `process`.
 
-    Splits are dealt out by position in the sorted list of ids, so that every subtask finds its share alone;
-    offsets come from the snapshots of all old subtasks, whoever had the split then.
+    Splits are dealt out by position in the sorted list of ids, unless the source says whose each is, so that every
+    subtask finds its share alone; offsets come from the snapshots of all old subtasks, whoever had the split then.
     """
 
     def __init__(
@@ -40,6 +41,9 @@ class SourceOperator(Operator):
         self._done: dict[str, Any] = {}
         self._captured: dict[int, dict[str, Any]] = {}  # checkpoint → offsets of the splits that had not ended
         self._bad: list[BadRecord] = []
+        self._waits_for_splits = source.discovers
+        self._found: list[Split] = []
+        self._reader_context: ReaderContext | None = None
 
     def open(self) -> None:
         context = self.context
@@ -48,10 +52,25 @@ class SourceOperator(Operator):
         for state in context.all_states():
             offsets.update(state["offsets"])
             times.update(state.get("times", {}))
-        self._refuse_lost(offsets)
-        reader_context = ReaderContext(context.wakeup.notify, context.clock.monotonic, self._report_bad)
-        for split in sorted(self._splits, key=lambda split: split.id)[context.subtask :: context.parallelism]:
-            offset, exhausted = offsets.get(split.id, (None, False))
+        splits = {split.id: split for split in self._splits}
+        for split_id in offsets.keys() - splits.keys():
+            if (split := self._source.split(split_id)) is not None:
+                splits[split_id] = split
+        self._refuse_lost(offsets, splits)
+        self._reader_context = reader_context = ReaderContext(
+            context.wakeup.notify,
+            context.clock.monotonic,
+            self._report_bad,
+            found=self._splits_found,
+            waiting=context.waiting,
+            subtask=context.subtask,
+            parallelism=context.parallelism,
+            job=context.job,
+        )
+        reader_context.client = self._source.client(reader_context)
+        start = self._source.offset_of_new if context.saved else None
+        for split in self._own(list(splits.values())):
+            offset, exhausted = offsets.get(split.id, (start, False))
             if exhausted:
                 self._done[split.id] = offset
             else:
@@ -63,8 +82,8 @@ class SourceOperator(Operator):
 
     @property
     def exhausted(self) -> bool:
-        """Whether all splits have ended."""
-        return not self._readers
+        """Whether all splits have ended, and none can come."""
+        return not self._readers and not self._waits_for_splits
 
     @property
     def wake_at(self) -> float | None:
@@ -81,6 +100,10 @@ class SourceOperator(Operator):
 
     def poll(self, limit: int) -> bool:
         """Emits the next batch of up to `limit` records; false when no reader has any now that may be read."""
+        if self._found:
+            self._take_in_found()
+        if not self._turn and self._times is not None:
+            self._tell_time(self._times)
         for _ in range(len(self._turn)):
             split_id = self._turn.pop(0)
             if self._holds(split_id):
@@ -126,6 +149,43 @@ class SourceOperator(Operator):
     def close(self) -> None:
         for reader in self._readers.values():
             reader.close()
+
+    async def shut_down(self) -> None:
+        """Closes what the readers had in common."""
+        if self._reader_context is not None and self._reader_context.client is not None:
+            await self._reader_context.client.close()
+
+    # --- splits --------------------------------------------------------------------------------------------
+
+    def _own(self, splits: list[Split]) -> list[Split]:
+        """Those of the splits that this subtask reads."""
+        subtask, parallelism = self.context.subtask, self.context.parallelism
+        ordered = sorted(splits, key=lambda split: split.id)
+        owners = [self._source.subtask_of(split, parallelism) for split in ordered]
+        return [
+            split
+            for position, (split, owner) in enumerate(zip(ordered, owners, strict=True))
+            if (position % parallelism if owner is None else owner) == subtask
+        ]
+
+    def _splits_found(self, splits: Sequence[Split]) -> None:
+        known = self._readers.keys() | self._done.keys() | {split.id for split in self._found}
+        self._found.extend(split for split in self._own(list(splits)) if split.id not in known)
+        if self._found:
+            self.context.wakeup.notify()
+
+    def _take_in_found(self) -> None:
+        """Begins to read the splits that were found: here, between two batches, and not when they were found."""
+        found, self._found = self._found, []
+        assert self._reader_context is not None, "splits were found before the source was open"
+        for split in found:
+            reader = self._source.reader(split, self._source.offset_of_new, self._reader_context)
+            self._readers[split.id] = reader
+            self._turn.append(split.id)
+            self._where[split.id] = f"split {split.id!r}"
+            if self._times is not None:
+                self._times.add(split.id)
+                self._tell_time(self._times)
 
     # --- event time ----------------------------------------------------------------------------------------
 
@@ -184,14 +244,16 @@ class SourceOperator(Operator):
         return checked
 
     def _tell_time(self, times: SplitTimes) -> None:
-        """The subtask's event time is that of the split that is furthest behind."""
-        if self._told_idle and not times.idle:
+        """The subtask's event time is that of the split that is furthest behind; without a split it has none to wait
+        for until one is found."""
+        idle = times.idle or (self._waits_for_splits and not self._readers)
+        if self._told_idle and not idle:
             self._told_idle = False
             self.output.emit_idle(False)
         if times.watermark_ms > self._told_ms:
             self._told_ms = times.watermark_ms
             self.output.emit_watermark(times.watermark_ms)
-        if times.idle and not self._told_idle:
+        if idle and not self._told_idle:
             self._told_idle = True
             self.output.emit_idle(True)
 
@@ -204,9 +266,10 @@ class SourceOperator(Operator):
             bad, self._bad = self._bad, []
             self.output.emit_side(BAD_RECORDS, list(bad))
 
-    def _refuse_lost(self, offsets: dict[str, Any]) -> None:
-        known = {split.id for split in self._splits}
-        gone = {split_id: self._source.hint_for_lost(split_id, self._splits) for split_id in offsets.keys() - known}
+    def _refuse_lost(self, offsets: dict[str, Any], splits: dict[str, Split]) -> None:
+        gone = {
+            split_id: self._source.hint_for_lost(split_id, self._splits) for split_id in offsets.keys() - splits.keys()
+        }
         if lost := sorted(split_id for split_id, hint in gone.items() if hint or not offsets[split_id][1]):
             was = "had read" if all(offsets[split_id][1] for split_id in lost) else "was still reading"
             raise IncompatibleSnapshotError(
