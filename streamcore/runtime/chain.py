@@ -13,7 +13,16 @@ from streamcore.checkpoint.snapshot_file import OperatorSnapshot
 from streamcore.runtime.attention import Attention
 from streamcore.runtime.counters import Counters
 from streamcore.runtime.failures import describe_failure
-from streamcore.runtime.operator import Advance, Operator, OperatorContext, Output, Receiver, SavedOperator, SetIdle
+from streamcore.runtime.operator import (
+    Advance,
+    Operator,
+    OperatorContext,
+    Output,
+    Pending,
+    Receiver,
+    SavedOperator,
+    SetIdle,
+)
 from streamcore.runtime.operators.async_map import AsyncMap
 from streamcore.runtime.operators.async_sink import AsyncSink
 from streamcore.runtime.operators.source import SourceOperator
@@ -240,6 +249,8 @@ class Chain:
         for spec, operator, store in zip(self.vertex.operators, self.operators, self._stores, strict=True):
             keyed, tables = guard(spec, partial(store.capture, checkpoint_id, since)) if with_state else ({}, {})
             own = guard(spec, partial(operator.capture, checkpoint_id))
+            if isinstance(own, Pending):
+                own = Pending(partial(_resolve, spec, own))
             if not spec.stateless:
                 captured[spec.uid] = OperatorSnapshot(keyed, own, tables)
         return captured
@@ -374,6 +385,10 @@ async def guard_async(spec: OperatorSpec, call: Awaitable[T]) -> T:
     except Exception as error:  # noqa: BLE001 - explained and raised again
         explained = describe_failure(f"operator {spec.name!r}", spec.location, error)
         raise explained from explained.__cause__
+
+
+async def _resolve(spec: OperatorSpec, pending: Pending) -> Any:
+    return await guard_async(spec, pending.resolve())
 
 
 def guard(spec: OperatorSpec, call: Callable[[], T]) -> T:

@@ -53,6 +53,7 @@ def status():
             time_idle=True,
             drift_s=0.25,
             held_s=7.0,
+            waiting=True,
         ),
         (1, 1): Counters(records_in=5),
     }
@@ -103,6 +104,7 @@ def test_every_number_of_the_status_is_rendered(status):
     assert named(samples, "streamcore_watermark_lag_seconds") == {first: 3.5}
     assert named(samples, "streamcore_alignment_drift_seconds") == {first: 0.25}
     assert named(samples, "streamcore_time_idle") == {source: 0, first: 1, second: 0}
+    assert named(samples, "streamcore_waiting_for_service") == {source: 0, first: 1, second: 0}
     assert named(samples, "streamcore_held_seconds_total")[first] == 7
     of_job = {name: value for (name, *labels), value in samples.items() if labels == [("job", "rates")]}
     assert of_job == {

@@ -26,7 +26,9 @@ from streamcore.runtime.alignment import Alignment
 from streamcore.runtime.barriers import Barriers
 from streamcore.runtime.channel import InputChannel
 from streamcore.runtime.elements import Barrier, Mode
+from streamcore.runtime.operator import Pending
 from streamcore.runtime.operator_task import OperatorTask
+from streamcore.runtime.operators.async_sink import AsyncSink
 from streamcore.runtime.operators.sink import SinkOperator
 from streamcore.runtime.operators.source import SourceOperator
 from streamcore.runtime.output import Outputs
@@ -113,6 +115,49 @@ def printed_rule_mended() -> Iterator[None]:
 def feedback_is_not_held() -> Iterator[None]:
     holds = Alignment.holds
     with patch.object(Alignment, "holds", lambda self, channel: channel in self._forward and holds(self, channel)):
+        yield
+
+
+def slow_sinks(plan: Plan) -> bool:
+    return plan.slow_sinks and plan.mode.exactly_once
+
+
+@mutant("ack before output is durable", slow_sinks)
+def ack_before_output_is_durable() -> Iterator[None]:
+    """A snapshot is acknowledged with the output that happens to be durable by then."""
+    capture = AsyncSink.capture
+
+    def known_now(self: AsyncSink, checkpoint_id: int) -> Pending:
+        capture(self, checkpoint_id)
+
+        async def state() -> Any:
+            done = [prepared.result() for prepared in self._uncommitted.values() if prepared.done()]
+            return {"prepared": [handle for handles in done for handle in handles]}
+
+        return Pending(state)
+
+    with patch.object(AsyncSink, "capture", known_now):
+        yield
+
+
+@mutant("handles dropped when a commit begins", slow_sinks)
+def handles_dropped_when_a_commit_begins() -> Iterator[None]:
+    """The next snapshot leaves out what is being committed but isn't yet."""
+    notify = AsyncSink.notify_complete
+    capture = AsyncSink.capture
+
+    def complete(self: AsyncSink, checkpoint_id: int) -> None:
+        self.__dict__.setdefault("left_out", set()).update(n for n in self._uncommitted if n <= checkpoint_id)
+        notify(self, checkpoint_id)
+
+    def without(self: AsyncSink, checkpoint_id: int) -> Any:
+        left_out = self.__dict__.get("left_out", set())
+        hidden = {n: self._uncommitted.pop(n) for n in left_out & self._uncommitted.keys()}
+        state = capture(self, checkpoint_id)
+        self._uncommitted.update(hidden)
+        return state
+
+    with patch.object(AsyncSink, "notify_complete", complete), patch.object(AsyncSink, "capture", without):
         yield
 
 

@@ -69,6 +69,11 @@ class Plan:
     runs: tuple[Run, ...]
     faults: Faults
 
+    @property
+    def slow_sinks(self) -> bool:
+        """Whether the sinks work beside the stream."""
+        return self.seed // (len(TOPOLOGIES) * len(MODES)) % 2 == 1
+
     def __reduce__(self) -> Any:
         """To other processes goes the seed: topologies are made of functions that can't be sent."""
         return plan_of, (self.seed,)
@@ -76,7 +81,7 @@ class Plan:
     def __str__(self) -> str:
         settings = self.checkpointing
         lines = [
-            f"seed {self.seed}: {self.topology.name}, {self.mode.name}",
+            f"seed {self.seed}: {self.topology.name}, {self.mode.name}{', slow sinks' if self.slow_sinks else ''}",
             f"  a checkpoint every {settings.interval * 1e3:.2f} ms, given up after {settings.timeout * 1e3:.2f} ms, "
             f"{settings.retain} kept",
         ]

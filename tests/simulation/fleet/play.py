@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from streamcore.errors import DamagedCheckpointError, IncompatibleSnapshotError, StreamcoreError
 from streamcore.job.config import RunConfig
@@ -16,6 +17,7 @@ from streamcore.state import table_capture
 from streamcore.testing import Fault, SimulatedWorld, SimulationStuckError
 from tests.simulation.fleet.audit import Audit, AuditedSink, AuditedStorage
 from tests.simulation.fleet.plan import HEARTBEAT_TIMEOUT_S, LONG_TIMEOUT_S, Plan, Run
+from tests.simulation.fleet.slow_sink import SlowSink
 from tests.simulation.fleet.topology import Row, Shape, Topology
 
 MAX_STEPS = 150_000
@@ -194,7 +196,8 @@ class _Game:
 
     def _sink(self, name: str) -> AuditedSink:
         if name not in self._sinks:
-            self._sinks[name] = AuditedSink(name, self.audit, self.storage)
+            make = partial(SlowSink, seed=self._plan.seed) if self._plan.slow_sinks else AuditedSink
+            self._sinks[name] = make(name, self.audit, self.storage)
         return self._sinks[name]
 
 
