@@ -119,7 +119,7 @@ def feedback_is_not_held() -> Iterator[None]:
 
 
 def slow_sinks(plan: Plan) -> bool:
-    return plan.slow_sinks and plan.mode.exactly_once
+    return plan.slow_sinks
 
 
 @mutant("ack before output is durable", slow_sinks)

@@ -12,6 +12,8 @@ from streamcore.connectors.base import AsyncSinkWriter, SinkContext
 from tests.simulation.fleet.audit import Audit, AuditedSink, AuditedStorage
 
 LONGEST_S = 0.0015
+LONGEST_COMMIT_S = 0.03
+"""Long enough for checkpoints to be made while one is being committed."""
 ROOM = 6
 
 
@@ -27,9 +29,9 @@ class SlowSink(AuditedSink):
     def writer(self, context: SinkContext) -> AsyncSinkWriter:
         return _SlowWriter(self, context)
 
-    async def delay(self) -> None:
+    async def delay(self, longest_s: float = LONGEST_S) -> None:
         """Takes some time."""
-        await asyncio.sleep(self._chance.uniform(0, LONGEST_S))
+        await asyncio.sleep(self._chance.uniform(0, longest_s))
 
 
 class _SlowWriter(AsyncSinkWriter):
@@ -60,7 +62,7 @@ class _SlowWriter(AsyncSinkWriter):
         return self._prepared(rows)
 
     async def commit(self, handles: Sequence[Any]) -> None:
-        await self._sink.delay()
+        await self._sink.delay(LONGEST_COMMIT_S)
         self._sink.commit(handles)
 
     async def close(self) -> None:

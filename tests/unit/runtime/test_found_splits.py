@@ -13,9 +13,9 @@ from streamcore.job.restart import FixedDelay
 
 
 class Growing(Source):
-    """Splits of ten numbers each: `first` at the start, one more whenever one has been read, until there are `most`. The
-    source never ends: jobs are ended by an exception. `hold`: a split, and an offset at which it waits for a checkpoint
-    that has it."""
+    """Splits of ten numbers each: `first` at the start, one more whenever one has been read, until there are `most`.
+    The source never ends: jobs are ended by an exception. `hold`: a split, and an offset at which it waits for a
+    checkpoint that has it."""
 
     bounded = False
     discovers = True
