@@ -127,7 +127,9 @@ class Chaos:
         if learned < self.records:
             found.lost += self.records - learned
         for name in OUTPUTS if self.delivery == "exactly-once" else ():
-            ends = [self.broker.end_offsets(f"{self.sink}-{name}", kind) for kind in ("read_committed", "read_uncommitted")]
+            ends = [
+                self.broker.end_offsets(f"{self.sink}-{name}", kind) for kind in ("read_committed", "read_uncommitted")
+            ]
             if ends[0] != ends[1]:
                 found.wrong.append(f"a transaction was left open in {name}: {ends}")
         return found

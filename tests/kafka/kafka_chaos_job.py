@@ -4,8 +4,9 @@ loop → topics."""
 import json
 from typing import Any, NamedTuple
 
-from streamcore import StreamEnvironment
 from streamcore.connectors.kafka import Json, KafkaSink, KafkaSource
+
+from streamcore import StreamEnvironment
 from streamcore.operators.online_mf import (
     ERRORS,
     Hyperparameters,
@@ -54,9 +55,7 @@ def build(
             .process(users, returns=visit_schema(FACTORS), tags=[users.factors])
             .uid("users")
         )
-        errors = (
-            visits.key_by("item").process(items, returns=ERRORS, tags=[items.updates, items.factors]).uid("items")
-        )
+        errors = visits.key_by("item").process(items, returns=ERRORS, tags=[items.updates, items.factors]).uid("items")
         loop.close(errors.side_output(items.updates))
     write(errors, "errors")
     write(visits.side_output(users.factors), "users")
