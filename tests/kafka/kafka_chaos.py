@@ -3,9 +3,9 @@
     python tests/kafka/kafka_chaos.py --kills 30
     python tests/kafka/kafka_chaos.py --kills 30 --delivery at-least-once     # must show duplicates, and no loss
 
-A producer of another client library writes ratings to 12 partitions while `kafka_chaos_job.py` runs on two workers. Who
-is killed is chosen at random; a killed coordinator is started again with `--restore latest`, a killed broker on the same
-data. Then a reader of the other library reads what is committed, and compares it with what must be there.
+A producer of another client library writes ratings to 12 partitions while `kafka_chaos_job.py` runs on two workers.
+Who is killed is chosen at random; a killed coordinator is started again with `--restore latest`, a killed broker on the
+same data. Then a reader of the other library reads what is committed, and compares it with what must be there.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from streamcore.checkpoint.log import CheckpointLog
 from streamcore.checkpoint.storage import open_storage
 
 JOB = Path(__file__).parent / "kafka_chaos_job.py"
+CONNECTOR_ERROR = 3
 PARTITIONS = 12
 USERS = 240
 ITEMS = 60
@@ -87,8 +89,9 @@ class Chaos:
         for name in OUTPUTS:
             self.broker.create_topic(f"{self.sink}-{name}", PARTITIONS)
 
-    def run(self, chance: random.Random, kills: int) -> None:
-        """Runs the job to its end, killing up to `kills` times: as often as it lasts."""
+    def run(self, chance: random.Random, kills: int, victims: Iterable[str] | None = None) -> None:
+        """Runs the job to its end, killing up to `kills` times, as long as it lasts: these victims, or any."""
+        victims = iter(victims or iter(lambda: chance.choice(VICTIMS), None))
         producing = threading.Thread(target=self._produce, daemon=True)
         producing.start()
         deadline = time.monotonic() + TIMEOUT_S
@@ -100,11 +103,13 @@ class Chaos:
                     code = job.wait(wait_s)
                     if code == 0:
                         break
-                    assert code == -signal.SIGKILL, f"the job ended with exit code {code}\n{self.log_end()}"
+                    # a start while the broker is down is refused with this: whoever watches over the job tries again
+                    refused = code == CONNECTOR_ERROR and "nobody listens there" in self.log_end()
+                    assert code == -signal.SIGKILL or refused, f"exit code {code}\n{self.log_end()}"
                     job = self._start()
                     continue
                 assert time.monotonic() < deadline, f"the job did not end within {TIMEOUT_S:g} s\n{self.log_end()}"
-                self._kill_one(job, chance)
+                self._kill_one(job, next(victims), chance)
         finally:
             job.kill()
             job.wait()
@@ -127,9 +132,8 @@ class Chaos:
         if learned < self.records:
             found.lost += self.records - learned
         for name in OUTPUTS if self.delivery == "exactly-once" else ():
-            ends = [
-                self.broker.end_offsets(f"{self.sink}-{name}", kind) for kind in ("read_committed", "read_uncommitted")
-            ]
+            kinds = ("read_committed", "read_uncommitted")
+            ends = [self.broker.end_offsets(f"{self.sink}-{name}", kind) for kind in kinds]
             if ends[0] != ends[1]:
                 found.wrong.append(f"a transaction was left open in {name}: {ends}")
         return found
@@ -193,8 +197,7 @@ class Chaos:
         with self.log.open("ab") as log:
             return subprocess.Popen(line, stdout=log, stderr=log)
 
-    def _kill_one(self, job: subprocess.Popen[bytes], chance: random.Random) -> None:
-        victim = chance.choice(VICTIMS)
+    def _kill_one(self, job: subprocess.Popen[bytes], victim: str, chance: random.Random) -> None:
         if victim == "broker":
             self.broker.kill9()
             time.sleep(chance.uniform(*OUTAGE_S))
