@@ -53,6 +53,8 @@ class Progress:
             parts.append(f"restarts {status.restarts}")
         if status.bad_records:
             parts.append(f"bad records {status.bad_records:,}")
+        if status.is_waiting:
+            parts.append("waits for a service that can't be reached")
         parts += self._of_app(status)
         return " · ".join(parts)
 

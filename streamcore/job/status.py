@@ -43,6 +43,11 @@ class JobStatus:
         return sum(counters.records_in for (vertex, _), counters in self.counters.items() if vertex in sources)
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether a source or sink waits for a service that can't be reached."""
+        return any(counters.waiting for counters in self.counters.values())
+
+    @property
     def bad_records(self) -> int:
         """Malformed records that were skipped or sent aside in this attempt."""
         return sum(counters.bad_records for counters in self.counters.values())

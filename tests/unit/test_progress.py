@@ -67,6 +67,14 @@ def test_the_rate_is_of_the_last_seconds(status):
     assert "10,090 records (10/s)" in line
 
 
+def test_it_says_so_while_a_service_is_waited_for(status):
+    progress = Progress(PLAIN)
+    status.counters = {(0, 0): Counters(), (0, 1): Counters(waiting=True)}
+    assert "waits for a service that can't be reached" in progress.line(status, 0.0)
+    status.counters = {(0, 0): Counters(), (0, 1): Counters()}
+    assert "waits" not in progress.line(status, 1.0)
+
+
 def test_the_rate_starts_again_with_an_attempt(status):
     progress = Progress(PLAIN)
     status.counters = {(0, 0): Counters(records_in=1_000_000)}
