@@ -41,7 +41,7 @@ USERS = 240
 ITEMS = 60
 OUTPUTS = ("sums", "errors", "users", "items")
 TIMEOUT_S = 900.0
-LIVES_S = (0.5, 4.0)
+LIVES_S = (1.0, 5.0)
 """From one kill to the next."""
 OUTAGE_S = (0.0, 2.0)
 """How long the broker stays down."""
@@ -92,6 +92,7 @@ class Chaos:
     def run(self, chance: random.Random, kills: int, victims: Iterable[str] | None = None) -> None:
         """Runs the job to its end, killing up to `kills` times, as long as it lasts: these victims, or any."""
         victims = iter(victims or iter(lambda: chance.choice(VICTIMS), None))
+        victim = next(victims, "")
         producing = threading.Thread(target=self._produce, daemon=True)
         producing.start()
         deadline = time.monotonic() + TIMEOUT_S
@@ -109,7 +110,9 @@ class Chaos:
                     job = self._start()
                     continue
                 assert time.monotonic() < deadline, f"the job did not end within {TIMEOUT_S:g} s\n{self.log_end()}"
-                self._kill_one(job, next(victims), chance)
+                if self._kill_one(job, victim, chance):
+                    self.kills[victim] += 1
+                    victim = next(victims, "")
         finally:
             job.kill()
             job.wait()
@@ -176,7 +179,8 @@ class Chaos:
             value = json.dumps(dict(zip(("user", "item", "rating"), rating, strict=True)))
             producer.produce(self.source, value, str(rating[0]), partition(rating))
             if number % 50 == 0:
-                producer.poll(max(0.0, begun + number / self.rate - time.monotonic()))
+                producer.poll(0)
+                time.sleep(max(0.0, begun + number / self.rate - time.monotonic()))
         assert producer.flush(TIMEOUT_S) == 0, "not all ratings were acknowledged"
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -197,18 +201,20 @@ class Chaos:
         with self.log.open("ab") as log:
             return subprocess.Popen(line, stdout=log, stderr=log)
 
-    def _kill_one(self, job: subprocess.Popen[bytes], victim: str, chance: random.Random) -> None:
+    def _kill_one(self, job: subprocess.Popen[bytes], victim: str, chance: random.Random) -> bool:
+        """Kills; false: there is no worker yet."""
         if victim == "broker":
             self.broker.kill9()
             time.sleep(chance.uniform(*OUTAGE_S))
             self.broker.start()
         else:
             workers = _children(job.pid)
-            pid = chance.choice(workers) if victim == "worker" and workers else job.pid
-            victim = "coordinator" if pid == job.pid else "worker"
+            if victim == "worker" and not workers:
+                return False
+            pid = chance.choice(workers) if victim == "worker" else job.pid
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self.kills[victim] += 1
+        return True
 
 
 def _children(pid: int) -> list[int]:
@@ -221,7 +227,7 @@ def _children(pid: int) -> list[int]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--records", type=int, default=200_000)
+    parser.add_argument("--records", type=int, default=300_000)
     parser.add_argument("--rate", type=float, default=1_500.0, help="ratings per second")
     parser.add_argument("--delivery", choices=("exactly-once", "at-least-once"), default="exactly-once")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))

@@ -180,7 +180,8 @@ def bare_send_batch(servers: str, topic: str, directory: str, records: int = 2_0
 
 
 def fill_ratings(servers: str, topic: str, directory: str, records: int = 30_000_000, users: int = 45_000) -> Any:
-    """Ratings of a shape like Last.fm's listenings: few users and items have most of them. A user's are in one partition."""
+    """Ratings of a shape like Last.fm's listenings: few users and items have most of them. A user's ratings are in one
+    partition."""
     count, chance = int(records), np.random.default_rng(1)
     made: list[float] = []
     for start in range(0, count, 1_000_000):
@@ -230,7 +231,7 @@ JOBS: dict[str, Callable[..., Any]] = {
 }
 
 if __name__ == "__main__":
-    name, *places = sys.argv[1:5]
-    print(
-        json.dumps(JOBS[name](*places, *(float(option) if "." in option else int(option) for option in sys.argv[5:])))
-    )
+    job, *places = sys.argv[1:5]
+    options = [float(option) if "." in option else int(option) for option in sys.argv[5:]]
+    begun_s = time.process_time()
+    print(json.dumps({**JOBS[job](*places, *options), "cpu_s": time.process_time() - begun_s}))

@@ -14,6 +14,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -53,14 +54,19 @@ class Bench:
 
 def compare(bench: Bench, name: str, job: str, bare: str, topics: tuple[str, str], runs: int, *options: object) -> None:
     """The job and the bare loop by turns; the first turn only warms up."""
-    rates: dict[str, list[float]] = {job: [], bare: []}
-    for turn in range(runs + 1):
+    found: dict[str, list[dict[str, Any]]] = {job: [], bare: []}
+    for _ in range(runs + 1):
         for which, topic in zip((bare, job), topics, strict=True):
-            found = bench.run(which, topic, *options)
-            if turn:
-                rates[which].append(found["records"] / found["seconds"])
-    ours, theirs = median(rates[job]), median(rates[bare])
-    print(f"{name}: {ours / 1e6:.2f} M/s, {bare}: {theirs / 1e6:.2f} M/s, ratio {ours / theirs:.2f}", flush=True)
+            found[which].append(bench.run(which, topic, *options))
+    (ours, ours_us), (theirs, theirs_us) = _summary(found[job][1:]), _summary(found[bare][1:])
+    print(f"{name}: {ours:.2f} M/s, {ours_us:.2f} us of CPU a message", flush=True)
+    print(f"  {bare}: {theirs:.2f} M/s, {theirs_us:.2f} us; ratio {ours / theirs:.2f}", flush=True)
+
+
+def _summary(runs: list[dict[str, Any]]) -> tuple[float, float]:
+    """Medians: million messages a second, microseconds of CPU a message."""
+    rate = median(run["records"] / run["seconds"] for run in runs) / 1e6
+    return rate, median(run["cpu_s"] / run["records"] for run in runs) * 1e6
 
 
 def experiment(bench: Bench, ratings: int, workers: int, topic: str) -> None:
@@ -82,12 +88,16 @@ def experiment(bench: Bench, ratings: int, workers: int, topic: str) -> None:
         curve.append((spent, read))
         if batch["ended"]:
             break
-    batches = [next((seconds for seconds, done in curve if done >= mark), spent) for mark in marks]
+    batches = [_when(curve, mark, spent) for mark in marks]
     print("ratings      streaming, s   of the last tenth, M/s   mini-batches, s")
     for mark, mine, theirs, before in zip(marks, streaming, batches, [0.0, *streaming], strict=False):
-        print(
-            f"{mark:>11,}  {mine:>12.1f}   {ratings / POINTS / max(mine - before, 1e-9) / 1e6:>21.2f}   {theirs:>15.1f}"
-        )
+        last = ratings / POINTS / max(mine - before, 1e-9) / 1e6
+        print(f"{mark:>11,}  {mine:>12.1f}   {last:>21.2f}   {theirs:>15.1f}")
+
+
+def _when(curve: Iterable[tuple[float, int]], mark: int, end_s: float) -> float:
+    """When so many ratings had been processed."""
+    return next((seconds for seconds, read in curve if read >= mark), end_s)
 
 
 def main() -> None:
