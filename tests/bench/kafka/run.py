@@ -73,13 +73,9 @@ def experiment(bench: Bench, ratings: int, workers: int, topic: str) -> None:
     """Time to process X ratings: long-running operators, and mini-batches."""
     found = bench.run("mf", topic, workers)
     rate = found["records"] / found["seconds"]
-    print(
-        f"online MF, {workers} workers: {ratings:,} ratings, {rate / 1e6:.2f} M/s; the first read after {found['start_s']:.1f} s"
-    )
+    print(f"online MF, {workers} workers: {ratings:,} ratings, {rate / 1e6:.2f} M/s after {found['start_s']:.1f} s")
     marks = [ratings * point // POINTS for point in range(1, POINTS + 1)]
-    streaming = [
-        next((seconds for seconds, read in found["samples"] if read >= mark), found["seconds"]) for mark in marks
-    ]
+    streaming = [_when(found["samples"], mark, found["seconds"]) for mark in marks]
     directory, spent, read = tempfile.mkdtemp(), 0.0, 0
     curve: list[tuple[float, int]] = []
     while read < ratings:
