@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 KILLS ?= 50
 SECONDS ?= 60
 
-.PHONY: run test lint simulate simulate-mutants chaos soak bench bench-quick flink-parity apps clean
+.PHONY: run test lint simulate simulate-mutants chaos soak bench bench-quick flink-parity apps kafka kafka-stop clean
 
 run: $(VENV)/installed  ## the main job on the shipped ratings
 	$(BIN)/streamcore run online_mf
@@ -42,6 +42,12 @@ flink-parity: $(VENV)/installed-bench  ## the same random streams through Apache
 apps: $(VENV)/installed
 	$(BIN)/streamcore apps
 
+kafka:  ## an Apache Kafka broker at 127.0.0.1:9092, with Java and Maven; its data stays under build/kafka
+	@deploy/kafka/kafka.sh start
+
+kafka-stop:
+	@deploy/kafka/kafka.sh stop
+
 $(VENV)/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "streamcore needs Python 3.11 or newer; try: make PYTHON=python3.12 " + "run")'
 	$(PYTHON) -m venv $(VENV)
@@ -56,5 +62,5 @@ $(VENV)/installed-bench: $(VENV)/installed-dev
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	@touch $@
 
-clean:
+clean: kafka-stop
 	rm -rf $(VENV) build dist *.egg-info out
