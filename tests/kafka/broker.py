@@ -5,7 +5,7 @@ import random
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,11 +72,20 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
+def until(condition: Callable[[], Any], what: str) -> Any:
+    """Waits for `condition()` to give something true, and returns it."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {TIMEOUT_S:g} s"
+        time.sleep(PAUSE_S)
+    return result
+
+
 class Broker:
     """One broker on free ports, which keeps its address and its data when it is started again.
 
     `settings` are added to those of `deploy/kafka/server.properties`, `format_arguments` to the command that prepares
-    the storage, `jvm` to the command line of Java; `client` are settings that the helpers' clients need to get in.
+    the storage; `ports` are the broker's and its controller's.
     """
 
     def __init__(
@@ -84,18 +93,16 @@ class Broker:
         directory: Path,
         settings: dict[str, str] | None = None,
         format_arguments: Sequence[str] = (),
-        jvm: Sequence[str] = (),
-        client: dict[str, Any] | None = None,
+        ports: tuple[int, int] | None = None,
     ) -> None:
         self._directory = Path(directory)
         self._jars = jars()
         self._format_arguments = format_arguments
-        self._jvm = jvm
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._formatted = False
-        self.port, self.controller_port = free_ports(2)
-        self._client = {"bootstrap.servers": self.servers, "log_level": 0, **(client or {})}
+        self.port, self._controller_port = ports or free_ports(2)
+        self._client = {"bootstrap.servers": f"127.0.0.1:{self.port}", "log_level": 0}
         self._admin: AdminClient | None = None
         self._write_properties(settings or {})
 
@@ -131,11 +138,7 @@ class Broker:
     def wait(self) -> "Broker":
         """Waits until the broker answers: its port opens only when it is ready."""
         assert self._process is not None, "the broker was not launched"
-        deadline = time.monotonic() + TIMEOUT_S
-        while not self._listens():
-            assert self._process.poll() is None, f"the broker ended\n{self._last_words()}"
-            assert time.monotonic() < deadline, f"the broker isn't ready in {TIMEOUT_S:g} s\n{self._last_words()}"
-            time.sleep(PAUSE_S)
+        until(self._listens, "the broker answers")
         return self
 
     def stop(self) -> None:
@@ -264,7 +267,7 @@ class Broker:
         lines = (DEPLOY / "server.properties").read_text()
         for name, value in {
             "PORT": self.port,
-            "CONTROLLER_PORT": self.controller_port,
+            "CONTROLLER_PORT": self._controller_port,
             "DATA": self._directory / "data",
         }.items():
             lines = lines.replace(f"@{name}@", str(value))
@@ -277,11 +280,13 @@ class Broker:
         return self._directory / "server.properties"
 
     def _java(self, *arguments: str) -> list[str]:
-        options = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *self._jvm]
+        options = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         logging = f"-Dlog4j2.configurationFile={DEPLOY / 'log4j2.properties'}"
         return ["java", *options, logging, "-cp", f"{self._jars}/*", *arguments]
 
     def _listens(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, f"the broker ended\n{self.log.read_text(errors='replace')[-3000:]}"
         try:
             socket.create_connection(("127.0.0.1", self.port), timeout=1.0).close()
         except OSError:
@@ -296,9 +301,6 @@ class Broker:
         self._process.wait(TIMEOUT_S)
         self._process = None
 
-    def _last_words(self) -> str:
-        return self.log.read_text(errors="replace")[-3000:]
-
     def _do(self, futures: dict[Any, Any]) -> None:
         for future in futures.values():
             future.result(TIMEOUT_S)
@@ -311,16 +313,16 @@ class Broker:
 
     def _until_writable(self, topic: str, partitions: int) -> None:
         """A topic is known, with its leaders, a moment before its partitions can be written."""
-        deadline = time.monotonic() + TIMEOUT_S
-        while True:
+
+        def writable() -> bool:
             try:
-                if len(self.end_offsets(topic)) == partitions:
-                    return
+                return len(self.end_offsets(topic)) == partitions
             except KafkaException as error:
                 if error.args[0].code() not in NOT_YET:
                     raise
-            assert time.monotonic() < deadline, f"{topic} has no {partitions} partitions in {TIMEOUT_S:g} s"
-            time.sleep(PAUSE_S)
+                return False
+
+        until(writable, f"{topic} has {partitions} partitions")
 
 
 def _message(message: Any) -> Message:

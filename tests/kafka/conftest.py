@@ -3,6 +3,7 @@ import uuid
 
 import pytest
 from broker import Broker
+from secured import SecuredBroker
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +18,14 @@ def broker(tmp_path_factory):
 def fresh_broker(tmp_path):
     """A broker of the test's own, to stop, kill and start again."""
     made = Broker(tmp_path / "broker").start()
+    yield made
+    made.kill9()
+
+
+@pytest.fixture(scope="session")
+def secured_broker(tmp_path_factory):
+    """One broker with TLS, passwords and rights for all tests that leave it alone; see `SecuredBroker`."""
+    made = SecuredBroker(tmp_path_factory.mktemp("secured-broker")).start()
     yield made
     made.kill9()
 
