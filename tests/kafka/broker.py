@@ -25,6 +25,7 @@ NOT_YET = (
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
 )
 ISOLATION = {
     "read_committed": IsolationLevel.READ_COMMITTED,

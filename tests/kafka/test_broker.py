@@ -1,6 +1,7 @@
 """The broker that the other tests stand on: what they read of it is what was written."""
 
 import shutil
+import socket
 
 import pytest
 from broker import Broker, free_ports, jars
@@ -63,6 +64,9 @@ def test_what_was_acknowledged_outlives_kill_9(fresh_broker):
     fresh_broker.start()
     assert fresh_broker.servers == address
     assert [int(message.value) for message in fresh_broker.read_committed("kept")] == list(range(1000))
+    fresh_broker.stop()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", fresh_broker.port))
 
 
 def test_a_broker_that_does_not_start_says_why(tmp_path):

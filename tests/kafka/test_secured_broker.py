@@ -9,7 +9,7 @@ from secured import password
 SASL = [("SASL_SSL", "PLAIN"), ("SASL_SSL", "SCRAM-SHA-256"), ("SASL_PLAINTEXT", "SCRAM-SHA-256")]
 
 
-def settings(broker, user, mechanism="PLAIN", protocol="SASL_SSL", **other):
+def settings(broker, user, mechanism="PLAIN", protocol="SASL_SSL"):
     return {
         "bootstrap.servers": broker.servers if protocol == "SASL_SSL" else broker.sasl_plaintext,
         "security.protocol": protocol,
@@ -18,7 +18,6 @@ def settings(broker, user, mechanism="PLAIN", protocol="SASL_SSL", **other):
         "sasl.password": password(user),
         "ssl.ca.location": str(broker.ca),
         "log_level": 0,
-        **{name.replace("_", "."): value for name, value in other.items()},
     }
 
 
@@ -88,12 +87,12 @@ def test_stranger_may_do_nothing(secured_broker, topic):
 
 
 def test_a_wrong_password_keeps_out(secured_broker):
-    client = settings(secured_broker, "admin", sasl_password="wrong")
+    client = settings(secured_broker, "admin") | {"sasl.password": "wrong"}
     assert KafkaError._AUTHENTICATION in errors_of_connecting(client)
 
 
 def test_another_authority_keeps_out(secured_broker):
-    client = settings(secured_broker, "admin", ssl_ca_location=str(secured_broker.other_ca))
+    client = settings(secured_broker, "admin") | {"ssl.ca.location": str(secured_broker.other_ca)}
     assert KafkaError._SSL in errors_of_connecting(client)
 
 
