@@ -20,6 +20,7 @@ from streamcore.checkpoint.storage import Buffer, Storage
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_ATTEMPTS = 10
 
 
 class LocalStorage(Storage):
@@ -108,13 +109,20 @@ def _make_directory(directory: Path) -> None:
 
 
 def _remove(target: Path) -> None:
-    if target.is_dir() and not target.is_symlink():
+    if not target.is_dir() or target.is_symlink():
+        target.unlink()
+        return
+    for attempt in range(1, _ATTEMPTS + 1):
         for entry in _entries(target):
             with contextlib.suppress(FileNotFoundError):
                 _remove(entry)
-        target.rmdir()
-    else:
-        target.unlink()
+        try:
+            target.rmdir()
+        except OSError as error:  # somebody has written a file into it meanwhile
+            if error.errno != errno.ENOTEMPTY or attempt == _ATTEMPTS:
+                raise
+        else:
+            return
 
 
 def _entries(directory: Path) -> list[Path]:

@@ -50,7 +50,7 @@ def reserve(storage: Storage, job: str) -> None:
 
 
 def check_wanted(storage: Storage) -> None:
-    """To be called after a part has been written; blocking.
+    """To be called after a part has been written, or not quite; blocking.
 
     Raises:
         SavepointError: the savepoint has been given up meanwhile. What was written is deleted, for whoever gave it up
@@ -83,10 +83,14 @@ def complete(storage: Storage, manifest: Entry, kept_in: Storage | None) -> None
 def discard(storage: Storage) -> None:
     """Deletes what was written of a savepoint that won't be complete; blocking.
 
+    Subtasks may still be writing parts of it. The mark goes before the parts: a part that comes too late to be seen
+    here is then deleted by whoever wrote it (`check_wanted`).
+
     Raises:
         OSError: the storage doesn't do it; what is left is of no use, and is never taken for a savepoint.
     """
     storage.delete("log")  # first: what has no manifest is no savepoint
+    storage.delete(MARK)
     storage.delete("")
 
 

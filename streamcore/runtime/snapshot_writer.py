@@ -247,8 +247,13 @@ class SnapshotWriter:
         snapshot = SubtaskSnapshot(captured, in_flight)
         if savepoint is not None:
             make_portable(snapshot)
-        shared = write_images(storage, path, snapshot, known)
-        written = _Written(*write_part(storage, path, snapshot, base, allow_pickle=self._allow_pickle), shared)
+        try:
+            shared = write_images(storage, path, snapshot, known)
+            written = _Written(*write_part(storage, path, snapshot, base, allow_pickle=self._allow_pickle), shared)
+        except OSError:
+            if savepoint is not None:
+                check_wanted(storage)  # whoever gave it up may have deleted the directory under this part
+            raise
         if savepoint is not None:
             check_wanted(storage)
             if savepoint.is_last and self._storage is not None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from streamcore.checkpoint import savepoint
+from streamcore.checkpoint.in_flight import InFlight
+from streamcore.checkpoint.local_storage import LocalStorage
 from streamcore.checkpoint.storage import FileRef
+from streamcore.errors import SavepointError
 from streamcore.runtime.data_plane import _decode_barrier, _encode_barrier
 from streamcore.runtime.elements import Barrier, Mode, Savepoint
 from streamcore.runtime.services import Services
@@ -21,6 +25,24 @@ def test_a_savepoint_is_captured_in_full_and_the_next_checkpoint_builds_on_the_l
     writer.announce(5, None)  # the barrier has told, a message that doesn't changes nothing
     assert writer.savepoint(5) == Savepoint("somewhere")
     assert writer.savepoint(6) is None
+
+
+def test_a_part_whose_directory_is_deleted_while_it_is_written_leaves_nothing(tmp_path):
+    class Deleted(LocalStorage):
+        def write_parts(self, path, parts):
+            savepoint.discard(self)  # somebody gives the savepoint up
+            (tmp_path / "savepoint" / "chk-00000007").mkdir(parents=True)
+            raise FileNotFoundError(path)
+
+    class Given(Services):
+        def open_storage(self, url):
+            return Deleted("x", tmp_path / "savepoint")
+
+    savepoint.reserve(Given().open_storage("x"), "job")
+    writer = SnapshotWriter(VertexSpec(0, "v", (), 1, 8), 0, 1, None, Given(), print, allow_pickle=False)
+    with pytest.raises(SavepointError, match="given up"):
+        writer._store("chk-00000007/v0-0.e1.state", {}, InFlight(), [], {}, Savepoint("x"))
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize(
