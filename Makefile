@@ -2,16 +2,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+JOBS ?= 2
 KILLS ?= 50
 SECONDS ?= 60
 
-.PHONY: run test lint simulate simulate-mutants chaos soak bench bench-quick flink-parity apps kafka kafka-stop clean
+.PHONY: run test services lint simulate simulate-mutants chaos soak bench bench-quick flink-parity apps kafka kafka-stop clean
 
 run: $(VENV)/installed  ## the main job on the shipped ratings
 	$(BIN)/streamcore run online_mf
 
-test: $(VENV)/installed-dev lint  ## linters, types, and every test
-	$(BIN)/pytest
+test: $(VENV)/installed-dev services lint  ## linters, types, and every test, JOBS (2) at a time
+	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal
+
+services:  ## the servers that the tests talk to: PostgreSQL, Mosquitto, Kafka (on Debian and Ubuntu, installs what is missing)
+	@tests/install_servers.sh
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
