@@ -14,7 +14,7 @@ from streamcore.checkpoint.storage import open_storage
 from streamcore.connectors.file_sink import read_jsonl
 
 JOBS = Path(__file__).parent / "process_jobs.py"
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 PAUSE_S = 0.005
 
 

@@ -120,27 +120,29 @@ def test_the_command_says_that_it_restarts_and_from_where(runs, paths):
 
 def disturb(record, checkpoints, moved, marks, back):
     """After the first checkpoint: puts a file in the place of the checkpoint directory; takes it away again when
-    `back` records have come since."""
-    directory, away = Path(checkpoints), Path(moved)
-    if not away.exists() and not Path(marks).exists():
+    `back` records have come since. Each at one stroke: another thread would make a directory that isn't there."""
+    directory, new = Path(checkpoints), Path(f"{moved}.new")
+    if not Path(marks).exists():
         if jobs.manifests(directory / "log"):
-            directory.rename(away)
-            directory.write_text("in the way")
+            new.write_text("in the way")
+            new.replace(directory)
             Path(marks).write_text("")
-    elif back and away.exists():
+    elif back and directory.is_file():
         with Path(marks).open("a") as file:
             file.write(".")
         if Path(marks).stat().st_size >= back:
-            directory.unlink()
-            away.rename(directory)
+            new.symlink_to(moved)
+            new.replace(directory)
     return record
 
 
 def disturbed(paths, *, back, restart, tolerable_failures):
     env = environment(paths, restart=restart, tolerable_failures=tolerable_failures)
     source = env.source(GeneratorSource(jobs.rows, count=RECORDS, rate=4000))
-    moved = str(paths.checkpoints) + "-moved"
-    arguments = (str(paths.checkpoints), moved, str(paths.marks), back)
+    moved = Path(f"{paths.checkpoints}-moved")
+    moved.mkdir()
+    paths.checkpoints.symlink_to(moved)
+    arguments = (str(paths.checkpoints), str(moved), str(paths.marks), back)
     source.parallelism(1).map(lambda r: disturb(r, *arguments)).sink(jobs.sink(paths.output, "rows"))
     return env
 

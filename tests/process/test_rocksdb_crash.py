@@ -13,10 +13,8 @@ from streamcore.job.client import connect
 RECORDS = 2000
 
 
-def test_results_and_directories_after_kills(runs, tmp_path):
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    settings = {"records": RECORDS, "environment": {"TMPDIR": str(scratch)}}
+def test_results_and_directories_after_kills(runs, short_directory):
+    settings = {"records": RECORDS, "environment": {"TMPDIR": str(short_directory)}}
     options = ("--workers", "2", "--restart-attempts", "3", "--state-backend", "rocksdb")
     run = runs.start("loop", *options, "--parallelism", "2", rate=1000, **settings)
     run.wait_for("checkpoint complete", count=2)
@@ -29,7 +27,7 @@ def test_results_and_directories_after_kills(runs, tmp_path):
     until(lambda: not any(map(is_alive, workers)), "the workers leave")
     runs.start("loop", *options, "--parallelism", "3", restore="latest", rate=1e6, **settings).expect(0)
     assert counted(runs.rows("hops")) == counted(jobs.expected_hops(RECORDS))
-    place = scratch / f"streamcore-{os.getuid()}"
+    place = short_directory / f"streamcore-{os.getuid()}"
     assert [path.name for path in place.glob("streamcore-rocksdb*")] == ["streamcore-rocksdb.lock"]
 
 
