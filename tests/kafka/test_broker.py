@@ -1,10 +1,9 @@
 """The broker that the other tests stand on: what they read of it is what was written."""
 
-import shutil
 import socket
 
 import pytest
-from broker import Broker, free_ports, jars
+from broker import Broker, free_ports
 from confluent_kafka import KafkaException, Producer
 
 
@@ -74,22 +73,6 @@ def test_a_broker_that_does_not_start_says_why(tmp_path):
     with pytest.raises(AssertionError, match=r"num\.io\.threads"):
         broken.start()
     broken.kill9()
-
-
-def test_without_java_the_tests_fail(monkeypatch, tmp_path):
-    monkeypatch.setattr("broker.CACHE", tmp_path)
-    monkeypatch.setenv("KAFKA_JARS", str(tmp_path))
-    monkeypatch.setenv("PATH", str(_only(tmp_path / "bin", "bash", "env", "cksum", "cut", "dirname")))
-    with pytest.raises(AssertionError, match="java is not found"):
-        jars()
-
-
-def _only(directory, *commands):
-    """A directory for PATH with nothing but these commands."""
-    directory.mkdir()
-    for command in commands:
-        (directory / command).symlink_to(shutil.which(command))
-    return directory
 
 
 def test_free_ports_are_none_of_outgoing_connections():
