@@ -1,13 +1,14 @@
 """`make kafka`: the broker for users without docker, and what its script says."""
 
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 
 import pytest
-from broker import DEPLOY, free_ports, jars
+from broker import DEPLOY, ROOT, free_ports, jars
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -100,6 +101,32 @@ def test_a_java_that_is_too_old(script, tmp_path):
     assert result.returncode == 1
     assert "Java 17 or newer" in result.stderr
     assert "is Java 11" in result.stderr
+
+
+def test_docker_s_broker_has_the_same_settings():
+    lines = (DEPLOY / "server.properties").read_text().splitlines()
+    own = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    compose = (DEPLOY / "compose.yaml").read_text()
+    docker = {
+        name.lower().replace("_", "."): value.strip('"')
+        for name, value in re.findall(r"^ +KAFKA_(\w+): (.*)$", compose, re.MULTILINE)
+    }
+    assert docker.pop("heap.opts") == "-Xmx256m"
+    addresses = {"listeners", "advertised.listeners", "controller.quorum.voters", "log.dirs"}
+    assert docker.keys() == own.keys()
+    assert {name for name in own if docker[name] != own[name]} == addresses
+    (version,) = re.findall(r"image: apache/kafka:(.*)", compose)
+    assert f"<version>{version}</version>" in (DEPLOY / "pom.xml").read_text()
+
+
+def test_servers_that_can_t_be_installed_are_named(tmp_path):
+    path = only(tmp_path / "bin", "bash", "env", "dirname")
+    (path / "id").write_text("#!/usr/bin/env bash\necho 1000\n")
+    (path / "id").chmod(0o755)
+    script = ROOT / "tests" / "install_servers.sh"
+    result = subprocess.run([script], env={"PATH": str(path)}, check=False, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert re.search(r"sudo apt-get install .*openjdk-17-jre-headless maven", result.stderr)
 
 
 def test_the_tests_are_not_skipped_without_java(monkeypatch, tmp_path):
