@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from aiokafka import errors as kafka
 from aiokafka.client import AIOKafkaClient
@@ -131,7 +131,7 @@ async def connect(brokers: Brokers, what: str = "can't connect", timeout_s: floa
     """A client that has spoken with a broker; its `close` is up to the caller.
 
     Raises:
-        ConnectorError: no broker can be reached; says why.
+        ConnectorError: no broker can be reached; says why, and has the reason as its cause.
     """
     quiet()
     client = AIOKafkaClient(**brokers.client_options())
@@ -139,26 +139,29 @@ async def connect(brokers: Brokers, what: str = "can't connect", timeout_s: floa
         async with asyncio.timeout(timeout_s):
             await client.bootstrap()
             node = client.get_random_node()
-            if node is not None and not await client.ready(node):
-                found = client.cluster.broker_metadata(node)
-                raise await _why_not(brokers, f"{what}: the brokers say they are at", [(found.host, found.port)])
+            if node is None or await client.ready(node):
+                return client
+            broker = client.cluster.broker_metadata(node)
     except (kafka.KafkaError, OSError) as error:
         await client.close()
-        raise await _why_not(brokers, what, brokers.hosts, fallback=error) from error
+        reason = await _why_not(brokers, brokers.hosts) or error
+        raise explain(reason, brokers, what) from reason
     except BaseException:
         await client.close()
         raise
-    return client
+    await client.close()
+    reason = await _why_not(brokers, [(broker.host, broker.port)]) or kafka.KafkaConnectionError("closed")
+    explained = explain(reason, Brokers(f"{broker.host}:{broker.port}", brokers.security), f"{what} to {brokers}")
+    explained.hint = "advertised.listeners of the brokers has to be an address that can be reached from here"
+    raise explained from reason
 
 
-async def _why_not(
-    brokers: Brokers, what: str, hosts: Iterable[tuple[str, int]], *, fallback: BaseException | None = None
-) -> StreamcoreError:
-    """Tries each host once and explains what is wrong with the last one that failed."""
+async def _why_not(brokers: Brokers, hosts: Iterable[tuple[str, int]]) -> BaseException | None:
+    """Tries each host once: what is wrong with the last one that fails."""
     options = brokers.client_options()
     given = {name: options[name] for name in _CONNECTION_OPTIONS if name in options}
     given["request_timeout_ms"] = 3000
-    reason = fallback or kafka.KafkaConnectionError("closed")
+    reason: BaseException | None = None
     for host, port in hosts:
         try:
             connection = await create_conn(host, port, **given)
@@ -166,11 +169,7 @@ async def _why_not(
             reason = error
         else:
             connection.close()
-    if fallback is not None:
-        return explain(reason, brokers, what)
-    explained = explain(reason, Brokers(",".join(f"{host}:{port}" for host, port in hosts), brokers.security), what)
-    explained.hint = "advertised.listeners of the brokers has to be an address that can be reached from here"
-    return explained
+    return reason
 
 
 class OutageWatch:
@@ -179,9 +178,9 @@ class OutageWatch:
     A dead broker is noticed within `every_s`, a silent one within `every_s + patience_s`: twice 1 s.
 
     Args:
-        client: asked for metadata again and again.
+        client: asked for its metadata again and again.
         waiting: called with the brokers' name when nobody answers, and with None when somebody does again.
-        on_answer: called after every answer, when the metadata are fresh.
+        ask: asks a broker for something instead, and raises KafkaError or TimeoutError when none answers.
     """
 
     def __init__(
@@ -190,15 +189,15 @@ class OutageWatch:
         brokers: Brokers,
         waiting: Callable[[str | None], None],
         *,
-        on_answer: Callable[[], None] | None = None,
+        ask: Callable[[], Awaitable[object]] | None = None,
         every_s: float = 1.0,
         patience_s: float = 1.0,
     ) -> None:
         self.is_out = False
+        self._ask = ask or self._update
         self._client = client
         self._name = str(brokers)
         self._waiting = waiting
-        self._on_answer = on_answer
         self._every_s = every_s
         self._patience_s = patience_s
         self._task: asyncio.Task[None] | None = None
@@ -218,19 +217,22 @@ class OutageWatch:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self._every_s)
-            answered = await self._ask()
+            answered = await self._answered()
             if answered == self.is_out:
                 self.is_out = not answered
                 self._waiting(None if answered else self._name)
-            if answered and self._on_answer is not None:
-                self._on_answer()
 
-    async def _ask(self) -> bool:
+    async def _answered(self) -> bool:
         try:
             async with asyncio.timeout(self._patience_s):
-                return bool(await self._client.force_metadata_update())
-        except (TimeoutError, kafka.KafkaError):
+                await self._ask()
+        except (OSError, kafka.KafkaError):
             return False
+        return True
+
+    async def _update(self) -> None:
+        if not await self._client.force_metadata_update():
+            raise kafka.KafkaConnectionError("no broker answers")
 
 
 def quiet() -> None:
