@@ -1,1 +1,28 @@
 """Apache Kafka as a source and a sink of streams."""
+
+from streamcore.connectors.kafka.avro import Avro
+from streamcore.connectors.kafka.formats import Format, Messages, Raw
+from streamcore.connectors.kafka.json_format import Json
+from streamcore.connectors.kafka.message import BadMessage, KafkaMessage
+from streamcore.connectors.kafka.positions import Timestamp
+from streamcore.connectors.kafka.protobuf import Protobuf
+from streamcore.connectors.kafka.security import Brokers, Security
+from streamcore.connectors.kafka.source import KafkaSource
+from streamcore.connectors.kafka.url import KafkaUrl, parse_url
+
+__all__ = [
+    "Avro",
+    "BadMessage",
+    "Brokers",
+    "Format",
+    "Json",
+    "KafkaMessage",
+    "KafkaSource",
+    "KafkaUrl",
+    "Messages",
+    "Protobuf",
+    "Raw",
+    "Security",
+    "Timestamp",
+    "parse_url",
+]

@@ -53,6 +53,11 @@ class Chunk:
         lists = (self.values, self.keys, self.times_ms, self.headers)
         return Chunk(self.fetched, self.offsets[start:stop], *(part[start:stop] for part in lists))  # type: ignore[arg-type]
 
+    def pick(self, indices: Sequence[int]) -> Chunk:
+        """The messages at these places."""
+        lists = (self.offsets, self.values, self.keys, self.times_ms, self.headers)
+        return Chunk(self.fetched, *([part[i] for i in indices] if part else [] for part in lists))  # type: ignore[arg-type]
+
     def extend(self, other: Chunk) -> None:
         """Adds messages that come after these."""
         mine, others = self.offsets, other.offsets
