@@ -120,17 +120,20 @@ class KafkaClient(SourceClient):
 
     async def _connect(self) -> AIOKafkaClient:
         """A job that runs waits also for brokers that are away when a subtask begins."""
+        has_waited = False
         while True:
             try:
                 client = await connect(self._brokers)
             except ConnectorError as error:
                 if error.__cause__ is None or not is_outage(error.__cause__):
                     raise
-                self._context.waiting(str(self._brokers))
-                await asyncio.sleep(1.0)
             else:
-                self._context.waiting(None)
+                if has_waited:
+                    self._context.waiting(None)
                 return client
+            has_waited = True
+            self._context.waiting(str(self._brokers))
+            await asyncio.sleep(1.0)
 
     async def _refresh(self) -> None:
         """Asks for the leaders of this subtask's partitions; fails the job when a topic is gone and stays so."""

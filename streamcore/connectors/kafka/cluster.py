@@ -103,7 +103,7 @@ async def group_offsets(
         GroupAuthorizationFailedError: with the group's name.
         KafkaError: no broker answers.
     """
-    node = await client.coordinator_lookup(CoordinationType.GROUP, group)
+    node = await _coordinator(client, group)
     response = await client.send(node, OffsetFetchRequest(group, _by_topic(partitions, _number)), group=_BESIDE)
     if getattr(response, "error_code", 0):
         raise kafka.for_code(response.error_code)(group)
@@ -123,7 +123,7 @@ async def commit_offsets(client: AIOKafkaClient, group: str, offsets: Mapping[To
     Raises:
         KafkaError: it can't be.
     """
-    node = await client.coordinator_lookup(CoordinationType.GROUP, group)
+    node = await _coordinator(client, group)
     topics = _by_topic(offsets, lambda partition: (partition.partition, offsets[partition], ""))
     request = OffsetCommitRequest(group, -1, "", OffsetCommitRequest.DEFAULT_RETENTION_TIME, topics)
     response = await client.send(node, request, group=_BESIDE)
@@ -148,6 +148,13 @@ async def persist(ask: Callable[[], Any], timeout_s: float) -> Any:
             if not is_outage(error) or loop.time() > until:
                 raise
         await asyncio.sleep(RETRY_S)
+
+
+async def _coordinator(client: AIOKafkaClient, group: str) -> Any:
+    try:
+        return await client.coordinator_lookup(CoordinationType.GROUP, group)
+    except kafka.GroupAuthorizationFailedError:
+        raise kafka.GroupAuthorizationFailedError(group) from None
 
 
 def _number(partition: TopicPartition) -> Any:

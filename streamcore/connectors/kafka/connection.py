@@ -22,6 +22,8 @@ from streamcore.errors import ConnectorError, StreamcoreError
 
 START_TIMEOUT_S = 10.0
 """Seconds in which brokers have to answer when a job starts."""
+WHY_TIMEOUT_S = 3.0
+"""Seconds in which each has to answer who is asked why it didn't."""
 
 _OUTAGE = (
     kafka.KafkaConnectionError,
@@ -127,7 +129,7 @@ def _meaning(error: BaseException, security: Security) -> tuple[str, str]:
     return f"{type(error).__name__}: {error}", ""
 
 
-async def connect(brokers: Brokers, what: str = "can't connect", timeout_s: float = START_TIMEOUT_S) -> AIOKafkaClient:
+async def connect(brokers: Brokers, what: str = "can't connect") -> AIOKafkaClient:
     """A client that has spoken with a broker; its `close` is up to the caller.
 
     Raises:
@@ -136,7 +138,7 @@ async def connect(brokers: Brokers, what: str = "can't connect", timeout_s: floa
     quiet()
     client = AIOKafkaClient(**brokers.client_options())
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(START_TIMEOUT_S):
             await client.bootstrap()
             node = client.get_random_node()
             if node is None or await client.ready(node):
@@ -160,7 +162,7 @@ async def _why_not(brokers: Brokers, hosts: Iterable[tuple[str, int]]) -> BaseEx
     """Tries each host once: what is wrong with the last one that fails."""
     options = brokers.client_options()
     given = {name: options[name] for name in _CONNECTION_OPTIONS if name in options}
-    given["request_timeout_ms"] = 3000
+    given["request_timeout_ms"] = round(WHY_TIMEOUT_S * 1000)
     reason: BaseException | None = None
     for host, port in hosts:
         try:
