@@ -142,6 +142,8 @@ class Fetched:
                 taken.extend(part)
         if self._rest is None:
             self._skip_unseen()
+            if stop is not None:
+                self.position = min(self.position, stop)
         return taken
 
     def message(self, offset: int) -> KafkaMessage:

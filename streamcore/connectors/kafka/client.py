@@ -27,7 +27,7 @@ from streamcore.connectors.kafka.cluster import (
 from streamcore.connectors.kafka.connection import OutageWatch, connect, explain, is_outage
 from streamcore.connectors.kafka.fetcher import Fetcher, Partition
 from streamcore.connectors.kafka.positions import Range, split_id
-from streamcore.errors import ConnectorError, StreamcoreError
+from streamcore.errors import ConnectorError
 
 if TYPE_CHECKING:
     from streamcore.connectors.kafka.source import KafkaSource
@@ -50,6 +50,7 @@ class KafkaClient(SourceClient):
         self._client: AIOKafkaClient | None = None
         self._fetcher: Fetcher | None = None
         self._partitions: dict[TopicPartition, Partition] = {}
+        self._error: Exception | None = None
         self._new = asyncio.Event()
         self._commits: dict[TopicPartition, int] = {}
         self._to_commit = asyncio.Event()
@@ -61,6 +62,7 @@ class KafkaClient(SourceClient):
     def partition(self, name: TopicPartition, position: int) -> Partition:
         """Begins to fetch a partition from `position` on (or EARLIEST)."""
         partition = self._partitions[name] = Partition(name, position, self._notify)
+        partition.error = self._error
         self._new.set()
         return partition
 
@@ -93,10 +95,10 @@ class KafkaClient(SourceClient):
         try:
             self._client = await self._connect()
             await self._work(self._client)
-        except (StreamcoreError, kafka.KafkaError, OSError) as error:
-            self._fail(explain(error, self._brokers, self._what))
         except ExceptionGroup as group:
-            self._fail(explain(group.exceptions[0], self._brokers, self._what))
+            self._fail(group.exceptions[0])
+        except Exception as error:  # noqa: BLE001 - raised by the readers
+            self._fail(error)
         finally:
             if self._client is not None:
                 await self._client.close()
@@ -240,9 +242,12 @@ class KafkaClient(SourceClient):
                 what = f"can't commit offsets of group {self._source.group!r}; the job's own are in its snapshots"
                 log.warning("%s", explain(error, self._brokers, what).message)
 
-    def _fail(self, error: StreamcoreError) -> None:
+    def _fail(self, error: Exception) -> None:
+        """Lets the readers raise it."""
+        is_known = isinstance(error, kafka.KafkaError | OSError)
+        self._error = explain(error, self._brokers, self._what) if is_known else error
         for partition in self._partitions.values():
-            partition.error = partition.error or error
+            partition.error = partition.error or self._error
         self._context.wake()
 
     def _notify(self) -> None:

@@ -86,7 +86,7 @@ class Protobuf(RecordFormat[T_co]):
         return pick
 
 
-def _decode_error() -> type[Exception]:
+def _decode_error() -> Any:
     try:
         from google.protobuf.message import DecodeError
     except ImportError:

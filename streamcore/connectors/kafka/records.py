@@ -69,18 +69,28 @@ class RecordFormat(Format[T_co]):
             good: list[int] = []
             bad: list[tuple[int, str]] = []
             for index, data in enumerate(chunk.values):
-                if data is None:
-                    bad.append((index, "no value (a tombstone)"))
-                    continue
                 try:
-                    value = decode(data)
-                    build([value], chunk.part(index, index + 1))
+                    if data is None:
+                        raise ValueError("no value (a tombstone)")
+                    values.append(decode(data))
+                    good.append(index)
                 except _MALFORMED as error:
                     bad.append((index, _reason(error)))
-                else:
-                    values.append(value)
-                    good.append(index)
-            return Decoded(build(values, chunk.pick(good)), bad)
+            try:
+                return Decoded(build(values, chunk.pick(good)), bad)
+            except _MALFORMED:
+                return build_each(values, good, bad, chunk)
+
+        def build_each(values: list[Any], good: list[int], bad: list[tuple[int, str]], chunk: Chunk) -> Decoded:
+            kept: list[int] = []
+            for place, index in enumerate(good):
+                try:
+                    build([values[place]], chunk.pick([index]))
+                    kept.append(place)
+                except _MALFORMED as error:
+                    bad.append((index, _reason(error)))
+            picked = chunk.pick([good[place] for place in kept])
+            return Decoded(build([values[place] for place in kept], picked), sorted(bad))
 
         return decode_chunk
 
@@ -148,4 +158,6 @@ def array_maker(field: Field, *, checks: bool = True) -> Callable[[list[Any]], A
 def _reason(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "not UTF-8"
+    if isinstance(error, OverflowError):
+        return "a number is too large for its field"
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)
