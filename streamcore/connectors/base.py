@@ -113,7 +113,8 @@ class SplitReader(ABC):
     def committed(self, offset: Any) -> None:  # noqa: B027 - optional
         """A checkpoint is complete in which the split's offset was `offset`: what is before it will
         not be read again. For those who tell the outside how far a job has come (a consumer group's offsets, say). Not
-        every completion is told of, and none after a crash: the offset that counts is the one in the snapshot."""
+        every completion is told of, and none after a crash: the offset that counts is the one in the snapshot. For a
+        split that has ended it is called once more, after `close`."""
 
     def close(self) -> None:  # noqa: B027 - optional
         """Frees what the reader holds; called once, also after a failure."""

@@ -9,7 +9,7 @@ from broker import Producer, TopicPartition, until
 from confluent_kafka.admin import AdminClient
 from source_rig import Rig, rows_of
 
-from streamcore import StreamEnvironment
+from streamcore import Checkpointing, StreamEnvironment
 from streamcore.connectors.kafka import Json, KafkaSource, Messages, Timestamp
 from streamcore.errors import BadRecordError, ConnectorError
 
@@ -326,3 +326,17 @@ def test_a_snapshot_of_another_topic(broker, topic):
     assert source.split("another-0") is None
     assert "same topics" in source.hint_for_lost("another-0", [])
     assert source.hint_for_lost(f"{topic}-7", []) is None
+
+
+def test_a_job_that_ends_leaves_its_group_at_the_end_and_the_next_one_goes_on_there(broker, topic, tmp_path):
+    fill(broker, topic, 3, 50)
+    source = KafkaSource(broker.servers, topic, Messages(), start="group", group=f"group-of-{topic}", stop="now")
+
+    def job():
+        env = StreamEnvironment("kafka", parallelism=2, checkpoint=Checkpointing(str(tmp_path), interval=60))
+        return env.source(source).execute_and_collect()
+
+    assert len(job()) == 150
+    assert broker.committed_offsets(source.group, topic) == {0: 50, 1: 50, 2: 50}
+    broker.produce(topic, ["new"], partition=1)
+    assert [message.value for message in job()] == [b"new"]

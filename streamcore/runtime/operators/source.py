@@ -39,7 +39,8 @@ class SourceOperator(Operator):
         self._readers: dict[str, SplitReader] = {}
         self._turn: list[str] = []
         self._done: dict[str, Any] = {}
-        self._captured: dict[int, dict[str, Any]] = {}  # checkpoint → offsets of the splits that had not ended
+        self._ended: dict[str, SplitReader] = {}  # those whose end no checkpoint has yet that is complete
+        self._captured: dict[int, dict[str, Any]] = {}  # checkpoint → offsets of the splits it may tell of
         self._bad: list[BadRecord] = []
         self._waits_for_splits = source.discovers
         self._found: list[Split] = []
@@ -113,7 +114,7 @@ class SourceOperator(Operator):
             batch = reader.poll(limit)
             if reader.exhausted:
                 self._done[split_id] = reader.offset
-                del self._readers[split_id]
+                self._ended[split_id] = self._readers.pop(split_id)
                 reader.close()
             else:
                 self._turn.append(split_id)
@@ -136,7 +137,7 @@ class SourceOperator(Operator):
         offsets = {split_id: (offset, True) for split_id, offset in self._done.items()}
         offsets.update({split_id: (reader.offset, False) for split_id, reader in self._readers.items()})
         saved = copy.deepcopy(offsets)  # a reader changes its offset in place
-        self._captured[checkpoint_id] = {split_id: saved[split_id][0] for split_id in self._readers}
+        self._captured[checkpoint_id] = {split_id: saved[split_id][0] for split_id in (*self._readers, *self._ended)}
         state = {"offsets": saved}
         return state if self._times is None else {**state, "times": self._times.capture()}
 
@@ -145,6 +146,9 @@ class SourceOperator(Operator):
             for split_id, offset in self._captured.pop(captured).items():
                 if split_id in self._readers:
                     self._readers[split_id].committed(offset)
+                elif offset == self._done[split_id]:
+                    if (ended := self._ended.pop(split_id, None)) is not None:
+                        ended.committed(offset)
 
     def close(self) -> None:
         for reader in self._readers.values():
