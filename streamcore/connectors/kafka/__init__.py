@@ -1,7 +1,7 @@
 """Apache Kafka as a source and a sink of streams."""
 
 from streamcore.connectors.kafka.avro import Avro
-from streamcore.connectors.kafka.formats import Format, Messages, Raw
+from streamcore.connectors.kafka.formats import Decoded, Format, Messages, Raw
 from streamcore.connectors.kafka.json_format import Json
 from streamcore.connectors.kafka.message import BadMessage, KafkaMessage
 from streamcore.connectors.kafka.positions import Timestamp
@@ -14,6 +14,7 @@ __all__ = [
     "Avro",
     "BadMessage",
     "Brokers",
+    "Decoded",
     "Format",
     "Json",
     "KafkaMessage",
