@@ -9,9 +9,17 @@ from broker import Producer, TopicPartition, until
 from confluent_kafka.admin import AdminClient
 from source_rig import Rig, rows_of
 
-from streamcore import Checkpointing, StreamEnvironment
+from streamcore import (
+    Checkpointing,
+    FixedDelay,
+    StreamEnvironment,
+    bounded_out_of_orderness,
+    count,
+    seconds,
+    tumbling,
+)
 from streamcore.connectors.kafka import Json, KafkaSource, Messages, Timestamp
-from streamcore.errors import BadRecordError, ConnectorError
+from streamcore.errors import BadRecordError, ConnectorError, UserFunctionError
 
 
 def numbered(count, text="message"):
@@ -281,6 +289,10 @@ def test_a_topic_deleted_while_the_job_runs(broker, topic, monkeypatch):
         asyncio.run(go())
 
 
+class EnoughError(Exception):
+    pass
+
+
 class Rating(NamedTuple):
     user: int
     rating: float
@@ -340,3 +352,49 @@ def test_a_job_that_ends_leaves_its_group_at_the_end_and_the_next_one_goes_on_th
     assert broker.committed_offsets(source.group, topic) == {0: 50, 1: 50, 2: 50}
     broker.produce(topic, ["new"], partition=1)
     assert [message.value for message in job()] == [b"new"]
+
+
+def test_a_job_that_fails_and_restarts_reads_each_message_once(broker, topic, tmp_path):
+    fill(broker, topic, 3, 2000)
+    failures = iter([1500, 2500])
+    at = next(failures)
+    seen = 0
+
+    def fragile(message):
+        nonlocal seen, at
+        seen += 1
+        if seen == at:
+            at = next(failures, 0)
+            raise RuntimeError("now and then")
+        return message.partition, message.offset
+
+    checkpoint = Checkpointing(str(tmp_path), interval=0.02)
+    env = StreamEnvironment("kafka", parallelism=2, checkpoint=checkpoint, restart=FixedDelay(5, 0.01))
+    source = KafkaSource(broker.servers, topic, Messages(), stop="now", max_poll=50)
+    found = env.source(source).map(fragile, compiled=False).execute_and_collect()
+    assert sorted(found) == [(partition, offset) for partition in range(3) for offset in range(2000)]
+    assert seen > 6000 or at == 0
+
+
+def test_a_partition_without_messages_does_not_hold_up_event_time(broker, topic):
+    broker.create_topic(topic, 3, retention_ms="-1")
+    for partition in (0, 1):
+        values = [b'{"user":%d,"rating":1,"at":%d}' % (partition, number * 1000) for number in range(100)]
+        broker.produce(topic, values, partition=partition)
+    env = StreamEnvironment("kafka", parallelism=2)
+    strategy = bounded_out_of_orderness("at", seconds(1)).with_idleness(seconds(0.2))
+    seen = []
+
+    def look(row):
+        seen.append(row)
+        if len(seen) == 18:
+            raise EnoughError
+        return row
+
+    source = KafkaSource(broker.servers, topic, Json(Rating))
+    windows = env.source(source, watermarks=strategy).key_by("user").window(tumbling(seconds(10))).aggregate(count())
+    windows.map(look, compiled=False).print()
+    with pytest.raises(UserFunctionError, match="EnoughError"):
+        env.execute()
+    counted = sorted((row.user, row.window_start, row.count) for row in seen)
+    assert counted == [(user, start * 10_000, 10) for user in (0, 1) for start in range(9)]

@@ -177,11 +177,11 @@ class KafkaClient(SourceClient):
             fetcher.notify()
 
     async def _place(self, client: AIOKafkaClient, partitions: list[Partition]) -> None:
-        async def ask() -> dict[TopicPartition, int]:
+        async def question() -> dict[TopicPartition, int]:
             await refresh(client, {partition.name.topic for partition in self._partitions.values()})
             return await offsets_at(client, {partition.name: EARLIEST for partition in partitions})
 
-        found = await persist(ask, _FOREVER_S)
+        found = await persist(question, _FOREVER_S)
         for partition in partitions:
             partition.place(found[partition.name])
         self._context.wake()  # a bounded partition may have ended
@@ -191,12 +191,12 @@ class KafkaClient(SourceClient):
         assert self._client is not None, "not connected"
         client, name = self._client, partition.name
 
-        async def ask() -> tuple[int, int]:
+        async def question() -> tuple[int, int]:
             return tuple(  # type: ignore[return-value]
                 [(await offsets_at(client, {name: time}))[name] for time in (EARLIEST, LATEST)]
             )
 
-        first, end = await persist(ask, _FOREVER_S)
+        first, end = await persist(question, _FOREVER_S)
         at = partition.fetch_at
         if first <= at <= end:
             return  # the broker was behind

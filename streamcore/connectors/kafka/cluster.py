@@ -29,7 +29,19 @@ LATEST = -1
 ISOLATION = {"read_uncommitted": 0, "read_committed": 1}
 RETRY_S = 0.1
 
-_BESIDE = ConnectionGroup.COORDINATION
+
+async def ask(
+    client: AIOKafkaClient, node: int, request: Any, connection: ConnectionGroup = ConnectionGroup.COORDINATION
+) -> Any:
+    """A broker's answer.
+
+    Raises:
+        KafkaError: it can't be reached, or doesn't answer in time.
+    """
+    try:
+        return await client.send(node, request, group=connection)
+    except KeyError:  # aiokafka drops a connection of which two requests at once have waited too long only once
+        raise kafka.KafkaConnectionError(f"the connection to node {node} was dropped") from None
 
 
 async def refresh(client: AIOKafkaClient, topics: Collection[str] | None) -> dict[str, type[kafka.KafkaError]]:
@@ -43,7 +55,7 @@ async def refresh(client: AIOKafkaClient, topics: Collection[str] | None) -> dic
     """
     node = client.get_random_node()
     request = MetadataRequest(None if topics is None else list(topics), allow_auto_topic_creation=False)
-    metadata = await client.send(node, request, group=_BESIDE)
+    metadata = await ask(client, node, request)
     client.cluster.update_metadata(metadata)
     return {topic: kafka.for_code(code) for code, topic, *_ in metadata.topics if code != 0}
 
@@ -85,7 +97,7 @@ async def offsets_at(
     found: dict[TopicPartition, int] = {}
     for leader, topics in by_leader.items():
         request = OffsetRequest(-1, ISOLATION[isolation], list(topics.items()))
-        response = await client.send(leader, request, group=_BESIDE)
+        response = await ask(client, leader, request)
         for topic, numbers in response.topics:
             for number, code, _, offset in numbers:
                 if code:
@@ -104,7 +116,7 @@ async def group_offsets(
         KafkaError: no broker answers.
     """
     node = await _coordinator(client, group)
-    response = await client.send(node, OffsetFetchRequest(group, _by_topic(partitions, _number)), group=_BESIDE)
+    response = await ask(client, node, OffsetFetchRequest(group, _by_topic(partitions, _number)))
     if getattr(response, "error_code", 0):
         raise kafka.for_code(response.error_code)(group)
     found: dict[TopicPartition, int] = {}
@@ -126,15 +138,15 @@ async def commit_offsets(client: AIOKafkaClient, group: str, offsets: Mapping[To
     node = await _coordinator(client, group)
     topics = _by_topic(offsets, lambda partition: (partition.partition, offsets[partition], ""))
     request = OffsetCommitRequest(group, -1, "", OffsetCommitRequest.DEFAULT_RETENTION_TIME, topics)
-    response = await client.send(node, request, group=_BESIDE)
+    response = await ask(client, node, request)
     for _, numbers in response.topics:
         for _, code in numbers:
             if code:
                 raise kafka.for_code(code)(group)
 
 
-async def persist(ask: Callable[[], Any], timeout_s: float) -> Any:
-    """What `ask` gives, asked again while partitions have no leader or brokers don't answer, until the time is up.
+async def persist(question: Callable[[], Any], timeout_s: float) -> Any:
+    """What `question` gives, asked again while partitions have no leader or brokers don't answer, until the time is up.
 
     Raises:
         KafkaError, OSError: the last one.
@@ -143,7 +155,7 @@ async def persist(ask: Callable[[], Any], timeout_s: float) -> Any:
     until = loop.time() + timeout_s
     while True:
         try:
-            return await ask()
+            return await question()
         except (kafka.KafkaError, OSError) as error:
             if not is_outage(error) or loop.time() > until:
                 raise

@@ -118,7 +118,7 @@ def _meaning(error: BaseException, security: Security) -> tuple[str, str]:
         case ssl.SSLCertVerificationError():
             return f"the broker's certificate is not trusted: {error.verify_message}", "give its signer's with ca_file="
         case ssl.SSLError():
-            return f"no TLS: {error.strerror or error}", "does this port use TLS, and does it want a client certificate?"
+            return f"no TLS: {error.strerror or error}", "does this port use TLS, and want a client certificate?"
         case TimeoutError() | kafka.RequestTimedOutError() | kafka.KafkaTimeoutError():
             return "no answer in time", "is this the address of a Kafka broker, and can it be reached from here?"
         case kafka.KafkaConnectionError() | ConnectionResetError():

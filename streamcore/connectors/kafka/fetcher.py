@@ -17,12 +17,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiokafka import errors as kafka
-from aiokafka.client import AIOKafkaClient
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.structs import TopicPartition
 
 from streamcore.connectors.kafka.chunks import Chunk, Fetched, end_of
-from streamcore.connectors.kafka.cluster import ISOLATION, RETRY_S
+from streamcore.connectors.kafka.cluster import ISOLATION, RETRY_S, ask
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Partition:
         while self._fetched:
             fetched = self._fetched[0]
             chunk = fetched.take(limit, stop)
-            self.position = max(self.position, fetched.position)
+            self.position = fetched.position
             if fetched.is_done:
                 self._fetched.popleft()
                 self.buffered_bytes -= fetched.size_bytes
@@ -139,7 +139,6 @@ class Fetcher:
         self._requests: dict[int, asyncio.Task[None]] = {}
         self._turn = itertools.count()
         self._resting: set[TopicPartition] = set()
-        self._low_bytes = settings.max_partition_fetch_bytes // 2
 
     def notify(self) -> None:
         """Something has changed: a partition is new, or has room."""
@@ -195,7 +194,8 @@ class Fetcher:
         return min(retries, default=None)
 
     def _has_enough(self, partition: Partition, total: int) -> bool:
-        limit = self._low_bytes if total < _ALL_BUFFERED_BYTES else 0
+        """Whether a fetch lies here beside the one that is being read."""
+        limit = self._settings.max_partition_fetch_bytes if total < _ALL_BUFFERED_BYTES else 0
         return partition.buffered_bytes > limit
 
     def _retry(self, partition: Partition, now: float) -> None:
@@ -218,7 +218,7 @@ class Fetcher:
             list(topics.items()),
         )
         try:
-            response = await self._client.send(leader, request)
+            response = await ask(self._client, leader, request, ConnectionGroup.DEFAULT)
         except (kafka.KafkaError, OSError) as error:
             log.debug("fetch from node %s failed: %r", leader, error)
             for partition in partitions:

@@ -146,9 +146,8 @@ class SourceOperator(Operator):
             for split_id, offset in self._captured.pop(captured).items():
                 if split_id in self._readers:
                     self._readers[split_id].committed(offset)
-                elif offset == self._done[split_id]:
-                    if (ended := self._ended.pop(split_id, None)) is not None:
-                        ended.committed(offset)
+                elif split_id in self._ended and offset == self._done[split_id]:
+                    self._ended.pop(split_id).committed(offset)
 
     def close(self) -> None:
         for reader in self._readers.values():
