@@ -86,7 +86,7 @@ async def offsets_at(
     -1 when all records are older. With `read_committed`, LATEST is where the first open transaction begins.
 
     Raises:
-        KafkaError: a partition isn't there, may not be read, or no broker answers.
+        KafkaError: a partition has no leader (now), may not be read, or no broker answers.
     """
     by_leader: dict[int, dict[str, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
     for partition, time_ms in times_ms.items():
@@ -100,8 +100,11 @@ async def offsets_at(
         response = await ask(client, leader, request)
         for topic, numbers in response.topics:
             for number, code, _, offset in numbers:
-                if code:
-                    raise kafka.for_code(code)(topic)
+                error = kafka.for_code(code)
+                if error is kafka.UnknownTopicOrPartitionError:
+                    raise kafka.LeaderNotAvailableError(topic)  # a partition so new that its broker doesn't know it
+                if error is not kafka.NoError:
+                    raise error(topic)
                 found[TopicPartition(topic, number)] = offset
     return found
 

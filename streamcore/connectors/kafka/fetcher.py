@@ -264,6 +264,7 @@ class Fetcher:
                 await self._out_of_range(partition)
             finally:
                 self._resting.discard(partition.name)
+                self._retry(partition, asyncio.get_running_loop().time())
             return True
         if issubclass(error, _FATAL):
             partition.error = error(partition.name.topic)
