@@ -1,11 +1,8 @@
 """Fetched record batches: which messages come out of them, and where reading goes on."""
 
-import struct
-
 import pytest
 from aiokafka.errors import CorruptRecordException
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from aiokafka.record.util import calc_crc32c
+from record_batches import batch, numbered
 
 from streamcore.connectors.kafka.chunks import Fetched, end_of
 from streamcore.connectors.kafka.message import KafkaMessage
@@ -15,27 +12,8 @@ ABORT, COMMIT = b"\0\0\0\0", b"\0\0\0\1"
 CONTROL, TRANSACTIONAL = 0x20, 0x10
 
 
-def batch(first, values, *, holes=(), compression=0, producer=-1, attributes=0, keys=None):
-    """A record batch whose first message has the offset `first`; those in `holes` have been compacted away."""
-    builder = DefaultRecordBatchBuilder(2, compression, 0, producer, 0, 0, 1 << 20)
-    for number, value in enumerate(values):
-        if number not in holes:
-            key = b"k%d" % number if keys is None else keys[number]
-            builder.append(number, 1000 + number, key, value, [("h", b"%d" % number)])
-    data = bytearray(builder.build())
-    struct.pack_into(">q", data, 0, first)
-    struct.pack_into(">h", data, 21, struct.unpack_from(">h", data, 21)[0] | attributes)
-    struct.pack_into(">i", data, 23, len(values) - 1)
-    struct.pack_into(">I", data, 17, calc_crc32c(bytes(data[21:])))
-    return bytes(data)
-
-
 def marker(offset, producer, kind):
     return batch(offset, [b"\0\0\0\0\0\0"], keys=[kind], producer=producer, attributes=CONTROL | TRANSACTIONAL)
-
-
-def numbered(start, stop):
-    return [b"v%d" % number for number in range(start, stop)]
 
 
 def drained(fetched, limit=100, stop=None):
