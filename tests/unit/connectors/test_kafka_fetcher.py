@@ -128,6 +128,8 @@ def test_reading_to_the_end_of_a_fetch_asks_for_more():
         task = await rig.run(1)
         while rig.woken == 0:
             await asyncio.sleep(0)
+        for _ in range(20):  # until it has nothing to do
+            await asyncio.sleep(0)
         assert len(rig.client.requests) == 1
         rig[A].take(100, None)
         await rig.until(2)
@@ -217,7 +219,7 @@ def test_an_answer_for_another_offset_is_thrown_away():
         rig = Rig(A)
         task = await rig.run(1)
         rig[A].place(7)
-        rig.client.answers = {A: (0, data(0, 3))}
+        rig.client.answers = {A: (0, data(0, 10))}
         await rig.until(2)
         await rig.end(task)
         return rig
