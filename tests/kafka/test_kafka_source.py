@@ -5,7 +5,7 @@ import re
 from typing import NamedTuple
 
 import pytest
-from broker import Producer, TopicPartition, until
+from broker import Consumer, Producer, TopicPartition, until
 from confluent_kafka.admin import AdminClient
 from source_rig import Rig, rows_of
 
@@ -102,8 +102,6 @@ def test_where_a_job_begins(broker, topic, start, first):
 
 
 def committed_by_another(broker, group, offset):
-    from confluent_kafka import Consumer
-
     consumer = Consumer({"bootstrap.servers": broker.servers, "group.id": group})
     consumer.commit(offsets=[offset], asynchronous=False)
     consumer.close()
@@ -406,3 +404,24 @@ def test_a_partition_without_messages_does_not_hold_up_event_time(broker, topic)
         env.execute()
     counted = sorted((row.user, row.window_start, row.count) for row in seen)
     assert counted == [(user, start * 10_000, 10) for user in (0, 1) for start in range(9)]
+
+
+def test_offsets_that_cannot_be_committed_are_logged_and_committed_with_the_next(broker, topic, caplog):
+    """They are refused as long as the group has members."""
+    fill(broker, topic, 2, 10)
+    group = f"group-of-{topic}"
+    member = Consumer({"bootstrap.servers": broker.servers, "group.id": group})
+    member.subscribe([topic])
+    until(lambda: member.poll(0.05) or member.assignment(), "a member of the group")
+
+    async def go():
+        async with Rig(KafkaSource(broker.servers, topic, group=group)) as rig:
+            await rig.read(20)
+            rig.readers[f"{topic}-0"].committed((3, None))
+            await asyncio.to_thread(until, lambda: "can't commit offsets of group" in caplog.text, "a warning")
+            await asyncio.to_thread(member.close)
+            rig.readers[f"{topic}-1"].committed((4, None))
+            wanted = {0: 3, 1: 4}
+            await asyncio.to_thread(until, lambda: broker.committed_offsets(group, topic) == wanted, "both")
+
+    asyncio.run(go())
