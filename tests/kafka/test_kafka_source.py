@@ -130,6 +130,12 @@ def test_a_job_ends_behind_the_marker_of_a_transaction(broker, topic):
     assert asyncio.run(rows_of(source)) == {f"{topic}-0": [b"a", b"b"]}
 
 
+def test_an_empty_topic_ends_at_once(broker, topic):
+    broker.create_topic(topic, 2)
+    rows = asyncio.run(rows_of(KafkaSource(broker.servers, topic, stop="now")))
+    assert rows == {f"{topic}-0": [], f"{topic}-1": []}
+
+
 def test_aborted_and_open_transactions_are_left_out(broker, topic):
     broker.create_topic(topic)
     broker.produce(topic, ["first"])

@@ -18,8 +18,8 @@ from streamcore.errors import ConnectorError
 
 @pytest.fixture(scope="module")
 def shaky_broker(tmp_path_factory):
-    """A broker that the tests here stop and start again."""
-    made = Broker(tmp_path_factory.mktemp("shaky-broker")).start()
+    """A broker that the tests here stop and start again, and that makes topics for those who ask for them."""
+    made = Broker(tmp_path_factory.mktemp("shaky-broker"), {"auto.create.topics.enable": "true"}).start()
     yield made
     made.kill9()
 
@@ -129,12 +129,12 @@ def test_one_of_several_addresses_is_enough(broker, topic):
     assert len(KafkaSource(f"127.0.0.1:1,{broker.servers}", topic).splits()) == 1
 
 
-def test_a_topic_that_is_not_there_fails_the_job_and_is_not_made(broker, topic):
+def test_a_topic_that_is_not_there_fails_the_job_and_is_not_made(shaky_broker, topic):
     env = StreamEnvironment("kafka")
-    stream = env.source(KafkaSource(broker.servers, topic, stop="now"))
+    stream = env.source(KafkaSource(shaky_broker.servers, topic, stop="now"))
     with pytest.raises(ConnectorError, match=f"there is no such topic or partition: {topic}"):
         stream.execute_and_collect()
-    assert topic not in broker.admin.list_topics(timeout=10).topics
+    assert topic not in shaky_broker.admin.list_topics(timeout=10).topics
 
 
 def test_an_offset_for_a_partition_that_is_not_there(broker, topic):
