@@ -134,6 +134,7 @@ def test_a_topic_that_is_not_there_fails_the_job_and_is_not_made(shaky_broker, t
     stream = env.source(KafkaSource(shaky_broker.servers, topic, stop="now"))
     with pytest.raises(ConnectorError, match=f"there is no such topic or partition: {topic}"):
         stream.execute_and_collect()
+    shaky_broker.create_topic(f"{topic}-after")  # by then the other one would be there
     assert topic not in shaky_broker.admin.list_topics(timeout=10).topics
 
 
