@@ -1,0 +1,212 @@
+"""Kafka as a sink."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal, get_args
+
+from aiokafka import errors as kafka
+from aiokafka.client import AIOKafkaClient
+
+from streamcore.batch import Batch
+from streamcore.connectors.base import AsyncSinkWriter, JobStart, Sink, SinkContext
+from streamcore.connectors.kafka.batches import Partitioner
+from streamcore.connectors.kafka.connection import Brokers, Security, connect, explain
+from streamcore.connectors.kafka.coordinator import Coordinator
+from streamcore.connectors.kafka.encode import Encoder, Selector, Values, as_bytes, json_values, select
+from streamcore.connectors.kafka.partitioner import partitions_of
+from streamcore.connectors.kafka.plain_writer import PlainWriter
+from streamcore.connectors.kafka.settings import WriterSettings
+from streamcore.connectors.kafka.transactional_writer import TransactionalWriter
+from streamcore.connectors.run_now import run_now
+from streamcore.errors import ConnectorError, UsageError
+
+Delivery = Literal["exactly-once", "at-least-once", "none"]
+
+_COMPRESSIONS = (None, "gzip", "snappy", "lz4", "zstd")
+_MAX_TIMEOUT_CONFIG = "transaction.max.timeout.ms"
+
+
+class KafkaSink(Sink[Any]):
+    """Writes records to topics.
+
+    Args:
+        servers: `host:port`, or several separated by commas.
+        topic: where to; or a function that says it for each record. Topics have to be there.
+        key: the field, its number in a tuple, or a function of the record; bytes, text or None. Records with the same
+            key go to the same partition, the one where the Java client would put them; those without one go to one
+            partition after the other, a batch at a time.
+        value: `Json()` (the default), `Raw()` or another format, or a function of the record that gives bytes, text, or
+            None for a tombstone.
+        timestamp: the field (or number, or function) with the record's time in milliseconds; None: the time of writing.
+        headers: a function of the record that gives pairs of name and bytes, or a mapping.
+        delivery: `exactly-once`: one transaction per checkpoint and subtask, which is committed when the checkpoint is
+            complete; readers need `isolation.level=read_committed`. `at-least-once`: a checkpoint waits until all
+            before it is acknowledged. `none`: nobody waits, what can't be written is left out and logged.
+        prefix: of the transactional ids, for exactly once; None: made of the job's name and the topic. Whoever starts
+            with a prefix fences whoever has written with it before.
+        transaction_timeout: seconds after which the brokers abort an open transaction. It has to be longer than the
+            checkpoints' interval, timeout and the longest outage together, and the brokers have to allow it
+            (`transaction.max.timeout.ms`).
+        partitioner: (keys, number of partitions, partition for records without key) → the partition of each.
+        compression: `gzip`, `snappy`, `lz4`, `zstd` or None.
+        on_lost: what to do when a prepared transaction can't be committed any more: `fail`, or `warn` and go on.
+        batch_bytes: size at which a batch is sent.
+        linger: seconds that records wait for others in a batch while nothing else is on its way.
+        buffer_bytes: how much may be on its way before the stream has to wait, for each subtask.
+        options: more options of aiokafka's producer, passed through.
+
+    Raises:
+        UsageError: an option is wrong.
+    """
+
+    accepts = "any"
+    asynchronous = True
+
+    def __init__(
+        self,
+        servers: str,
+        topic: str | Callable[[Any], str],
+        *,
+        key: Selector | None = None,
+        value: Any = None,
+        timestamp: Selector | None = None,
+        headers: Callable[[Any], Any] | None = None,
+        delivery: Delivery = "exactly-once",
+        prefix: str | None = None,
+        transaction_timeout: float = 900.0,
+        partitioner: Partitioner = partitions_of,
+        compression: str | None = None,
+        on_lost: Literal["fail", "warn"] = "fail",
+        batch_bytes: int = 131_072,
+        linger: float = 0.02,
+        buffer_bytes: int = 16 << 20,
+        security: Security | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        _one_of("delivery", delivery, get_args(Delivery))
+        _one_of("compression", compression, _COMPRESSIONS)
+        _one_of("on_lost", on_lost, ("fail", "warn"))
+        for name, number in (
+            ("transaction_timeout", transaction_timeout),
+            ("batch_bytes", batch_bytes),
+            ("buffer_bytes", buffer_bytes),
+        ):
+            if number <= 0:
+                raise UsageError(f"{name} has to be more than 0, not {number}")
+        if linger < 0:
+            raise UsageError(f"linger can't be less than 0, as {linger} is")
+        self.brokers = Brokers(servers, security or Security())
+        self.topic = topic if isinstance(topic, str) else None
+        self.delivery = delivery
+        self.prefix = prefix
+        self.transaction_timeout = transaction_timeout
+        self._encoder = Encoder(topic, _values(value), key, timestamp, headers)
+        self._partitioner = partitioner
+        self._is_lenient = on_lost == "warn"
+        self._linger = linger
+        self._buffer_bytes = buffer_bytes
+        self._producer = {
+            "acks": 1 if delivery == "none" else "all",
+            "enable_idempotence": delivery != "none",
+            "compression_type": compression,
+            "max_batch_size": batch_bytes,
+            **(options or {}),
+        }
+
+    def writer(self, context: SinkContext) -> AsyncSinkWriter:
+        """The writer of one subtask."""
+        settings = WriterSettings(
+            self.brokers,
+            self._encoder,
+            self.topic,
+            self._partitioner,
+            self._linger,
+            self._buffer_bytes,
+            self._producer,
+            self._prefix_in(context.job),
+            int(self.transaction_timeout * 1000),
+            self._is_lenient,
+        )
+        if self.delivery == "exactly-once":
+            return TransactionalWriter(settings, context)
+        return PlainWriter(settings, context, is_safe=self.delivery == "at-least-once")
+
+    def prepare_job(self, start: JobStart) -> None:
+        """Looks whether the brokers, the topic and the rights are there, and whether the transactions fit.
+
+        Raises:
+            ConnectorError: the brokers can't be reached, there is no such topic, or no right to write to it.
+            UsageError: exactly once without checkpoints, or a transaction timeout that is too short or too long.
+        """
+        if self.delivery == "exactly-once":
+            self._check_times(start)
+        run_now(self._check(start))
+
+    def _check_times(self, start: JobStart) -> None:
+        if start.checkpoint_interval_s is None:
+            raise UsageError(
+                "a Kafka sink with delivery='exactly-once' in a job without checkpoints, which would never commit",
+                hint="give the environment a checkpoint interval, or the sink delivery='at-least-once'",
+            )
+        needed = start.checkpoint_interval_s + (start.checkpoint_timeout_s or 0.0)
+        if self.transaction_timeout <= needed:
+            raise UsageError(
+                f"transaction_timeout={self.transaction_timeout:g} s is too short: a checkpoint may be complete "
+                f"{needed:g} s after its first record (interval and timeout), and the brokers would abort it before",
+                hint=f"more than {needed:g} s, and time for outages",
+            )
+
+    async def _check(self, start: JobStart) -> None:
+        client = await connect(self.brokers, "can't write")
+        try:
+            if self.topic is not None:
+                await _check_topic(client, self.topic)
+            if self.delivery == "exactly-once":
+                await self._check_transactions(client, self._prefix_in(start.job))
+        except kafka.KafkaError as error:
+            raise explain(error, self.brokers, f"can't write to the topic {self.topic!r}") from error
+        finally:
+            await client.close()
+
+    async def _check_transactions(self, client: AIOKafkaClient, prefix: str) -> None:
+        try:
+            # an id of its own: taking one of the writers' would fence a job that runs
+            await Coordinator(client).begin_session(f"{prefix}-check", int(self.transaction_timeout * 1000))
+        except kafka.InvalidTransactionTimeout as error:
+            raise UsageError(
+                f"transaction_timeout={self.transaction_timeout:g} s is longer than {self.brokers} allow",
+                hint=f"a shorter one, or raise {_MAX_TIMEOUT_CONFIG} of the brokers (15 min if it isn't set)",
+            ) from error
+
+    def _prefix_in(self, job: str) -> str:
+        return self.prefix if self.prefix is not None else f"{job}-{self.topic or 'topics'}"
+
+
+async def _check_topic(client: AIOKafkaClient, topic: str) -> None:
+    await client.set_topics([topic])
+    if topic in client.cluster.unauthorized_topics:
+        raise kafka.TopicAuthorizationFailedError(topic)
+    if not client.cluster.partitions_for_topic(topic):
+        raise ConnectorError(
+            f"can't write: there is no topic {topic!r}",
+            hint="create it first, with as many partitions as it is to have",
+        )
+
+
+def _values(value: Any) -> Values:
+    if value is None:
+        return json_values
+    if callable(value):
+        return partial(_by_function, value)
+    raise UsageError(f"value={value!r} is no format", hint="Json(), Raw(), ... or a function of the record")
+
+
+def _by_function(function: Callable[[Any], Any], batch: Batch) -> list[bytes | None]:
+    return as_bytes(select(batch, function), "value")
+
+
+def _one_of(name: str, value: Any, known: tuple[Any, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"{name}={value!r} is unknown", hint=f"use one of: {', '.join(map(repr, known))}")
