@@ -1,0 +1,309 @@
+"""Exactly once on a real broker: one transaction a checkpoint, committed once, and lost ones told of."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from writer_rig import Rig, pair_sink, rows, running, visible
+
+from streamcore.errors import ConnectorError, FencedError
+
+WRITING_PROCESS = Path(__file__).with_name("writing_process.py")
+
+
+def run(test):
+    asyncio.run(asyncio.wait_for(test, 60.0))
+
+
+def test_records_are_visible_when_their_checkpoint_is_committed(broker, topic):
+    broker.create_topic(topic, 3)
+
+    async def test():
+        async with running(pair_sink(broker.servers, topic)) as rig:
+            await rig.write(rows(1, 2))
+            first = await rig.prepare()
+            await rig.write(rows(3))
+            assert await visible(broker, topic) == []
+            await rig.writer.commit(first)
+            await rig.writer.commit(first)
+            assert await visible(broker, topic) == ["1", "2"]
+            second = await rig.prepare()
+            await rig.writer.commit(second)
+            assert await visible(broker, topic) == ["1", "2", "3"]
+        assert [(one[3], one[4]) for one in first + second] == [(2, [topic]), (1, [topic])]
+        assert first[0][0] != second[0][0], "two transactions in a row never have one id"
+
+    run(test())
+
+
+def test_intervals_without_records_make_no_transaction(broker, topic):
+    broker.create_topic(topic)
+
+    async def test():
+        async with running(pair_sink(broker.servers, topic)) as rig:
+            assert [await rig.prepare() for _ in range(5)] == [[]] * 5
+            await rig.write(rows(1))
+            assert len(await rig.checkpoint()) == 1
+            assert await rig.prepare() == []
+        assert await visible(broker, topic) == ["1"]
+
+    run(test())
+
+
+def test_the_order_within_a_partition_is_kept_over_many_transactions(broker, topic):
+    broker.create_topic(topic)
+
+    async def test():
+        async with running(pair_sink(broker.servers, topic, batch_bytes=2000)) as rig:
+            cuts = []
+            for interval in range(20):
+                await rig.write(rows(*range(interval * 200, interval * 200 + 200)))
+                cuts.append(asyncio.ensure_future(rig.writer.prepare()))  # the next records don't wait for it
+            for cut in cuts:
+                await rig.writer.commit(await cut)
+        assert await visible(broker, topic) == [str(n) for n in range(4000)]
+
+    run(test())
+
+
+def test_ids_are_used_again_when_no_snapshot_has_them(broker, topic):
+    broker.create_topic(topic)
+
+    async def test():
+        async with running(pair_sink(broker.servers, topic)) as rig:
+            ids = []
+            for number in range(12):
+                await rig.write(rows(number))
+                ids += [handle[0] for handle in await rig.checkpoint()]
+        assert len(set(ids)) <= 5
+        assert all(one != following for one, following in zip(ids, ids[1:], strict=False))
+
+    run(test())
+
+
+def killed_while_prepared(broker, topic, *, more=0):
+    """The handles that a process had prepared when it was killed; it has written `more` records after."""
+    process = subprocess.run(
+        [sys.executable, WRITING_PROCESS, broker.servers, topic, str(more)],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
+    return msgspec.json.decode(process.stdout)
+
+
+def test_what_a_killed_process_had_prepared_is_committed_and_its_leftovers_are_not(broker, topic):
+    broker.create_topic(topic, 2)
+    handles = killed_while_prepared(broker, topic, more=10)
+
+    async def test():
+        assert await visible(broker, topic) == []
+        async with running(pair_sink(broker.servers, topic), handles) as rig:
+            assert await visible(broker, topic) == ["0", "1", "2", "3", "4"]
+            await rig.write(rows("after"))
+            await rig.checkpoint()
+        # the killed process' open transaction would hold these back
+        assert await visible(broker, topic) == ["0", "1", "2", "3", "4", "after"]
+        async with running(pair_sink(broker.servers, topic), handles):  # once more, from the same snapshot
+            pass
+        assert await visible(broker, topic) == ["0", "1", "2", "3", "4", "after"]
+
+    run(test())
+
+
+def test_a_broker_killed_between_prepare_and_commit(fresh_broker, topic):
+    broker = fresh_broker
+    broker.create_topic(topic)
+
+    async def test():
+        async with running(pair_sink(broker.servers, topic)) as rig:
+            await rig.write(rows(1, 2, 3))
+            handles = await rig.prepare()
+            await asyncio.to_thread(broker.kill9)
+            commit = asyncio.ensure_future(rig.writer.commit(handles))
+            await rig.write(rows(4))
+            while not rig.waits:
+                await asyncio.sleep(0.05)
+            assert not commit.done()
+            await asyncio.to_thread(broker.start)
+            await commit
+            await rig.checkpoint()
+            while rig.waits[-1] is not None:
+                await asyncio.sleep(0.05)
+            assert rig.waits == [f"Kafka at {broker.servers}", None]
+            assert rig.failures == []
+        assert await visible(broker, topic) == ["1", "2", "3", "4"]
+
+    run(test())
+
+
+async def prepared_and_left(broker, topic, *values, **options):
+    """The handles of a writer that ended before they were committed."""
+    async with running(pair_sink(broker.servers, topic, **options)) as rig:
+        await rig.write(rows(*values))
+        return await rig.prepare()
+
+
+def test_a_transaction_whose_id_was_taken_is_not_committed_and_told_of(broker, topic, caplog):
+    broker.create_topic(topic)
+
+    async def test():
+        handles = await prepared_and_left(broker, topic, 1, 2)
+        async with running(
+            pair_sink(broker.servers, topic)
+        ) as other:  # knows nothing of the handles: they are leftovers
+            await other.write(rows("other"))
+            await other.checkpoint()
+        with pytest.raises(ConnectorError) as caught:
+            await Rig(pair_sink(broker.servers, topic)).open(handles)
+        assert "2 records" in str(caught.value)
+        assert topic in str(caught.value)
+        assert "a later session has its id" in str(caught.value)
+        async with running(pair_sink(broker.servers, topic, on_lost="warn"), handles) as rig:
+            await rig.write(rows("goes on"))
+            await rig.checkpoint()
+        assert await visible(broker, topic) == ["other", "goes on"]
+        assert "are lost" in caplog.text
+
+    run(test())
+
+
+def test_an_old_snapshot_whose_ids_were_used_again_since_has_lost_nothing(broker, topic):
+    broker.create_topic(topic)
+
+    async def test():
+        async with running(pair_sink(broker.servers, topic)) as rig:
+            await rig.write(rows(1))
+            oldest = await rig.checkpoint()
+        async with running(pair_sink(broker.servers, topic)) as rig:
+            await rig.write(rows(2))
+            await rig.checkpoint()
+        async with running(pair_sink(broker.servers, topic), oldest):
+            pass
+        assert await visible(broker, topic) == ["1", "2"]
+
+    run(test())
+
+
+def test_a_transaction_that_timed_out_before_it_was_committed(broker, topic):
+    broker.create_topic(topic)
+
+    async def test():
+        handles = await prepared_and_left(broker, topic, 1, transaction_timeout=0.5)
+        await ended(broker, topic)
+        with pytest.raises(ConnectorError, match=r"1 records .* are lost: the brokers aborted it after 0.5 s"):
+            await Rig(pair_sink(broker.servers, topic)).open(handles)
+        assert await visible(broker, topic) == []
+
+    run(test())
+
+
+async def ended(broker, topic):
+    """Waits until no transaction holds back the topic's readers."""
+    while broker.end_offsets(topic, "read_committed") != broker.end_offsets(topic):
+        await asyncio.sleep(0.1)
+
+
+def test_a_transaction_that_times_out_while_the_job_runs_is_told_apart_from_fencing(broker, topic):
+    broker.create_topic(topic)
+
+    async def test():
+        async with running(pair_sink(broker.servers, topic, transaction_timeout=0.5, linger=0.0)) as rig:
+            await rig.write(rows(1))
+            await asyncio.sleep(0.1)
+            await ended(broker, topic)
+            with pytest.raises(ConnectorError, match="open for more than 0.5 s"):
+                await rig.prepare()
+        async with running(pair_sink(broker.servers, topic, transaction_timeout=0.5, linger=0.0)) as rig:
+            await rig.write(rows(1))
+            await asyncio.sleep(0.1)
+            await ended(broker, topic)
+            await rig.write(rows(2))
+            error = await rig.failure()
+            assert isinstance(error, ConnectorError)
+            assert "open for more than 0.5 s" in str(error)
+        assert await visible(broker, topic) == []
+
+    run(test())
+
+
+def test_the_second_job_with_a_prefix_fences_the_first(broker, topic):
+    broker.create_topic(topic)
+
+    async def test():
+        async with running(pair_sink(broker.servers, topic, linger=0.0)) as first:
+            await first.write(rows(1))
+            await first.checkpoint()
+            await first.write(rows("of the first"))
+            prepared = await first.prepare()
+            await first.write(rows("of the first"))
+            async with running(pair_sink(broker.servers, topic)) as second:
+                await second.write(rows(2))
+                await first.write(rows("of the first"))
+                assert isinstance(await first.failure(), FencedError)
+                with pytest.raises(FencedError, match="1 records .* were not committed"):
+                    await first.writer.commit(prepared)
+                await second.checkpoint()
+                assert second.failures == []
+        assert await visible(broker, topic) == ["1", "2"]
+
+    run(test())
+
+
+def test_an_idle_first_job_finds_out_before_it_can_disturb_the_second(broker, topic):
+    broker.create_topic(topic)
+
+    async def test():
+        async with (
+            running(pair_sink(broker.servers, topic)) as first,
+            running(pair_sink(broker.servers, topic)) as second,
+        ):
+            await second.write(rows(2))
+            await first.write(rows("of the first"))
+            with pytest.raises(FencedError):
+                await first.prepare()
+            await second.checkpoint()
+        assert await visible(broker, topic) == ["2"]
+
+    run(test())
+
+
+def test_a_job_with_fewer_subtasks_takes_over_all_there_were(broker, topic):
+    broker.create_topic(topic)
+
+    async def test():
+        sink = pair_sink(broker.servers, topic)
+        rigs = [await Rig(sink, subtask, 3).open() for subtask in range(3)]
+        handles = []
+        for number, rig in enumerate(rigs):
+            await rig.write(rows(number))
+            handles += await rig.prepare()
+            await rig.write(rows("left"))
+        async with running(sink, handles):
+            assert sorted(await visible(broker, topic)) == ["0", "1", "2"]
+            await ended(broker, topic)
+            for rig in rigs:
+                with pytest.raises(FencedError):
+                    await rig.prepare()
+        for rig in rigs:
+            await rig.writer.close()
+
+    run(test())
+
+
+def test_a_writer_that_ends_does_not_leave_readers_waiting(broker, topic):
+    broker.create_topic(topic)
+
+    async def test():
+        async with running(pair_sink(broker.servers, topic, linger=0.0)) as rig:
+            await rig.write(rows(1))
+            while broker.end_offsets(topic) == {0: 0}:
+                await asyncio.sleep(0.02)
+        assert broker.end_offsets(topic, "read_committed") == broker.end_offsets(topic)
+
+    run(test())
