@@ -1,4 +1,4 @@
-"""Drives a writer of the Kafka sink by itself, as the engine does: what it is asked and what it answers, step by step."""
+"""Drives a writer of the Kafka sink by itself, as the engine does, step by step."""
 
 import asyncio
 from contextlib import asynccontextmanager

@@ -2,11 +2,13 @@
 
 from streamcore.connectors.kafka.avro import Avro
 from streamcore.connectors.kafka.formats import Decoded, Format, Messages, Raw
+from streamcore.connectors.kafka.dead_letters import dead_letters
 from streamcore.connectors.kafka.json_format import Json
 from streamcore.connectors.kafka.message import BadMessage, KafkaMessage
 from streamcore.connectors.kafka.positions import Timestamp
 from streamcore.connectors.kafka.protobuf import Protobuf
 from streamcore.connectors.kafka.security import Brokers, Security
+from streamcore.connectors.kafka.sink import KafkaSink
 from streamcore.connectors.kafka.source import KafkaSource
 from streamcore.connectors.kafka.url import KafkaUrl, parse_url
 
@@ -18,6 +20,7 @@ __all__ = [
     "Format",
     "Json",
     "KafkaMessage",
+    "KafkaSink",
     "KafkaSource",
     "KafkaUrl",
     "Messages",
@@ -25,5 +28,6 @@ __all__ = [
     "Raw",
     "Security",
     "Timestamp",
+    "dead_letters",
     "parse_url",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,6 @@ import numpy as np
 from streamcore.batch import Batch, Columns
 from streamcore.batch.convert import to_rows
 from streamcore.connectors.blocks import shorten
-from streamcore.connectors.json_source import encode_json_lines
 from streamcore.connectors.kafka.batches import Records
 from streamcore.errors import BadRecordError
 
@@ -79,7 +79,7 @@ def select(batch: Batch, selector: Selector) -> list[Any]:
     try:
         return list(map(get, batch))
     except (LookupError, AttributeError, TypeError) as error:
-        raise BadRecordError(f"a record for Kafka has no field {selector!r}: {_shown(batch[0])}") from error
+        raise BadRecordError(f"a record for Kafka has no field {selector!r}: {shown(batch[0])}") from error
 
 
 def as_bytes(values: list[Any], what: str) -> list[bytes | None]:
@@ -96,27 +96,6 @@ def as_bytes(values: list[Any], what: str) -> list[bytes | None]:
     return [_one_as_bytes(value, what) for value in values]
 
 
-def raw_values(batch: Batch) -> list[bytes | None]:
-    """Records that are bytes or text themselves; columns have to be one column of them.
-
-    Raises:
-        BadRecordError: they are something else.
-    """
-    return as_bytes(select(batch, 0) if isinstance(batch, Columns) else batch, "value")
-
-
-def json_values(batch: Batch) -> list[bytes | None]:
-    """Each record as a JSON value, one with fields as an object; a record that is None is a tombstone.
-
-    Raises:
-        BadRecordError: a record has no JSON form.
-    """
-    if isinstance(batch, Columns) or None not in batch:
-        return encode_json_lines(batch).splitlines()  # type: ignore[return-value]
-    lines = iter(encode_json_lines([row for row in batch if row is not None]).splitlines())
-    return [None if row is None else next(lines) for row in batch]
-
-
 def _one_as_bytes(value: Any, what: str) -> bytes | None:
     if value is None or isinstance(value, bytes):
         return value
@@ -125,18 +104,21 @@ def _one_as_bytes(value: Any, what: str) -> bytes | None:
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
     raise BadRecordError(
-        f"a {what} for Kafka is a {type(value).__name__}, not bytes or text: {_shown(value)}",
+        f"a {what} for Kafka is a {type(value).__name__}, not bytes or text: {shown(value)}",
         hint=f"give {what}= as a function of the record that returns bytes",
     )
 
 
 def _times(values: list[Any]) -> list[int]:
-    if set(map(type, values)) <= {int}:
-        return values
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise BadRecordError(f"a timestamp for Kafka is no whole number of milliseconds: {_shown(value)}")
-    return [int(value) for value in values]
+    if not set(map(type, values)) <= {int}:
+        for value in values:
+            if isinstance(value, bool) or not isinstance(value, int | np.integer):
+                raise BadRecordError(f"a timestamp for Kafka is no whole number of milliseconds: {shown(value)}")
+        values = [int(value) for value in values]
+    if min(values, default=0) < 0:  # a message that has none, read from another topic
+        now = int(time.time() * 1000)
+        values = [now if value < 0 else value for value in values]
+    return values
 
 
 def _headers(values: list[Any]) -> list[list[tuple[str, bytes | None]]]:
@@ -148,7 +130,7 @@ def _one_header_list(value: Any) -> list[tuple[str, bytes | None]]:
     try:
         return [(str(name), _one_as_bytes(content, "header")) for name, content in pairs]
     except (TypeError, ValueError) as error:
-        raise BadRecordError(f"headers for Kafka are pairs of a name and bytes, not {_shown(value)}") from error
+        raise BadRecordError(f"headers for Kafka are pairs of a name and bytes, not {shown(value)}") from error
 
 
 def _by_topic(topics: Sequence[Any], records: Records) -> Iterable[tuple[str, Records]]:
@@ -157,7 +139,7 @@ def _by_topic(topics: Sequence[Any], records: Records) -> Iterable[tuple[str, Re
         places.setdefault(topic, []).append(place)
     for topic, chosen in places.items():
         if not isinstance(topic, str):
-            raise BadRecordError(f"the name of a topic for Kafka is {_shown(topic)}, no text")
+            raise BadRecordError(f"the name of a topic for Kafka is {shown(topic)}, no text")
         yield topic, _taken(records, chosen)
 
 
@@ -168,5 +150,6 @@ def _taken(records: Records, places: list[int]) -> Records:
     return Records(take(records.values), take(records.keys), take(records.times_ms), take(records.headers))
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """The record, shortened, for messages."""
     return shorten(repr(value).encode("utf-8", "backslashreplace"))

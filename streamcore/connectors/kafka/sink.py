@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from operator import attrgetter
 from typing import Any, Literal, get_args
 
 from aiokafka import errors as kafka
 from aiokafka.client import AIOKafkaClient
 
-from streamcore.batch import Batch
 from streamcore.connectors.base import AsyncSinkWriter, JobStart, Sink, SinkContext
 from streamcore.connectors.kafka.batches import Partitioner
 from streamcore.connectors.kafka.connection import Brokers, Security, connect, explain
 from streamcore.connectors.kafka.coordinator import Coordinator
-from streamcore.connectors.kafka.encode import Encoder, Selector, Values, as_bytes, json_values, select
+from streamcore.connectors.kafka.encode import Encoder, Selector
+from streamcore.connectors.kafka.formats import Messages
 from streamcore.connectors.kafka.partitioner import partitions_of
 from streamcore.connectors.kafka.plain_writer import PlainWriter
 from streamcore.connectors.kafka.settings import WriterSettings
 from streamcore.connectors.kafka.transactional_writer import TransactionalWriter
+from streamcore.connectors.kafka.values import values_for
 from streamcore.connectors.run_now import run_now
 from streamcore.errors import ConnectorError, UsageError
 
@@ -37,8 +38,9 @@ class KafkaSink(Sink[Any]):
         key: the field, its number in a tuple, or a function of the record; bytes, text or None. Records with the same
             key go to the same partition, the one where the Java client would put them; those without one go to one
             partition after the other, a batch at a time.
-        value: `Json()` (the default), `Raw()` or another format, or a function of the record that gives bytes, text, or
-            None for a tombstone.
+        value: `Json()` (the default), `Raw()` for records that are bytes or text themselves, `Avro(schema)`,
+            `Protobuf(class)`, `Messages()` for `KafkaMessage`s, whose key, time and headers are written too; or a
+            function of the record that gives bytes, text, or None for a tombstone.
         timestamp: the field (or number, or function) with the record's time in milliseconds; None: the time of writing.
         headers: a function of the record that gives pairs of name and bytes, or a mapping.
         delivery: `exactly-once`: one transaction per checkpoint and subtask, which is committed when the checkpoint is
@@ -102,7 +104,11 @@ class KafkaSink(Sink[Any]):
         self.delivery = delivery
         self.prefix = prefix
         self.transaction_timeout = transaction_timeout
-        self._encoder = Encoder(topic, _values(value), key, timestamp, headers)
+        if isinstance(value, Messages):
+            key = "key" if key is None else key
+            timestamp = "time_ms" if timestamp is None else timestamp
+            headers = attrgetter("headers") if headers is None else headers
+        self._encoder = Encoder(topic, values_for(value), key, timestamp, headers)
         self._partitioner = partitioner
         self._is_lenient = on_lost == "warn"
         self._linger = linger
@@ -193,18 +199,6 @@ async def _check_topic(client: AIOKafkaClient, topic: str) -> None:
             f"can't write: there is no topic {topic!r}",
             hint="create it first, with as many partitions as it is to have",
         )
-
-
-def _values(value: Any) -> Values:
-    if value is None:
-        return json_values
-    if callable(value):
-        return partial(_by_function, value)
-    raise UsageError(f"value={value!r} is no format", hint="Json(), Raw(), ... or a function of the record")
-
-
-def _by_function(function: Callable[[Any], Any], batch: Batch) -> list[bytes | None]:
-    return as_bytes(select(batch, function), "value")
 
 
 def _one_of(name: str, value: Any, known: tuple[Any, ...]) -> None:

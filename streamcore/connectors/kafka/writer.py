@@ -20,7 +20,7 @@ from streamcore.connectors.kafka.settings import WriterSettings
 from streamcore.errors import BadRecordError, ConnectorError, StreamcoreError
 
 _PAUSE_S = 0.1
-_KNOWN_WITHIN_S = 5.0
+_KNOWN_WITHIN_S = 3.0
 """Seconds in which a topic that was just made has to be known."""
 
 _TOO_LARGE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
