@@ -195,16 +195,19 @@ class TransactionalWriter(KafkaWriter):
             ConnectorError: it was aborted.
         """
         found = await self._coordinator.describe(id_)
-        if found is not None and (found.producer_id, found.epoch) == (session.producer_id, session.epoch):
-            if found.state == "Ongoing":
-                return
-        elif timed_out(session.producer_id, session.epoch, found):
+        if found is not None and (found.producer_id, found.epoch, found.state) == (
+            session.producer_id,
+            session.epoch,
+            "Ongoing",
+        ):
+            return
+        await self._check_lease()  # first: while a new run fences this one, it looks as if the time had run out
+        if timed_out(session.producer_id, session.epoch, found):
             seconds = self._settings.transaction_timeout_ms / 1000
             raise ConnectorError(
                 f"the brokers have aborted a transaction that was open for more than {seconds:g} s ({id_})",
                 hint="give a transaction_timeout= longer than a checkpoint's interval and the longest outage together",
             )
-        await self._check_lease()
         raise ConnectorError(f"a transaction was ended from outside, its id is {id_}")
 
     async def _explain(self, interval: Interval, error: Exception, outgoing: Outgoing) -> StreamcoreError:
