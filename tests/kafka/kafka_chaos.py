@@ -135,14 +135,8 @@ class Chaos:
         if learned < self.records:
             found.lost += self.records - learned
         for name in OUTPUTS if self.delivery == "exactly-once" else ():
-<<<<<<< HEAD
             kinds = ("read_committed", "read_uncommitted")
             ends = [self.broker.end_offsets(f"{self.sink}-{name}", kind) for kind in kinds]
-=======
-            ends = [
-                self.broker.end_offsets(f"{self.sink}-{name}", kind) for kind in ("read_committed", "read_uncommitted")
-            ]
->>>>>>> f98fc96 (The Kafka sink writes every format, topics by record, tombstones, dead letters; what it refuses, it says clearly)
             if ends[0] != ends[1]:
                 found.wrong.append(f"a transaction was left open in {name}: {ends}")
         return found

@@ -1,8 +1,8 @@
 """Apache Kafka as a source and a sink of streams."""
 
 from streamcore.connectors.kafka.avro import Avro
-from streamcore.connectors.kafka.formats import Decoded, Format, Messages, Raw
 from streamcore.connectors.kafka.dead_letters import dead_letters
+from streamcore.connectors.kafka.formats import Decoded, Format, Messages, Raw
 from streamcore.connectors.kafka.json_format import Json
 from streamcore.connectors.kafka.message import BadMessage, KafkaMessage
 from streamcore.connectors.kafka.positions import Timestamp

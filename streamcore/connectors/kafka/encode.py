@@ -51,7 +51,7 @@ class Encoder:
         """
         records = Records(
             self._values(batch),
-            None if self._key is None else as_bytes(select(batch, self._key), "key"),
+            None if self._key is None else _keys(select(batch, self._key)),
             None if self._time_ms is None else _times(select(batch, self._time_ms)),
             None if self._headers is None else _headers(select(batch, self._headers)),
         )
@@ -109,10 +109,21 @@ def _one_as_bytes(value: Any, what: str) -> bytes | None:
     )
 
 
+def _keys(values: list[Any]) -> list[bytes | None]:
+    """As the source reads keys: the text of a number for a field of `int`."""
+    if set(map(type, values)) == {int}:
+        return [b"%d" % value for value in values]
+    return as_bytes([b"%d" % value if _is_whole(value) else value for value in values], "key")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def _times(values: list[Any]) -> list[int]:
     if not set(map(type, values)) <= {int}:
         for value in values:
-            if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            if not _is_whole(value):
                 raise BadRecordError(f"a timestamp for Kafka is no whole number of milliseconds: {shown(value)}")
         values = [int(value) for value in values]
     if min(values, default=0) < 0:  # a message that has none, read from another topic

@@ -19,6 +19,7 @@ from streamcore.connectors.kafka.partitioner import partitions_of
 from streamcore.connectors.kafka.plain_writer import PlainWriter
 from streamcore.connectors.kafka.settings import WriterSettings
 from streamcore.connectors.kafka.transactional_writer import TransactionalWriter
+from streamcore.connectors.kafka.url import KafkaUrl, parse_url
 from streamcore.connectors.kafka.values import values_for
 from streamcore.connectors.run_now import run_now
 from streamcore.errors import ConnectorError, UsageError
@@ -26,6 +27,7 @@ from streamcore.errors import ConnectorError, UsageError
 Delivery = Literal["exactly-once", "at-least-once", "none"]
 
 _COMPRESSIONS = (None, "gzip", "snappy", "lz4", "zstd")
+_URL_OPTIONS = ("delivery", "prefix", "transaction_timeout", "compression", "on_lost")
 _MAX_TIMEOUT_CONFIG = "transaction.max.timeout.ms"
 
 
@@ -35,9 +37,9 @@ class KafkaSink(Sink[Any]):
     Args:
         servers: `host:port`, or several separated by commas.
         topic: where to; or a function that says it for each record. Topics have to be there.
-        key: the field, its number in a tuple, or a function of the record; bytes, text or None. Records with the same
-            key go to the same partition, the one where the Java client would put them; those without one go to one
-            partition after the other, a batch at a time.
+        key: the field, its number in a tuple, or a function of the record; bytes, text, a whole number (its text is
+            written) or None. Records with the same key go to the same partition, the one where the Java client would
+            put them; those without one go to one partition after the other, a batch at a time.
         value: `Json()` (the default), `Raw()` for records that are bytes or text themselves, `Avro(schema)`,
             `Protobuf(class)`, `Messages()` for `KafkaMessage`s, whose key, time and headers are written too; or a
             function of the record that gives bytes, text, or None for a tombstone.
@@ -120,6 +122,28 @@ class KafkaSink(Sink[Any]):
             "max_batch_size": batch_bytes,
             **(options or {}),
         }
+
+    @classmethod
+    def from_url(cls, url: str | KafkaUrl, **options: Any) -> KafkaSink:
+        """The sink that an address like `kafka://host:port/topic?delivery=at-least-once` stands for. Its options:
+        delivery, prefix, transaction_timeout (seconds), compression, on_lost.
+
+        Args:
+            options: what else the sink is to be given: key, value and so on.
+
+        Raises:
+            UsageError: the address, or an option, is wrong.
+        """
+        address = parse_url(url) if isinstance(url, str) else url
+        address.check_options(*_URL_OPTIONS)
+        said: dict[str, Any] = dict(address.options)
+        if "transaction_timeout" in said:
+            try:
+                said["transaction_timeout"] = float(said["transaction_timeout"])
+            except ValueError:
+                raise UsageError("transaction_timeout of a Kafka address is no number of seconds") from None
+        brokers = address.brokers
+        return cls(brokers.servers, address.topic, security=brokers.security, **{**options, **said})
 
     def writer(self, context: SinkContext) -> AsyncSinkWriter:
         """The writer of one subtask."""

@@ -64,6 +64,18 @@ def test_keys_and_values_are_bytes_or_text():
         as_bytes([1], "key")
 
 
+def test_keys_that_are_numbers_are_written_as_text():
+    def keys(*values):
+        ((_, records),) = Encoder("t", json_values, key=0).encode([(value,) for value in values])
+        return records.keys
+
+    assert keys(1, -20) == [b"1", b"-20"]
+    assert keys(np.int64(5), None, "a", b"b") == [b"5", None, b"a", b"b"]
+    for bad in (True, 1.5, ()):
+        with pytest.raises(BadRecordError, match="a key for Kafka is a"):
+            keys(bad)
+
+
 def test_json():
     assert json_values([{"a": 1}, None, Reading("s", 1.5)]) == [b'{"a":1}', None, b'{"sensor":"s","celsius":1.5}']
     assert json_values(COLUMNS) == [b'{"word":"a","n":1}', b'{"word":"b","n":2}']
@@ -231,6 +243,16 @@ def test_keyed_records_fill_a_batch_for_each_partition():
 def test_wrong_options(option, value):
     with pytest.raises(UsageError):
         KafkaSink("localhost:9092", "t", **{option: value})
+
+
+def test_a_sink_on_one_line():
+    url = "kafka://me:secret@one:1,two/t?delivery=at-least-once&transaction_timeout=60&prefix=p&compression=lz4"
+    sink = KafkaSink.from_url(url, key="user")
+    assert (sink.brokers.servers, sink.topic, sink.delivery) == ("one:1,two", "t", "at-least-once")
+    assert (sink.transaction_timeout, sink.prefix, sink.brokers.security.username) == (60.0, "p", "me")
+    for wrong in ("kafka://one/t?start=latest", "kafka://one/t?transaction_timeout=long", "kafka://one/t,u"):
+        with pytest.raises(UsageError):
+            KafkaSink.from_url(wrong)
 
 
 def test_formats_are_picked_by_name():

@@ -76,7 +76,7 @@ TestJob = Job.TestCase
 TestJob.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
-def test_a_job_in_which_all_goes_well_uses_three_ids():
+def test_a_job_in_which_all_goes_well_takes_turns_with_two_ids():
     slots, used = Slots(), set()
     for _ in range(50):
         slot = slots.take()
