@@ -9,8 +9,8 @@ from typing import NamedTuple
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
-WITH_A_SERVICE = {"kafka.md"}
-"""Pages whose examples need one; run by `tests/kafka/test_kafka_docs.py`."""
+WITH_A_SERVICE = {"kafka.md", "kafka-sink.md"}
+"""Pages whose examples need one; run by `tests/kafka/test_kafka_docs.py` and `test_kafka_sink_docs.py`."""
 EXAMPLE = re.compile(r"```python\n(?P<code>.*?)```\n(?:\n```text\n(?P<printed>.*?)```\n)?", re.DOTALL)
 
 
