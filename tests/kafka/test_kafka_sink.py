@@ -11,7 +11,7 @@ from writer_rig import pair_sink, rows, running, visible
 
 from streamcore.batch import Columns
 from streamcore.connectors.base import JobStart
-from streamcore.connectors.kafka import BadMessage, Json, KafkaMessage, KafkaSink, Messages, Raw
+from streamcore.connectors.kafka import BadMessage, Json, KafkaMessage, KafkaSink, Messages, Raw, Security
 from streamcore.connectors.kafka.dead_letters import dead_letter
 from streamcore.errors import BadRecordError, ConnectorError, UsageError
 
@@ -153,28 +153,6 @@ def test_a_record_too_large_for_the_topic(broker, topic, delivery):
     run(test())
 
 
-def test_at_least_once_waits_for_the_brokers_and_loses_nothing(fresh_broker, topic):
-    broker = fresh_broker
-    broker.create_topic(topic)
-
-    async def test():
-        async with running(pair_sink(broker.servers, topic, delivery="at-least-once")) as rig:
-            await rig.write(rows(*range(100)))
-            await rig.prepare()
-            await asyncio.to_thread(broker.kill9)
-            await rig.write(rows(*range(100, 200)))
-            prepared = asyncio.ensure_future(rig.writer.prepare())
-            while not rig.waits:
-                await asyncio.sleep(0.05)
-            assert not prepared.done()
-            await asyncio.to_thread(broker.start)
-            assert list(await prepared) == []
-            assert rig.failures == []
-        assert await visible(broker, topic) == [str(number) for number in range(200)]
-
-    run(test())
-
-
 def test_without_a_guarantee_nobody_waits_and_the_end_sends_the_rest(broker, topic):
     broker.create_topic(topic)
 
@@ -280,8 +258,6 @@ def test_preparing_a_job_does_not_fence_one_that_runs(broker, topic):
 
 
 def test_rights(secured_broker, topic):
-    from streamcore.connectors.kafka import Security
-
     broker = secured_broker
     broker.create_topic(topic)
 

@@ -98,17 +98,6 @@ def test_a_job_killed_again_and_again_writes_every_record_once_and_in_order(brok
         assert [number for one, number in messages if one == key] == list(range(RECORDS // KEYS))
 
 
-def test_at_least_once_loses_nothing(broker, topic, start):
-    broker.create_topic(topic, 4)
-    job = start(broker, topic, prefix=topic, delivery="at-least-once")
-    job.wait_for_checkpoints(3)
-    job.kill9()
-    job = start(broker, topic, restore=True, prefix=topic, delivery="at-least-once")
-    assert job.end() == 0, job.text
-    counts = Counter(found(broker, topic))
-    assert len(counts) == RECORDS
-
-
 def test_a_job_whose_prefix_another_takes_stops_for_good(broker, topic, start):
     broker.create_topic(topic, 4)
     first = start(broker, topic, name="first", prefix=topic, records=10_000_000, rate=10_000)

@@ -118,27 +118,46 @@ def test_what_a_killed_process_had_prepared_is_committed_and_its_leftovers_are_n
 
 
 def test_a_broker_killed_between_prepare_and_commit(fresh_broker, topic):
+    """What a subtask that starts now, and one that delivers at least once, do meanwhile: they wait."""
     broker = fresh_broker
-    broker.create_topic(topic)
+    safe, late = f"{topic}-safe", f"{topic}-late"
+    for name in (topic, safe, late):
+        broker.create_topic(name)
 
     async def test():
-        async with running(pair_sink(broker.servers, topic)) as rig:
+        at_least_once = pair_sink(broker.servers, safe, delivery="at-least-once")
+        async with running(pair_sink(broker.servers, topic)) as rig, running(at_least_once) as other:
             await rig.write(rows(1, 2, 3))
+            await other.write(rows(1))
             handles = await rig.prepare()
             await asyncio.to_thread(broker.kill9)
             commit = asyncio.ensure_future(rig.writer.commit(handles))
             await rig.write(rows(4))
-            while not rig.waits:
+            await other.write(rows(2, 3))
+            acknowledged = asyncio.ensure_future(other.writer.prepare())
+            starting = Rig(pair_sink(broker.servers, late))
+            opened = asyncio.ensure_future(starting.open())
+            while not (rig.waits and other.waits and starting.waits):
                 await asyncio.sleep(0.05)
             assert not commit.done()
+            assert not acknowledged.done()
+            assert not opened.done()
             await asyncio.to_thread(broker.start)
             await commit
+            assert list(await acknowledged) == []
             await rig.checkpoint()
+            await opened
+            await starting.write(rows(1))
+            await starting.checkpoint()
+            await starting.writer.close()
             while rig.waits[-1] is not None:
                 await asyncio.sleep(0.05)
             assert rig.waits == [f"Kafka at {broker.servers}", None]
-            assert rig.failures == []
+            assert starting.waits[-1] is None
+            assert rig.failures == other.failures == starting.failures == []
         assert await visible(broker, topic) == ["1", "2", "3", "4"]
+        assert await visible(broker, safe) == ["1", "2", "3"]
+        assert await visible(broker, late) == ["1"]
 
     run(test())
 

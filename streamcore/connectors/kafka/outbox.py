@@ -12,6 +12,8 @@ from typing import Any
 from streamcore.connectors.kafka.connection import is_outage
 from streamcore.connectors.kafka.session import Session
 
+_PAUSE_S = 0.1
+
 Place = tuple[str, int]
 
 
@@ -104,8 +106,9 @@ class Outbox:
             try:
                 return await session.send(outgoing.batch, outgoing.topic, outgoing.partition)
             except Exception as error:  # noqa: BLE001 - whatever it is, somebody is told
-                if is_outage(error):
-                    continue  # the producer has waited, and holds earlier batches still
+                if is_outage(error):  # the producer holds earlier batches still, and tries to send them
+                    await asyncio.sleep(_PAUSE_S)
+                    continue
                 if not self._failed(error, outgoing):
                     await asyncio.get_running_loop().create_future()  # until this is closed
                 return None

@@ -35,6 +35,7 @@ class PlainWriter(KafkaWriter):
         self._session: Session | None = None
         self._interval = Interval(self._progressed, self._batch_failed)
         self._lost = 0
+        self._told_at = 1
 
     def prepare(self) -> Awaitable[Sequence[Any]]:
         self._interval.flush()
@@ -68,7 +69,9 @@ class PlainWriter(KafkaWriter):
         if self._is_safe:
             return super()._batch_failed(interval, error, outgoing)
         self._lost += outgoing.records
-        _log.warning("%d records were not written to %s so far: %s", self._lost, outgoing.topic, error)
+        if self._lost >= self._told_at:  # told of again when it has doubled: an outage may cost thousands of batches
+            self._told_at = 2 * self._lost
+            _log.warning("%d records were not written to %s so far: %s", self._lost, outgoing.topic, error)
         return True
 
     async def _explain(self, interval: Interval, error: Exception, outgoing: Outgoing) -> StreamcoreError:

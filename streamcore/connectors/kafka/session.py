@@ -19,6 +19,7 @@ from aiokafka import errors as kafka
 from streamcore.connectors.kafka.connection import Brokers, is_outage
 
 _PAUSE_S = 0.2
+_SHORT_PAUSE_S = 0.02
 _STOP_S = 0.1
 
 
@@ -82,8 +83,9 @@ class Session:
         Raises:
             KafkaError: the session is broken, or the topic is gone.
         """
-        while partition not in await self._producer.partitions_for(topic):
-            await self._producer.client.force_metadata_update()  # the topic has grown since
+        while partition not in await self._producer.partitions_for(topic):  # the topic has grown since
+            await self._producer.client.force_metadata_update()
+            await asyncio.sleep(_SHORT_PAUSE_S)
         future: asyncio.Future[Any] = await self._producer.send_batch(batch, topic, partition=partition)
         return future
 

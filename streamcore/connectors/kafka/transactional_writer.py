@@ -95,9 +95,13 @@ class TransactionalWriter(KafkaWriter):
         are committed and have to be found so if this run ends before its first checkpoint."""
         timeout_ms = self._settings.transaction_timeout_ms
         self._lease = await self._coordinator.begin_session(self._id(LEASE), timeout_ms)
-        left = [one for one in await self._coordinator.ids() if self._is_of_our_share(one)]
-        left = [one for one in left if one not in kept and one != self._id(LEASE)]
-        await asyncio.gather(*(self._coordinator.begin_session(one, timeout_ms) for one in left))
+        # leases first, also those of subtasks there were before: who finds its lease intact has begun its session by
+        # then, so that the second look finds it
+        for takes_leases in (True, False):
+            found = [one for one in await self._coordinator.ids() if self._is_of_our_share(one)]
+            chosen = [one for one in found if (self._place_of(one)[1] == LEASE) == takes_leases]
+            left = [one for one in chosen if one not in kept and one != self._id(LEASE)]
+            await asyncio.gather(*(self._coordinator.begin_session(one, timeout_ms) for one in left))
 
     async def _end(self) -> None:
         if self._next is not None and self._next.done() and not self._next.cancelled() and not self._next.exception():
