@@ -60,7 +60,8 @@ class Session:
                     await session._producer.begin_transaction()
             except BaseException as error:
                 await session.close()
-                if not is_outage(error):
+                # what aiokafka doesn't expect of brokers that go away while it asks, it wraps
+                if not is_outage(error) and (error.__cause__ is None or not is_outage(error.__cause__)):
                     raise
                 await asyncio.sleep(_PAUSE_S)
             else:

@@ -21,6 +21,7 @@ from streamcore.errors import BadRecordError, ConnectorError, StreamcoreError
 
 _PAUSE_S = 0.1
 _AGAIN_S = 1.0
+_LAST_STEPS_S = 0.5
 _KNOWN_WITHIN_S = 3.0
 """Seconds in which a topic that was just made has to be known."""
 
@@ -110,6 +111,8 @@ class KafkaWriter(AsyncSinkWriter):
     async def close(self) -> None:
         if self._linger is not None:
             self._linger.cancel()
+        if self._tasks:  # aiokafka leaves connections open that it was making when it is cancelled
+            await asyncio.wait(set(self._tasks), timeout=_LAST_STEPS_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
