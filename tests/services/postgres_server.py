@@ -1,0 +1,149 @@
+"""A real PostgreSQL server as a process: that of the distribution's package `postgresql`."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from contextlib import closing, suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+
+PACKAGES = Path("/usr/lib/postgresql")
+USER, PASSWORD = "streamcore", "a password"
+START_S = 30.0
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "max_prepared_transactions": 20,
+    "max_connections": 60,
+    "shared_buffers": "16MB",
+    "autovacuum": "off",
+    "log_min_messages": "warning",
+    "restart_after_crash": "on",
+}
+
+
+def programs():
+    """The directory with `initdb` and `postgres`; a machine without them can't run these tests, and says so."""
+    found = sorted(PACKAGES.glob("*/bin/initdb"), key=lambda path: int(path.parent.parent.name))
+    if not found and (path := shutil.which("initdb")):
+        found = [Path(path).resolve()]
+    if not found:
+        pytest.fail("there is no PostgreSQL server here; install it with: apt-get install postgresql", pytrace=False)
+    return found[-1].parent
+
+
+def free_port():
+    import socket
+
+    with closing(socket.socket()) as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+class PostgresServer:
+    """A server with its own data in a temporary directory; it keeps its address when it is started again.
+
+    `settings` are added to those of postgresql.conf. What is committed survives `kill`, a crash of the processes:
+    without fsync it wouldn't survive a crash of the machine, which isn't what is tested.
+    """
+
+    def __init__(self, **settings):
+        self._programs = programs()
+        self._directory = Path(tempfile.mkdtemp(prefix="sc-pg-", dir="/tmp"))
+        self.port = free_port()
+        self._process = None
+        self._settings = {**SETTINGS, "fsync": "off", "full_page_writes": "off", **settings}
+        # PostgreSQL refuses to run as root
+        self._become = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.getuid() == 0 else []
+        if self._become:
+            shutil.chown(self._directory, "nobody", "nogroup")
+        password = self._directory / "password"
+        password.write_text(PASSWORD)
+        password.chmod(0o644)
+        self._run("initdb", "-D", "data", "-U", USER, "-A", "scram-sha-256", f"--pwfile={password}", "-E", "UTF8",
+                  "--locale=C", "--no-sync")  # fmt: skip
+
+    def dsn(self, database="postgres", **other):
+        parameters = {"host": "127.0.0.1", "port": self.port, "user": USER, "password": PASSWORD, "dbname": database}
+        return psycopg.conninfo.make_conninfo(**{**parameters, **other})
+
+    def start(self):
+        """Starts the server and waits until it answers."""
+        options = [f"-c{name}={value}" for name, value in self._settings.items()]
+        options += [f"-cport={self.port}", f"-cunix_socket_directories={self._directory}"]
+        with (self._directory / "log.txt").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._become, self._programs / "postgres", "-D", "data", *options],
+                cwd=self._directory, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        deadline = time.monotonic() + START_S
+        while True:
+            with suppress(psycopg.OperationalError), psycopg.connect(self.dsn(), connect_timeout=2):
+                return self
+            assert self._process.poll() is None, self.log
+            assert time.monotonic() < deadline, f"the server doesn't answer:\n{self.log}"
+            time.sleep(0.02)
+
+    def kill(self):
+        """kill -9 of the server and all its processes."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            for path in [self._directory / "data" / "postmaster.pid", *self._directory.glob(".s.PGSQL*")]:
+                path.unlink(missing_ok=True)
+            self._process = None
+
+    def remove(self):
+        self.kill()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    @property
+    def log(self):
+        return (self._directory / "log.txt").read_text(errors="replace")[-3000:]
+
+    def _run(self, program, *arguments):
+        done = subprocess.run(
+            [*self._become, self._programs / program, *arguments],
+            cwd=self._directory, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+
+class Database:
+    """A database of its own for one test, and an independent connection to it."""
+
+    def __init__(self, server):
+        self.server = server
+        self.name = f"test_{uuid.uuid4().hex[:12]}"
+        with psycopg.connect(server.dsn(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {self.name} TEMPLATE template0 STRATEGY wal_log")
+
+    @property
+    def dsn(self):
+        return self.server.dsn(self.name)
+
+    def run(self, statement, *parameters):
+        """Runs one statement in a connection of its own; the rows, if it gives any."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            cursor = connection.execute(statement, parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    server = PostgresServer()
+    try:
+        yield server.start()
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def database(postgres_server):
+    return Database(postgres_server)
