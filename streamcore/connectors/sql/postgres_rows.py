@@ -30,6 +30,15 @@ class Chunk:
     rows: int
 
 
+@dataclasses.dataclass(slots=True)
+class Group:
+    """Chunks with the same columns."""
+
+    names: tuple[str, ...]
+    parts: list[bytes] = dataclasses.field(default_factory=list)
+    rows: int = 0
+
+
 def encode(batch: Batch, schema: Schema | None, numbered_from: int | None = None) -> Chunk:
     """The batch as CSV. Columns and typed rows have their own schema; `schema` is that of other rows. With
     `numbered_from` a last column without name numbers the rows.
@@ -48,13 +57,14 @@ def encode(batch: Batch, schema: Schema | None, numbered_from: int | None = None
     return Chunk(columns.schema.names, sink.getvalue(), len(columns))
 
 
-def joined(chunks: Sequence[Chunk]) -> list[tuple[tuple[str, ...], list[bytes]]]:
-    """The chunks' data in order, those with the same columns one after the other together."""
-    groups: list[tuple[tuple[str, ...], list[bytes]]] = []
+def joined(chunks: Sequence[Chunk]) -> list[Group]:
+    """The chunks in order, those with the same columns one after the other together."""
+    groups: list[Group] = []
     for chunk in chunks:
-        if not groups or groups[-1][0] != chunk.names:
-            groups.append((chunk.names, []))
-        groups[-1][1].append(chunk.data)
+        if not groups or groups[-1].names != chunk.names:
+            groups.append(Group(chunk.names))
+        groups[-1].parts.append(chunk.data)
+        groups[-1].rows += chunk.rows
     return groups
 
 

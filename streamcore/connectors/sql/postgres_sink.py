@@ -15,7 +15,8 @@ from streamcore.connectors.sql.postgres_owner import prepare_transactions
 from streamcore.connectors.sql.postgres_server import Server
 from streamcore.connectors.sql.postgres_transactions import TransactionWriter
 from streamcore.connectors.sql.postgres_types import identifiers, postgres_type, table_name, table_schema
-from streamcore.connectors.sql.postgres_writer import FlushingWriter, Table
+from streamcore.connectors.sql.postgres_upsert import UpsertingWriter
+from streamcore.connectors.sql.postgres_writer import AppendingWriter, Table
 from streamcore.errors import TopologyError, UsageError
 
 Mode = Literal["append", "upsert"]
@@ -140,8 +141,10 @@ class PostgresSink(Sink[Any]):
     def writer(self, context: SinkContext) -> AsyncSinkWriter:
         """The writer of one subtask."""
         table = Table(self.server, self.table, self.schema, self.key)
+        if self.key:
+            return UpsertingWriter(table, context)
         if self.delivery == "at-least-once":
-            return FlushingWriter(table, context)
+            return AppendingWriter(table, context)
         prefix = self.prefix if self.prefix is not None else _as_prefix(f"{context.job}/{self.table}")
         return TransactionWriter(table, context, prefix, self._run, self.replay_bytes, is_strict=self.on_lost == "fail")
 
@@ -165,7 +168,8 @@ class PostgresSink(Sink[Any]):
         statement = sql.SQL("EXPLAIN INSERT INTO {} ({}) {}").format(
             table_name(self.table), identifiers(schema.names), nothing
         )
-        connection.execute(sql.SQL("{}{}").format(statement, Table.on_conflict(schema.names, self.key)))
+        table = Table(self.server, self.table, schema, self.key)
+        connection.execute(sql.SQL("{}{}").format(statement, table.on_conflict(schema.names)))
 
 
 def _as_prefix(name: str) -> str:

@@ -133,8 +133,8 @@ class TransactionWriter(PostgresWriter):
     async def _begin_transaction(self, connection: psycopg.AsyncConnection) -> None:
         if not self._open.is_whole:
             raise ConnectorError(
-                f"{self.table.server} was lost with {self._open.kept_bytes >> 20} MiB of rows in an open transaction, more"
-                " than are kept for that",
+                f"{self.table.server} was lost with {self._open.kept_bytes >> 10} KiB of rows in an open transaction,"
+                " more than are kept for that",
                 hint="the job goes on from its last checkpoint; take checkpoints more often, or raise replay_bytes",
             )
         self._n += 1
@@ -161,7 +161,9 @@ class TransactionWriter(PostgresWriter):
         await self._send(connection)
         owner = self._owner
         self._open.preparing = Transaction(owner.prefix, owner.subtask, owner.attempt, self._n)
-        done = await connection.execute(sql.SQL("PREPARE TRANSACTION {}").format(sql.Literal(str(self._open.preparing))))
+        done = await connection.execute(
+            sql.SQL("PREPARE TRANSACTION {}").format(sql.Literal(str(self._open.preparing)))
+        )
         assert done.statusmessage == "PREPARE TRANSACTION", "the server rolled back instead of preparing"
 
     async def _commit(self, connection: psycopg.AsyncConnection, gid: str, rows: int) -> None:

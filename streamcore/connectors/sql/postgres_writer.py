@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import zlib
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Sequence
@@ -23,7 +22,6 @@ from streamcore.connectors.sql.postgres_types import identifiers, table_name
 
 QUEUE_BYTES = 8 << 20
 """A writer with so many bytes that are not on their way yet is full."""
-_NUMBER = "streamcore_n"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,49 +33,27 @@ class Table:
     schema: Schema | None
     key: tuple[str, ...] = ()
 
-    @staticmethod
-    def on_conflict(names: Sequence[str], key: Sequence[str]) -> sql.Composable:
+    def on_conflict(self, names: Sequence[str]) -> sql.Composable:
         """The clause that makes an insert an upsert; nothing without key."""
-        if not key:
+        if not self.key:
             return sql.SQL("")
-        others = [name for name in names if name not in key]
+        others = [name for name in names if name not in self.key]
         action: sql.Composable = sql.SQL("NOTHING")
         if others:
             sets = [sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(name)) for name in others]
             action = sql.SQL("UPDATE SET {}").format(sql.SQL(", ").join(sets))
-        return sql.SQL(" ON CONFLICT ({}) DO {}").format(identifiers(key), action)
+        return sql.SQL(" ON CONFLICT ({}) DO {}").format(identifiers(self.key), action)
 
     async def copy(self, connection: psycopg.AsyncConnection, chunks: Sequence[Chunk]) -> None:
         """Appends the rows."""
-        for names, parts in joined(chunks):
-            await _copy(connection, table_name(self.name), names, parts)
-
-    async def upsert(self, connection: psycopg.AsyncConnection, chunks: Sequence[Chunk]) -> None:
-        """Inserts or updates the rows, of which each has its number as its last column; of those with one key that
-        with the highest number counts. In the order of their keys, so that subtasks don't lock each other out."""
-        for names, parts in joined(chunks):
-            columns, key, number = identifiers(names), identifiers(self.key), sql.Identifier(_NUMBER)
-            # made once for each connection: a table for each batch would bloat the server's catalogue
-            staged = sql.Identifier(f"streamcore_staged_{zlib.crc32(repr((self.name, names)).encode()):08x}")
-            async with connection.transaction():
-                await connection.execute(
-                    sql.SQL(
-                        "CREATE TEMPORARY TABLE IF NOT EXISTS {} ON COMMIT DELETE ROWS AS"
-                        " SELECT {}, 0::bigint AS {} FROM {} WITH NO DATA"
-                    ).format(staged, columns, number, table_name(self.name))
-                )
-                await _copy(connection, staged, [*names, _NUMBER], parts)
-                await connection.execute(
-                    sql.SQL("INSERT INTO {} ({}) SELECT DISTINCT ON ({}) {} FROM {} ORDER BY {}, {} DESC{}").format(
-                        table_name(self.name), columns, key, columns, staged, key, number,
-                        self.on_conflict(names, self.key),
-                    )
-                )  # fmt: skip
+        for group in joined(chunks):
+            await copy_rows(connection, table_name(self.name), group.names, group.parts)
 
 
-async def _copy(
+async def copy_rows(
     connection: psycopg.AsyncConnection, into: sql.Composable, names: Sequence[str], parts: Sequence[bytes]
 ) -> None:
+    """Appends rows in CSV to a table."""
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(into, identifiers(names))
     async with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for part in parts:
@@ -187,24 +163,18 @@ class PostgresWriter(AsyncSinkWriter):
                 cut.set_result(handles)
 
 
-class FlushingWriter(PostgresWriter):
-    """At least once: whatever has come while the rows before were being stored is stored together."""
+class AppendingWriter(PostgresWriter):
+    """Appends at least once: whatever has come while the rows before were being stored is stored together."""
 
     async def begin(self, prepared: Sequence[Any]) -> None:
-        await self.session.run(_nothing, self.what)
+        await self.session.run(nothing, self.what)
 
     async def send(self, chunks: Sequence[Chunk]) -> None:
-        async def store(connection: psycopg.AsyncConnection) -> None:
-            if self.table.key:
-                await self.table.upsert(connection, chunks)
-            else:
-                await self.table.copy(connection, chunks)
-
-        await self.session.run(store, self.what)
+        await self.session.run(lambda connection: self.table.copy(connection, chunks), self.what)
 
     async def cut(self) -> Sequence[Any]:
         return ()
 
 
-async def _nothing(connection: psycopg.AsyncConnection) -> None:
+async def nothing(connection: psycopg.AsyncConnection) -> None:
     """For the connection alone."""

@@ -1,0 +1,174 @@
+"""A SQLite file: how to open it, its columns' types, and what its errors mean."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from streamcore.batch import Batch, Columns, Field, Schema, to_columns
+from streamcore.errors import BadRecordError, ConnectorError
+
+_ROW_ERRORS = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError)
+
+
+@dataclasses.dataclass(frozen=True)
+class SqliteFile:
+    """A database file."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"SQLite file {self.path}"
+
+    def connect(self, mode: str, wait_s: float) -> sqlite3.Connection:
+        """A connection that commits by itself, and waits so long for those who write.
+
+        Args:
+            mode: `ro` (must be there), `rw` (must be there) or `rwc`.
+
+        Raises:
+            ConnectorError: the file isn't there or isn't a database.
+        """
+        with self.errors("open"):
+            uri = f"{Path(self.path).absolute().as_uri()}?mode={mode}"
+            connection = sqlite3.connect(uri, uri=True, timeout=wait_s, isolation_level=None, check_same_thread=False)
+            try:
+                connection.execute("SELECT 1 FROM sqlite_master LIMIT 1")
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+    @contextlib.contextmanager
+    def errors(self, what: str) -> Iterator[None]:
+        """Makes SQLite's errors those of users: `what` could not be done, such as "write table 'x' of"."""
+        try:
+            yield
+        except _ROW_ERRORS as error:
+            raise BadRecordError(f"can't {what} {self}: {error}", hint="the database refuses a row") from error
+        except sqlite3.Error as error:
+            raise ConnectorError(f"can't {what} {self}: {error}", hint=_hint(str(error))) from error
+
+    def schema(self, connection: sqlite3.Connection, table: str) -> Schema:
+        """The columns of a table or view, by the types that they are declared with.
+
+        Raises:
+            ConnectorError: there is no such table.
+        """
+        found = connection.execute('SELECT name, type, "notnull", pk FROM pragma_table_info(?)', [table]).fetchall()
+        if not found:
+            raise ConnectorError(
+                f"{self} has no table {table!r}", hint="create it; a sink with a type makes it with create=True"
+            )
+        return Schema(tuple(Field(name, _arrow_type(t), not (not_null or key)) for name, t, not_null, key in found))
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """A transaction that nobody else's can come between; rolled back when an exception leaves it."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def quoted(name: str) -> str:
+    """The name as an identifier of SQL."""
+    escaped = name.replace('"', '""')
+    return f'"{escaped}"'
+
+
+def quoted_list(names: Sequence[str]) -> str:
+    """The names as identifiers, with commas between them."""
+    return ", ".join(map(quoted, names))
+
+
+def sqlite_type(field: Field) -> str:
+    """The declared type of a column that holds such a field."""
+    if pa.types.is_integer(field.type) or pa.types.is_boolean(field.type):
+        return "INTEGER" if pa.types.is_integer(field.type) else "BOOLEAN"
+    if pa.types.is_floating(field.type):
+        return "REAL"
+    return "BLOB" if pa.types.is_binary(field.type) else "TEXT"
+
+
+def to_sqlite(batch: Batch, schema: Schema) -> list[tuple[Any, ...]]:
+    """The batch's rows as SQLite takes them: times as ISO texts, vectors and lists as JSON, NaN as NULL.
+
+    Raises:
+        BadRecordError: a record isn't of the schema.
+        TopologyError: columns lack one of the schema's.
+    """
+    columns = to_columns(batch, schema)
+    return list(zip(*(_values(columns, field) for field in schema.fields), strict=True))
+
+
+def from_sqlite(rows: list[Any], schema: Schema) -> Columns:
+    """Rows that SQLite gave, which may have a value of any type anywhere, as columns.
+
+    Raises:
+        BadRecordError: a value isn't of the schema's type.
+    """
+    readers = [_reader(field) for field in schema.fields]
+    try:
+        read = [tuple(v if r is None or v is None else r(v) for r, v in zip(readers, row, strict=True)) for row in rows]
+    except (TypeError, ValueError) as error:
+        raise BadRecordError(
+            f"a time that can't be read: {error}", hint="times are texts such as 2024-01-31 12:00:00"
+        ) from error
+    return to_columns(read, schema)
+
+
+def _reader(field: Field) -> Callable[[Any], Any] | None:
+    if pa.types.is_boolean(field.type):
+        return bool
+    if pa.types.is_timestamp(field.type):
+        return datetime.datetime.fromisoformat
+    if pa.types.is_date(field.type):
+        return datetime.date.fromisoformat
+    return json.loads if field.width else None
+
+
+def _values(columns: Columns, field: Field) -> Sequence[Any]:
+    array = columns[field.name]
+    values = array.tolist() if isinstance(array, np.ndarray) else array.to_pylist()
+    if pa.types.is_timestamp(field.type):
+        return [None if value is None else value.isoformat(" ") for value in values]
+    if pa.types.is_date(field.type):
+        return [None if value is None else value.isoformat() for value in values]
+    return [None if v is None else json.dumps(v) for v in values] if pa.types.is_nested(field.type) else values
+
+
+def _arrow_type(declared: str) -> pa.DataType:
+    """By SQLite's own rules of affinity, but that names with BOOL are booleans, and times texts."""
+    name = declared.upper()
+    if "INT" in name:
+        return pa.int64()
+    if "BOOL" in name:
+        return pa.bool_()
+    if any(part in name for part in ("REAL", "FLOA", "DOUB", "NUMERIC", "DECIMAL")):
+        return pa.float64()
+    return pa.binary() if "BLOB" in name else pa.string()
+
+
+def _hint(reason: str) -> str:
+    if "locked" in reason or "busy" in reason:
+        return "somebody else writes for a long time: is a transaction left open?"
+    if "unable to open" in reason:
+        return "is the file there, and may it and its directory be used?"
+    if "ON CONFLICT" in reason:
+        return "an upsert needs a primary key or a unique index on exactly the columns of `key`"
+    return "the fields of the records must be columns of the table" if "no column" in reason else ""
