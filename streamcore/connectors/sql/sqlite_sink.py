@@ -84,7 +84,7 @@ class SqliteSink(Sink[Any]):
         self.create = create
         self.delivery = delivery
         self.prefix = prefix
-        self._run = 0
+        self._run = 0  # with the prefix, known once the job is prepared
 
     @property
     def what(self) -> str:
@@ -106,13 +106,15 @@ class SqliteSink(Sink[Any]):
             connection.execute(f"EXPLAIN {self.insert_statement()}", [None] * len(self.schema.names))
             if self.delivery == "exactly-once":
                 self._run = new_run(connection)
+        if self.prefix is None:
+            self.prefix = f"{start.job}/{self.table}"
 
     def writer(self, context: SinkContext) -> SinkWriter:
         """The writer of the one subtask."""
         if self.delivery == "at-least-once":
             return _DirectWriter(self)
-        prefix = self.prefix if self.prefix is not None else f"{context.job}/{self.table}"
-        return _StagingWriter(self, prefix, (self._run, context.epoch))
+        assert self.prefix is not None, "a writer without prepared job"
+        return _StagingWriter(self, self.prefix, (self._run, context.epoch))
 
     @property
     def columns(self) -> Schema:

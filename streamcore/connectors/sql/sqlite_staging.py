@@ -67,10 +67,8 @@ class Staging:
         self._connection.execute(
             "INSERT OR REPLACE INTO streamcore_owners VALUES (?, ?, ?)", (self._prefix, run, epoch)
         )
-        self._connection.execute(
-            f"DELETE FROM {quoted(self._table)} WHERE streamcore_prefix = ?",
-            [self._prefix],  # noqa: S608 - quoted
-        )
+        statement = f"DELETE FROM {quoted(self._table)} WHERE streamcore_prefix = ?"  # noqa: S608 - quoted
+        self._connection.execute(statement, [self._prefix])
 
     def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Rows that wait for the next cut.
@@ -108,7 +106,7 @@ class Staging:
             return
         found = [row[0] for row in self._connection.execute("SELECT name FROM pragma_table_info(?)", [table])]
         names = quoted_list([name for name in found if name not in _OURS])
-        where = f"FROM {quoted(table)} WHERE (streamcore_prefix, streamcore_run, streamcore_epoch, streamcore_n) = (?, ?, ?, ?)"
+        where = f"FROM {quoted(table)} WHERE ({quoted_list(_OURS)}) = (?, ?, ?, ?)"
         moved = 0
         if found:
             moved = self._connection.execute(
@@ -117,7 +115,7 @@ class Staging:
         if moved != handle[4]:
             raise ConnectorError(
                 f"rows for table {into!r} are lost: {handle[4]} waited in {table!r} of {file}, {moved} are there now",
-                hint="the file was set back or changed by hand; restore an older checkpoint, or start without --restore",
+                hint="the file was set back or changed by hand; restore an older checkpoint, or start anew",
             )
         self._connection.execute(f"DELETE {where}", [self._prefix, *of])
         self._connection.execute(
