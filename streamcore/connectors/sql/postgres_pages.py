@@ -16,7 +16,7 @@ class Polling:
     """What is read: see `PostgresSource`.
 
     Attributes:
-        rows: the table, or the query in parentheses.
+        rows: the table, or the query in parentheses, as `streamcore_rows`.
         name: of the table, for messages.
         cursor: the columns by which rows are in order.
     """
@@ -42,12 +42,12 @@ class Polling:
 
     def cursor_probe(self) -> sql.Composed:
         """Reads nothing of the cursor's columns."""
-        columns = sql.SQL(", ").join(map(sql.Identifier, self.cursor))
+        columns = sql.SQL(", ").join(map(column, self.cursor))
         return sql.SQL("SELECT {} FROM {} LIMIT 0").format(columns, self.rows)
 
     def end(self) -> sql.Composed:
         """The last order there is now."""
-        order = sql.Identifier(self.cursor[0])
+        order = column(self.cursor[0])
         conditions = [sql.SQL("{} IS NOT NULL").format(order), *self.lag()]
         return sql.SQL("SELECT {}::text FROM {} WHERE {} ORDER BY {} DESC LIMIT 1").format(
             order, self.rows, sql.SQL(" AND ").join(conditions), order
@@ -57,7 +57,7 @@ class Polling:
         """What keeps rows out that are too young; nothing without lag."""
         if self.lag_s is None:
             return []
-        order = sql.Identifier(self.cursor[0])
+        order = column(self.cursor[0])
         return [sql.SQL("{} <= now() - make_interval(secs => {})").format(order, sql.Literal(self.lag_s))]
 
 
@@ -85,7 +85,7 @@ class Pages:
         """The rows after `last`, the values of the cursor's columns as texts (None: from the first), in order; behind
         their own columns those of the cursor as texts."""
         polling = self.polling
-        names = list(map(sql.Identifier, polling.cursor))
+        names = list(map(column, polling.cursor))
         types = list(map(sql.SQL, self.types))
         conditions: list[sql.Composable] = [sql.SQL("{} IS NOT NULL").format(name) for name in names]
         if last is not None:
@@ -105,3 +105,8 @@ class Pages:
             sql.SQL(", ").join(names),
             sql.Literal(polling.page_rows),
         )
+
+
+def column(name: str) -> sql.Identifier:
+    """A column of what is read, not of the result that is called the same."""
+    return sql.Identifier("streamcore_rows", name)

@@ -43,22 +43,22 @@ class Session:
         Raises:
             StreamcoreError: it can't be done, for a reason that waiting doesn't help: "can't <what>: ...".
         """
-        pause_s = _FIRST_PAUSE_S
-        is_waiting = False
+        pause_s = 0.0
         while True:
+            was_connected = self._connection is not None
             try:
                 result = await work(await self._connected())
             except psycopg.Error as error:
                 if not is_outage(error):
                     raise self._server.explain(error, what) from error
                 await self.drop()
-                if not is_waiting:
-                    is_waiting = True
-                    self._waiting(str(self._server))
+                if was_connected and not pause_s:
+                    continue  # a connection may be stale, which isn't an outage
+                self._waiting(str(self._server))
+                pause_s = min(max(2 * pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
                 await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             else:
-                if is_waiting:
+                if pause_s:
                     self._waiting(None)
                 return result
 

@@ -81,7 +81,7 @@ class PostgresSource(Source[Any]):
         self.server = Server(conninfo)
         self.bounded = stop == "now"
         name = f"table {table!r}" if table is not None else "the query"
-        rows = table_name(table) if table is not None else _subquery(query or "")
+        rows = _as_rows(table_name(table)) if table is not None else _as_rows(_subquery(query or ""))
         self.schema: Schema = schema if schema is not None else self._schema_there(table, rows, name)
         cursor = (order,) if key is None or key == order else (order, key)
         self.polling = Polling(rows, name, self.schema, cursor, self.bounded, every_s, lag_s, splits, page_rows)
@@ -142,4 +142,8 @@ class PostgresSource(Source[Any]):
 
 
 def _subquery(query: str) -> sql.Composed:
-    return sql.SQL("({}) AS streamcore_rows").format(sql.SQL(query.strip().rstrip(";")))
+    return sql.SQL("({})").format(sql.SQL(query.strip().rstrip(";")))
+
+
+def _as_rows(found: sql.Composable) -> sql.Composed:
+    return sql.SQL("{} AS streamcore_rows").format(found)

@@ -1,0 +1,1 @@
+from postgres_server import database, postgres_server  # noqa: F401 - fixtures
