@@ -23,7 +23,8 @@ SETTINGS = {
     "shared_buffers": "16MB",
     "autovacuum": "off",
     "log_min_messages": "warning",
-    "restart_after_crash": "on",
+    "fsync": "off",
+    "full_page_writes": "off",
 }
 
 
@@ -48,16 +49,15 @@ def free_port():
 class PostgresServer:
     """A server with its own data in a temporary directory; it keeps its address when it is started again.
 
-    `settings` are added to those of postgresql.conf. What is committed survives `kill`, a crash of the processes:
+    What is committed survives `kill`, a crash of the processes:
     without fsync it wouldn't survive a crash of the machine, which isn't what is tested.
     """
 
-    def __init__(self, **settings):
+    def __init__(self):
         self._programs = programs()
         self._directory = Path(tempfile.mkdtemp(prefix="sc-pg-", dir="/tmp"))
         self.port = free_port()
         self._process = None
-        self._settings = {**SETTINGS, "fsync": "off", "full_page_writes": "off", **settings}
         # PostgreSQL refuses to run as root
         self._become = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.getuid() == 0 else []
         if self._become:
@@ -72,9 +72,11 @@ class PostgresServer:
         parameters = {"host": "127.0.0.1", "port": self.port, "user": USER, "password": PASSWORD, "dbname": database}
         return psycopg.conninfo.make_conninfo(**{**parameters, **other})
 
-    def start(self):
-        """Starts the server and waits until it answers."""
-        options = [f"-c{name}={value}" for name, value in self._settings.items()]
+    def start(self, **settings):
+        """Starts the server, unless it runs, and waits until it answers; `settings` are those of postgresql.conf."""
+        if self._process is not None:
+            return self
+        options = [f"-c{name}={value}" for name, value in {**SETTINGS, **settings}.items()]
         options += [f"-cport={self.port}", f"-cunix_socket_directories={self._directory}"]
         with (self._directory / "log.txt").open("ab") as log:
             self._process = subprocess.Popen(
@@ -92,12 +94,20 @@ class PostgresServer:
     def kill(self):
         """kill -9 of the server and all its processes."""
         if self._process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            pid = self._process.pid
+            backends = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            for number in [pid, *map(int, backends)]:
+                with suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
             self._process.wait()
-            for path in [self._directory / "data" / "postmaster.pid", *self._directory.glob(".s.PGSQL*")]:
-                path.unlink(missing_ok=True)
+            (self._directory / "data" / "postmaster.pid").unlink(missing_ok=True)
             self._process = None
+
+    def stop(self):
+        """Stops the server in good order: what it has done is on disk, so that it may start with other settings."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait()
+        self._process = None
 
     def remove(self):
         self.kill()
@@ -134,6 +144,11 @@ class Database:
             cursor = connection.execute(statement, parameters or None)
             return cursor.fetchall() if cursor.description else []
 
+    def clear(self):
+        """Rolls back what is left prepared: it would take the places of others."""
+        for (gid,) in self.run("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"):
+            self.run(f"ROLLBACK PREPARED '{gid}'")
+
 
 @pytest.fixture(scope="session")
 def postgres_server():
@@ -146,4 +161,8 @@ def postgres_server():
 
 @pytest.fixture
 def database(postgres_server):
-    return Database(postgres_server)
+    """A database of its own; the server may be killed, and runs again after the test."""
+    made = Database(postgres_server)
+    yield made
+    postgres_server.start()
+    made.clear()

@@ -8,7 +8,6 @@ from contextlib import closing
 import psycopg
 import pytest
 from database_jobs import KEYS
-from postgres_server import Database, PostgresServer
 
 from tests.process.process_harness import Runs, until
 
@@ -25,18 +24,7 @@ def runs(tmp_path):
 
 
 @pytest.fixture
-def own_server():
-    """A server that may be killed."""
-    server = PostgresServer()
-    try:
-        yield server.start()
-    finally:
-        server.remove()
-
-
-@pytest.fixture
-def databases(own_server, tmp_path):
-    database = Database(own_server)
+def databases(database, tmp_path):
     database.run("CREATE TABLE numbers (n bigint, key bigint)")
     database.run("CREATE TABLE counts (key bigint PRIMARY KEY, count bigint)")
     database.run("CREATE TABLE events (id bigserial PRIMARY KEY, text text NOT NULL)")
@@ -73,7 +61,7 @@ def start(runs, database, restore=None):
                       dsn=database.dsn, records=RECORDS, rate=2_000)  # fmt: skip
 
 
-def test_every_row_is_there_once_after_kills_of_the_server_and_the_job(runs, own_server, databases, tmp_path):
+def test_every_row_is_there_once_after_kills_of_the_server_and_the_job(runs, databases, tmp_path):
     def count(table):
         return databases.run(f"SELECT count(*) FROM {table}")[0][0]  # noqa: S608
 
@@ -94,9 +82,9 @@ def test_every_row_is_there_once_after_kills_of_the_server_and_the_job(runs, own
     try:
         run = start(runs, databases)
         until_rows(100, 20)
-        own_server.kill()
+        databases.server.kill()
         run.wait_for("can't be reached; waiting for it")
-        own_server.start()
+        databases.server.start()
         run.wait_for("can be reached again")
         until_rows(count("numbers") + 1, count("copies") + 1)
         run.kill()

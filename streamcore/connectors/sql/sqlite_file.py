@@ -126,9 +126,8 @@ def from_sqlite(rows: list[Any], schema: Schema) -> Columns:
     try:
         read = [tuple(v if r is None or v is None else r(v) for r, v in zip(readers, row, strict=True)) for row in rows]
     except (TypeError, ValueError) as error:
-        raise BadRecordError(
-            f"a time that can't be read: {error}", hint="times are texts such as 2024-01-31 12:00:00"
-        ) from error
+        hint = "times are texts such as 2024-01-31 12:00:00, vectors are JSON"
+        raise BadRecordError(f"a value can't be read: {error}", hint=hint) from error
     return to_columns(read, schema)
 
 
