@@ -331,6 +331,25 @@ async def test_upserts_of_other_columns_take_turns(database):
     assert sorted(database.run("SELECT k, v, w FROM t")) == [(1, 2, 5), (2, 3, 5)]
 
 
+@in_loop
+async def test_a_deadlock_with_somebody_else_is_tried_again(database):
+    database.run("CREATE TABLE t (k bigint PRIMARY KEY, v bigint)")
+    database.run("INSERT INTO t VALUES (1, 0), (2, 0)")
+    sink = ready(PostgresSink(database.dsn, "t", mode="upsert", key="k"))
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    async with Writing(sink) as w, await psycopg.AsyncConnection.connect(database.dsn) as other:
+        await other.execute("SET deadlock_timeout = '30s'")  # so that it is the sink that is rolled back
+        await other.execute("UPDATE t SET v = 5 WHERE k = 2")
+        w.write({"k": 1, "v": 7}, {"k": 2, "v": 7})
+        while not database.run(waiting):
+            await asyncio.sleep(0.01)
+        await other.execute("UPDATE t SET v = 5 WHERE k = 1")
+        await other.commit()
+        await w.prepare()
+        assert w.waits == []
+    assert database.run("SELECT v FROM t") == [(7,), (7,)]
+
+
 @dataclasses.dataclass
 class Everything:
     flag: bool

@@ -131,6 +131,11 @@ def is_outage(error: BaseException) -> bool:
     return "FATAL:" not in text or any(words in text for words in _NOT_NOW)
 
 
+def is_collision(error: psycopg.Error) -> bool:
+    """Whether the server rolled back because of what others did at the same time: doing it again helps."""
+    return (error.sqlstate or "").startswith("40")
+
+
 def _hint_by_text(text: str) -> str:
     if "password" in text or "authentication" in text or "pg_hba" in text:
         return "check user and password, and that pg_hba.conf lets them in from here"

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import psycopg
 
-from streamcore.connectors.sql.postgres_server import Server, is_outage
+from streamcore.connectors.sql.postgres_server import Server, is_collision, is_outage
 
 T = TypeVar("T")
 
@@ -49,11 +49,11 @@ class Session:
             try:
                 result = await work(await self._connected())
             except psycopg.Error as error:
-                if not is_outage(error):
+                if not is_outage(error) and not is_collision(error):
                     raise self._server.explain(error, what) from error
                 await self.drop()
-                if was_connected and not pause_s:
-                    continue  # a connection may be stale, which isn't an outage
+                if is_collision(error) or (was_connected and not pause_s):
+                    continue  # a connection that is stale, too, isn't an outage yet
                 self._waiting(str(self._server))
                 pause_s = min(max(2 * pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
                 await asyncio.sleep(pause_s)

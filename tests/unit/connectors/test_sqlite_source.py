@@ -92,6 +92,7 @@ def test_every_version_that_is_there_at_a_poll_is_read_once(tmp_path_factory, ch
     path = Path(tmp_path_factory.mktemp("db")) / "x.db"
     version, offset = 0, None
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
         connection.execute("CREATE TABLE t (k INTEGER PRIMARY KEY, v INTEGER)")
         source = SqliteSource(path, "t", order="v", key="k")
         for change in changes:
