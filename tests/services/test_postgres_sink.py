@@ -16,6 +16,7 @@ from streamcore import Checkpointing, Schema, StreamEnvironment
 from streamcore.batch import Columns, Vector
 from streamcore.connectors.base import JobStart, SinkContext
 from streamcore.connectors.generator_source import GeneratorSource
+from streamcore.connectors.sql.postgres_owner import Owner
 from streamcore.connectors.sql.postgres_sink import PostgresSink
 from streamcore.errors import BadRecordError, ConnectorError, FencedError, JobFailedError, UsageError
 
@@ -209,6 +210,31 @@ async def test_a_zombie_that_prepares_during_a_takeover_is_ended_or_rolled_back(
                 else:
                     preparing.cancel()
         assert in_table(numbers) == []
+
+
+@in_loop
+async def test_nobody_takes_over_while_a_transaction_of_another_is_open(numbers, monkeypatch):
+    """Also if its session isn't found, or comes back in the middle of the takeover."""
+
+    async def finds_none(self, connection, number):
+        pass
+
+    async with Writing(appending(numbers)) as first:
+        first.write({"n": 1})
+        await until_copied(numbers)
+        monkeypatch.setattr(Owner, "_end_sessions", finds_none)
+        second = Writing(appending(numbers))
+        opening = asyncio.ensure_future(second.__aenter__())
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        while not numbers.run(waiting):
+            assert not opening.done()
+            await asyncio.sleep(0.01)
+        handles = await first.prepare()
+        async with await opening:
+            assert prepared_now(numbers) == []
+            with pytest.raises(FencedError):
+                await first.commit(handles)
+    assert in_table(numbers) == []
 
 
 # --- outages -----------------------------------------------------------------------------------------------
