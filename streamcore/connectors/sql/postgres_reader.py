@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
+import pyarrow as pa
 from psycopg import sql
 
-from streamcore.batch import Batch, to_columns
+from streamcore.batch import Batch, Columns, Field, Schema, to_columns
 from streamcore.connectors.base import ReaderContext, SourceClient, SplitReader
-from streamcore.connectors.sql.postgres_pages import Pages
+from streamcore.connectors.sql.postgres_pages import Pages, Polling
 from streamcore.connectors.sql.postgres_server import Server
 from streamcore.connectors.sql.postgres_session import Session
 
@@ -54,7 +55,8 @@ class PollingReader(SplitReader):
         self._polling = pages.polling
         self._context = context
         self._client = client
-        self._page: list[Row] = []
+        self._columns = _with_cursor(pages.polling)
+        self._page = to_columns([], self._columns)
         self._done = 0  # rows of the page
         self._is_last = False  # the page is the last one there is now
         self._task: asyncio.Task[list[Row]] | None = None
@@ -73,12 +75,11 @@ class PollingReader(SplitReader):
             return None
         if self._done == len(self._page) and not self._turn_page():
             return None
-        rows = self._page[self._done : self._done + limit]
+        rows = self._page.slice(self._done, min(self._done + limit, len(self._page)))
         self._done += len(rows)
-        width = len(self._polling.schema.fields)
-        self.offset = list(rows[-1][width:])
+        self.offset = self._cursor_at(self._done - 1)
         self.exhausted = self._polling.bounded and self._is_last and self._done == len(self._page)
-        return to_columns([row[:width] for row in rows], self._polling.schema)
+        return Columns(self._polling.schema, rows.arrays)
 
     def close(self) -> None:
         """Stops fetching."""
@@ -96,20 +97,33 @@ class PollingReader(SplitReader):
         if not self._task.done():
             return False
         task, self._task = self._task, None
-        self._page, self._done = task.result(), 0
+        self._page, self._done = to_columns(task.result(), self._columns), 0
         self._is_last = len(self._page) < self._polling.page_rows
         if self._is_last and self._polling.bounded:
-            self.exhausted = not self._page
+            self.exhausted = len(self._page) == 0
         elif self._is_last:
             self._fetch_at = self._context.now() + self._polling.every_s
-            if not self._page:
+            if len(self._page) == 0:
                 self.wake_at = self._fetch_at
         else:
-            self._fetch(list(self._page[-1][len(self._polling.schema.fields) :]))
-        return bool(self._page)
+            self._fetch(self._cursor_at(len(self._page) - 1))
+        return len(self._page) > 0
+
+    def _cursor_at(self, row: int) -> list[str]:
+        return [self._page[name][row].as_py() for name in _cursor_names(self._polling)]
 
     def _fetch(self, last: list[str] | None) -> None:
         query = self._pages.after(last)
         fetching = self._client.fetch(query, self._polling.what)
         self._task = asyncio.get_running_loop().create_task(fetching, name=f"postgres {self._polling.name}")
         self._task.add_done_callback(lambda _: self._context.wake())
+
+
+def _with_cursor(polling: Polling) -> Schema:
+    """The columns of a page: those of the rows, and those of the cursor as texts."""
+    return Schema((*polling.schema.fields, *(Field(name, pa.string()) for name in _cursor_names(polling))))
+
+
+def _cursor_names(polling: Polling) -> list[str]:
+    """What the cursor's columns are called in a page."""
+    return [f"streamcore_{index}" for index in range(len(polling.cursor))]
