@@ -2,9 +2,9 @@
 
 from streamcore import StreamEnvironment
 from streamcore.connectors.generator_source import GeneratorSource
-from streamcore.connectors.sql.postgres_sink import PostgresSink
-from streamcore.connectors.sql.postgres_source import PostgresSource
-from streamcore.connectors.sql.sqlite_sink import SqliteSink
+from streamcore.connectors.sql.postgres.sink import PostgresSink
+from streamcore.connectors.sql.postgres.source import PostgresSource
+from streamcore.connectors.sql.sqlite.sink import SqliteSink
 
 KEYS = 7
 

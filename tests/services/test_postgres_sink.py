@@ -4,6 +4,8 @@ import asyncio
 import dataclasses
 import datetime
 import math
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -16,8 +18,8 @@ from streamcore import Checkpointing, Schema, StreamEnvironment
 from streamcore.batch import Columns, Vector
 from streamcore.connectors.base import JobStart, SinkContext
 from streamcore.connectors.generator_source import GeneratorSource
-from streamcore.connectors.sql.postgres_owner import Owner
-from streamcore.connectors.sql.postgres_sink import PostgresSink
+from streamcore.connectors.sql.postgres.owner import Owner
+from streamcore.connectors.sql.postgres.sink import PostgresSink
 from streamcore.errors import BadRecordError, ConnectorError, FencedError, JobFailedError, UsageError
 
 START = JobStart(restored=False, job="test", checkpoint_interval_s=1.0)
@@ -530,6 +532,13 @@ def test_a_job_without_checkpoints_can_t_be_exactly_once(numbers):
     env.from_values([{"n": 1}]).sink(PostgresSink(numbers.dsn, "numbers"))
     with pytest.raises((UsageError, JobFailedError), match="there are none"):
         env.execute()
+
+
+def test_without_psycopg_it_is_said_what_to_install():
+    code = "import sys; sys.modules['psycopg'] = None; import streamcore.connectors.sql.postgres.sink"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "UsageError: PostgreSQL needs psycopg" in done.stderr
+    assert "pip install 'streamcore[postgres]'" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from in_loop import in_loop
 from streamcore import StreamEnvironment
 from streamcore.batch import Schema, to_rows
 from streamcore.connectors.base import ReaderContext
-from streamcore.connectors.sql.postgres_source import PostgresSource
+from streamcore.connectors.sql.postgres.source import PostgresSource
 from streamcore.errors import BadRecordError, ConnectorError, UsageError
 
 

@@ -1,2 +1,1 @@
-"""Databases as sources and sinks: PostgreSQL (`postgres_source`, `postgres_sink`; the extra `postgres`) and SQLite
-(`sqlite_source`, `sqlite_sink`; nothing to install)."""
+"""Databases as sources and sinks: `postgres` (needs the extra of that name) and `sqlite` (needs nothing)."""

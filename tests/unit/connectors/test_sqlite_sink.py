@@ -15,7 +15,7 @@ from streamcore import Checkpointing, StreamEnvironment
 from streamcore.batch import Columns, Schema, Vector
 from streamcore.connectors.base import JobStart, SinkContext
 from streamcore.connectors.generator_source import GeneratorSource
-from streamcore.connectors.sql.sqlite_sink import SqliteSink
+from streamcore.connectors.sql.sqlite.sink import SqliteSink
 from streamcore.errors import BadRecordError, ConnectorError, FencedError, TopologyError, UsageError
 
 START = JobStart(restored=False, job="test")
@@ -254,7 +254,7 @@ def test_what_is_wrong_is_found_at_start(file, tmp_path):
 
 
 def test_a_file_that_somebody_else_writes_to_for_long_is_an_error(file, monkeypatch):
-    monkeypatch.setattr("streamcore.connectors.sql.sqlite_sink._WAIT_S", 0.01)
+    monkeypatch.setattr("streamcore.connectors.sql.sqlite.sink._WAIT_S", 0.01)
     writer = file.sink(delivery="at-least-once").writer(SinkContext(0, 1, 1))
     writer.write(rows(1))
     with closing(sqlite3.connect(file.path, isolation_level=None)) as other:

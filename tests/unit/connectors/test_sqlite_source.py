@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streamcore import StreamEnvironment
 from streamcore.batch import Schema, Vector, to_rows
 from streamcore.connectors.base import ReaderContext
-from streamcore.connectors.sql.sqlite_source import SqliteSource
+from streamcore.connectors.sql.sqlite.source import SqliteSource
 from streamcore.errors import BadRecordError, ConnectorError, UsageError
 
 

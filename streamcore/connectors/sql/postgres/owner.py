@@ -1,4 +1,4 @@
-"""Which attempt of which job may write with a prefix, and what earlier ones have left: see `postgres_transactions`."""
+"""Which attempt of which job may write with a prefix, and what earlier ones have left: see `transactions`."""
 
 from __future__ import annotations
 

@@ -10,10 +10,10 @@ from psycopg import sql
 
 from streamcore.batch import Schema, schema_of
 from streamcore.connectors.base import ReaderContext, Source, SourceClient, Split, SplitReader
-from streamcore.connectors.sql.postgres_pages import Pages, Polling
-from streamcore.connectors.sql.postgres_reader import PollingReader, SharedSession
-from streamcore.connectors.sql.postgres_server import Server
-from streamcore.connectors.sql.postgres_types import query_schema, table_name, table_schema
+from streamcore.connectors.sql.postgres.column_types import query_schema, table_name, table_schema
+from streamcore.connectors.sql.postgres.pages import Pages, Polling
+from streamcore.connectors.sql.postgres.reader import PollingReader, SharedSession
+from streamcore.connectors.sql.postgres.server import Server
 from streamcore.errors import TopologyError, UsageError
 
 _TIMES = ("timestamp without time zone", "timestamp with time zone", "date")

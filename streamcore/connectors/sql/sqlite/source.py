@@ -10,7 +10,7 @@ from typing import Any
 
 from streamcore.batch import Batch, Schema, schema_of
 from streamcore.connectors.base import ReaderContext, Source, Split, SplitReader
-from streamcore.connectors.sql.sqlite_file import SqliteFile, from_sqlite, quoted, quoted_list
+from streamcore.connectors.sql.sqlite.file import SqliteFile, from_sqlite, quoted, quoted_list
 from streamcore.errors import TopologyError, UsageError
 
 _BUSY_S = 0.02

@@ -30,10 +30,10 @@ import psycopg
 from psycopg import errors, sql
 
 from streamcore.connectors.base import SinkContext
-from streamcore.connectors.sql.postgres_owner import Attempt, Owner, Transaction
-from streamcore.connectors.sql.postgres_rows import Chunk
-from streamcore.connectors.sql.postgres_session import Session
-from streamcore.connectors.sql.postgres_writer import PostgresWriter, Table
+from streamcore.connectors.sql.postgres.owner import Attempt, Owner, Transaction
+from streamcore.connectors.sql.postgres.rows import Chunk
+from streamcore.connectors.sql.postgres.session import Session
+from streamcore.connectors.sql.postgres.writer import PostgresWriter, Table
 from streamcore.errors import ConnectorError
 
 logger = logging.getLogger("streamcore.connectors")

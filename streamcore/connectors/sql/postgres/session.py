@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import psycopg
 
-from streamcore.connectors.sql.postgres_server import Server, is_collision, is_outage
+from streamcore.connectors.sql.postgres.server import Server, is_collision, is_outage
 
 T = TypeVar("T")
 

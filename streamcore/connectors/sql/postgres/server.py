@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from streamcore.errors import BadRecordError, ConnectorError, StreamcoreError, UsageError
+import psycopg
+from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-try:
-    import psycopg
-    from psycopg import errors
-    from psycopg.conninfo import conninfo_to_dict, make_conninfo
-except ImportError as error:
-    raise UsageError(f"PostgreSQL needs psycopg: {error}", hint="pip install 'streamcore[postgres]'") from error
+from streamcore.errors import BadRecordError, ConnectorError, StreamcoreError, UsageError
 
 _SESSION = {
     "connect_timeout": "5",

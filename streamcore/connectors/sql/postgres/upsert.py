@@ -12,9 +12,9 @@ import psycopg
 from psycopg import sql
 
 from streamcore.connectors.base import SinkContext
-from streamcore.connectors.sql.postgres_rows import Chunk, Group, joined
-from streamcore.connectors.sql.postgres_types import identifiers, table_name
-from streamcore.connectors.sql.postgres_writer import AppendingWriter, Table, copy_rows
+from streamcore.connectors.sql.postgres.column_types import identifiers, table_name
+from streamcore.connectors.sql.postgres.rows import Chunk, Group, joined
+from streamcore.connectors.sql.postgres.writer import AppendingWriter, Table, copy_rows
 
 _NUMBER = "streamcore_n"
 _NAME = "streamcore_staged"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from psycopg import sql
 
 from streamcore.batch import Schema
-from streamcore.connectors.sql.postgres_types import select_list
+from streamcore.connectors.sql.postgres.column_types import select_list
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,10 +15,10 @@ from psycopg import sql
 
 from streamcore.batch import Batch, Schema
 from streamcore.connectors.base import AsyncSinkWriter, SinkContext
-from streamcore.connectors.sql.postgres_rows import Chunk, encode, joined
-from streamcore.connectors.sql.postgres_server import Server
-from streamcore.connectors.sql.postgres_session import Session
-from streamcore.connectors.sql.postgres_types import identifiers, table_name
+from streamcore.connectors.sql.postgres.column_types import identifiers, table_name
+from streamcore.connectors.sql.postgres.rows import Chunk, encode, joined
+from streamcore.connectors.sql.postgres.server import Server
+from streamcore.connectors.sql.postgres.session import Session
 
 QUEUE_BYTES = 8 << 20
 """A writer with so many bytes that are not on their way yet is full."""

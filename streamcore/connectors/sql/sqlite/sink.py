@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args
 
 from streamcore.batch import Batch, Schema, schema_of
 from streamcore.connectors.base import JobStart, Sink, SinkContext, SinkWriter, TwoPhaseWriter
-from streamcore.connectors.sql.sqlite_file import SqliteFile, quoted, quoted_list, sqlite_type, to_sqlite, transaction
-from streamcore.connectors.sql.sqlite_staging import Staging, new_run
+from streamcore.connectors.sql.sqlite.file import SqliteFile, quoted, quoted_list, sqlite_type, to_sqlite, transaction
+from streamcore.connectors.sql.sqlite.staging import Staging, new_run
 from streamcore.errors import TopologyError, UsageError
 
 Mode = Literal["append", "upsert"]
@@ -167,7 +167,7 @@ class _DirectWriter(SinkWriter):
 
 
 class _StagingWriter(TwoPhaseWriter):
-    """Appends exactly once: see `sqlite_staging`."""
+    """Appends exactly once: see `staging`."""
 
     def __init__(self, sink: SqliteSink, prefix: str, attempt: tuple[int, int]) -> None:
         self._sink = sink

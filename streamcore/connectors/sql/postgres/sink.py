@@ -11,12 +11,12 @@ from psycopg import sql
 
 from streamcore.batch import Schema, schema_of
 from streamcore.connectors.base import AsyncSinkWriter, JobStart, Sink, SinkContext
-from streamcore.connectors.sql.postgres_owner import prepare_transactions
-from streamcore.connectors.sql.postgres_server import Server
-from streamcore.connectors.sql.postgres_transactions import TransactionWriter
-from streamcore.connectors.sql.postgres_types import identifiers, postgres_type, table_name, table_schema
-from streamcore.connectors.sql.postgres_upsert import UpsertingWriter
-from streamcore.connectors.sql.postgres_writer import AppendingWriter, Table
+from streamcore.connectors.sql.postgres.column_types import identifiers, postgres_type, table_name, table_schema
+from streamcore.connectors.sql.postgres.owner import prepare_transactions
+from streamcore.connectors.sql.postgres.server import Server
+from streamcore.connectors.sql.postgres.transactions import TransactionWriter
+from streamcore.connectors.sql.postgres.upsert import UpsertingWriter
+from streamcore.connectors.sql.postgres.writer import AppendingWriter, Table
 from streamcore.errors import TopologyError, UsageError
 
 Mode = Literal["append", "upsert"]

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from streamcore.connectors.sql.sqlite_file import quoted, quoted_list
+from streamcore.connectors.sql.sqlite.file import quoted, quoted_list
 from streamcore.errors import ConnectorError, FencedError
 
 _TABLES = (

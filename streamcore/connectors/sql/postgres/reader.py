@@ -12,9 +12,9 @@ from psycopg import sql
 
 from streamcore.batch import Batch, Columns, Field, Schema, to_columns
 from streamcore.connectors.base import ReaderContext, SourceClient, SplitReader
-from streamcore.connectors.sql.postgres_pages import Pages, Polling
-from streamcore.connectors.sql.postgres_server import Server
-from streamcore.connectors.sql.postgres_session import Session
+from streamcore.connectors.sql.postgres.pages import Pages, Polling
+from streamcore.connectors.sql.postgres.server import Server
+from streamcore.connectors.sql.postgres.session import Session
 
 Row = tuple[Any, ...]
 

@@ -1,0 +1,1 @@
+"""SQLite tables as sources (`source.SqliteSource`) and sinks (`sink.SqliteSink`)."""
