@@ -6,7 +6,6 @@ import signal
 import subprocess
 import tempfile
 import time
-import uuid
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -126,13 +125,14 @@ class PostgresServer:
 
 
 class Database:
-    """A database of its own for one test, and an independent connection to it."""
+    """An empty database of a server, and an independent connection to it."""
+
+    name = "test"
 
     def __init__(self, server):
         self.server = server
-        self.name = f"test_{uuid.uuid4().hex[:12]}"
         with psycopg.connect(server.dsn(), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {self.name} TEMPLATE template0 STRATEGY wal_log")
+            connection.execute(f"CREATE DATABASE {self.name}")
 
     @property
     def dsn(self):
@@ -145,9 +145,12 @@ class Database:
             return cursor.fetchall() if cursor.description else []
 
     def clear(self):
-        """Rolls back what is left prepared: it would take the places of others."""
+        """Makes it as it was: nobody connected, nothing prepared, no tables."""
+        self.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                 " WHERE datname = current_database() AND pid <> pg_backend_pid()")  # fmt: skip
         for (gid,) in self.run("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"):
             self.run(f"ROLLBACK PREPARED '{gid}'")
+        self.run("DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC")
 
 
 @pytest.fixture(scope="session")
@@ -159,10 +162,14 @@ def postgres_server():
         server.remove()
 
 
+@pytest.fixture(scope="session")
+def shared_database(postgres_server):
+    return Database(postgres_server)
+
+
 @pytest.fixture
-def database(postgres_server):
-    """A database of its own; the server may be killed, and runs again after the test."""
-    made = Database(postgres_server)
-    yield made
+def database(postgres_server, shared_database):
+    """An empty database; its server may be killed, and runs again after the test."""
+    yield shared_database
     postgres_server.start()
-    made.clear()
+    shared_database.clear()
