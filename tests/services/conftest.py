@@ -1,1 +1,1 @@
-from postgres_server import database, postgres_server, shared_database  # noqa: F401 - fixtures
+from postgres_server import database, numbers, postgres_server, shared_database  # noqa: F401 - fixtures

@@ -12,6 +12,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.process.process_harness import is_alive, until
+
 PACKAGES = Path("/usr/lib/postgresql")
 USER, PASSWORD = "streamcore", "a password"
 START_S = 30.0
@@ -94,11 +96,14 @@ class PostgresServer:
         """kill -9 of the server and all its processes."""
         if self._process is not None:
             pid = self._process.pid
-            backends = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            for number in [pid, *map(int, backends)]:
+            self._process.send_signal(signal.SIGSTOP)  # so that it starts no others meanwhile
+            children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+            for number in [pid, *children]:
                 with suppress(ProcessLookupError):
                     os.kill(number, signal.SIGKILL)
             self._process.wait()
+            # while one of them holds the shared memory, the server doesn't start again
+            until(lambda: not any(map(is_alive, children)), "its processes are gone")
             (self._directory / "data" / "postmaster.pid").unlink(missing_ok=True)
             self._process = None
 
@@ -173,3 +178,10 @@ def database(postgres_server, shared_database):
     yield shared_database
     postgres_server.start()
     shared_database.clear()
+
+
+@pytest.fixture
+def numbers(database):
+    """The same with a table."""
+    database.run("CREATE TABLE numbers (n bigint)")
+    return database
