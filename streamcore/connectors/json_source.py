@@ -55,7 +55,7 @@ class JsonLinesSource(FileSource[Any]):
         super().__init__(paths, splits)
         if isinstance(type, Schema | pa.Schema):
             raise UsageError("JSON rows need a type, not a schema", hint="give a dataclass or a NamedTuple")
-        _row_decoder(type)
+        row_decoder(type)
         self.type = type
         self.schema = schema_of(type)
         self.on_error = check_on_error(on_error)
@@ -68,7 +68,7 @@ class JsonLinesSource(FileSource[Any]):
             ConnectorError: the file can't be read.
         """
         settings = ReadSettings(lines_end, self.on_error, self.block_bytes)
-        return _JsonReader(_row_decoder(self.type), part_of(split), offset, context, settings)
+        return _JsonReader(row_decoder(self.type), part_of(split), offset, context, settings)
 
 
 class _JsonReader(BlockReader):
@@ -93,17 +93,18 @@ class _JsonReader(BlockReader):
             try:
                 rows.append(self._decode(line))
             except (ValueError, RecursionError) as error:
-                bad.append(Malformed(len(rows) + len(bad), number, _reason(error), line.strip()))
+                bad.append(Malformed(len(rows) + len(bad), number, why_malformed(error), line.strip()))
         return Parsed(rows, bad)
 
 
-def _reason(error: Exception) -> str:
+def why_malformed(error: Exception) -> str:
+    """What is wrong with a record, from what its decoder raised."""
     if isinstance(error, UnicodeDecodeError):
         return "not UTF-8"
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
-def _row_decoder(declared: Any) -> Callable[[bytes], Any]:
+def row_decoder(declared: Any) -> Callable[[bytes], Any]:
     """Decodes one line; raises ValueError (all of msgspec's errors are) when it is malformed."""
     named_tuple: Any = declared
     try:

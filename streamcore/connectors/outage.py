@@ -1,0 +1,31 @@
+"""Says once that a service can't be reached, with the reason, and once that it can be again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class Outage:
+    """What `context.waiting` is told of one service.
+
+    Args:
+        waiting: `ReaderContext.waiting` or `SinkContext.waiting`.
+        service: its name for people, without secrets.
+    """
+
+    def __init__(self, waiting: Callable[[str | None], None], service: str) -> None:
+        self._waiting = waiting
+        self._service = service
+        self._is_on = False
+
+    def begin(self, why: str) -> None:
+        """The service can't be reached; the first reason of an outage is the one that is told."""
+        if not self._is_on:
+            self._is_on = True
+            self._waiting(f"{self._service} ({why})")
+
+    def end(self) -> None:
+        """The service answers."""
+        if self._is_on:
+            self._is_on = False
+            self._waiting(None)
