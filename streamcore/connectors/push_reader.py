@@ -83,7 +83,7 @@ class PushReader(SplitReader):
         rows: list[Any] = []
         while self._buffer and len(rows) < limit:
             self._take(rows)
-        if not self._is_full:
+        if not self.is_full:
             self._has_room.set()
         if not self._buffer and not rows and self._task.done():
             self._task.result()
@@ -97,15 +97,20 @@ class PushReader(SplitReader):
 
     async def put(self, *messages: Pushed) -> None:
         """Takes messages, and returns when there is room for more."""
-        self._buffer.extend(messages)
-        self._bytes += sum(len(message.data) for message in messages)
-        self.context.wake()
-        while self._is_full:
+        self.push(*messages)
+        while self.is_full:
             self._has_room.clear()
             await self._has_room.wait()
 
+    def push(self, *messages: Pushed) -> None:
+        """Takes messages, room or not."""
+        self._buffer.extend(messages)
+        self._bytes += sum(len(message.data) for message in messages)
+        self.context.wake()
+
     @property
-    def _is_full(self) -> bool:
+    def is_full(self) -> bool:
+        """Whether nothing more should be received before some of it has been handed out."""
         return len(self._buffer) >= BUFFER_MESSAGES or self._bytes >= BUFFER_BYTES
 
     def _take(self, rows: list[Any]) -> None:

@@ -18,7 +18,6 @@ from streamcore.connectors.web.answers import Verdict, reason, retry_after_s, ve
 from streamcore.connectors.web.failures import explain, is_outage
 from streamcore.errors import ConnectorError
 
-
 CONNECT_S = 30.0
 """Seconds within which a connection is made and the server answers."""
 
