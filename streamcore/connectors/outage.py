@@ -1,8 +1,11 @@
-"""Says once that a service can't be reached, with the reason, and once that it can be again."""
+"""Tells that a service can't be reached, and that it can be again: each once."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+
+logger = logging.getLogger("streamcore.connectors")
 
 
 class Outage:
@@ -19,10 +22,11 @@ class Outage:
         self._is_on = False
 
     def begin(self, why: str) -> None:
-        """The service can't be reached; the first reason of an outage is the one that is told."""
+        """The service can't be reached; the first reason of an outage is logged."""
         if not self._is_on:
             self._is_on = True
-            self._waiting(f"{self._service} ({why})")
+            self._waiting(self._service)
+            logger.info("%s: %s", self._service, why)
 
     def end(self) -> None:
         """The service answers."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamcore.batch import Batch
-from streamcore.connectors.base import BadRecord, ReaderContext, SplitReader
+from streamcore.connectors.base import BadRecord, ReaderContext, SourceClient, SplitReader
 from streamcore.connectors.blocks import shorten
 from streamcore.connectors.json_source import why_malformed
 from streamcore.connectors.paths import OnError
@@ -22,6 +22,18 @@ from streamcore.errors import BadRecordError
 
 BUFFER_MESSAGES = 65_536
 BUFFER_BYTES = 16 << 20
+
+
+class Connections(SourceClient):
+    """Those of a subtask's readers. A reader's `close` only begins to end its connection; this waits until that is
+    done, so that what was acknowledged last is known to the service."""
+
+    def __init__(self) -> None:
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Waits until the readers' connections are closed."""
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +92,8 @@ class PushReader(SplitReader):
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self.receive(), name=self.name)
             self._task.add_done_callback(lambda _: self.context.wake())
+            if isinstance(self.context.client, Connections):
+                self.context.client.tasks.add(self._task)
         rows: list[Any] = []
         while self._buffer and len(rows) < limit:
             self._take(rows)

@@ -1,1 +1,2 @@
-from postgres_server import database, numbers, postgres_server, shared_database  # noqa: F401 - fixtures
+from mosquitto_server import mosquitto  # noqa: F401 - fixtures
+from web_fixtures import service  # noqa: F401

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import socket
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -28,6 +30,8 @@ ANSWER_S = 30.0
 _REFUSED_FOR_GOOD = frozenset({0x81, 0x82, 0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C, 0x90, 0x95, 0x99, 0x9A, 0x9B, 0x9D})
 """Reason codes of a CONNACK that waiting doesn't change: wrong credentials, no rights, a protocol it doesn't speak…"""
 _TAKEN_OVER = 0x8E
+_DISCONNECT = b"\xe0\x00"
+_GOODBYE_S = 2.0
 _NEW_ONLY = 1  # retained messages come with a new subscription only
 _quiet = logging.getLogger("streamcore.connectors.paho")
 _quiet.setLevel(logging.CRITICAL)
@@ -172,21 +176,40 @@ class Connection:
             self._is_paused = False
             self._loop.add_reader(sock, self._read)
 
-    def close(self) -> None:
-        """Says goodbye, as far as can be done without waiting; the broker keeps the session."""
+    async def close(self) -> None:
+        """Says goodbye, and waits until the broker has heard it, for two seconds at most; it keeps the session."""
         if self._misc is not None:
             self._misc.cancel()
         if not self.lost.done():
             self.lost.cancel()
-        if self._client.is_connected():
-            self._client.disconnect()
-            self._client.loop_write()
         # a connection attempt that still goes on in its thread finds itself unwanted
-        if (sock := self._client.socket()) is not None:
-            self._loop.remove_reader(sock)
-            self._loop.remove_writer(sock)
-            with contextlib.suppress(OSError):
-                sock.close()
+        sock: Any = self._client.socket()
+        if sock is None:
+            return
+        self._loop.remove_reader(sock)
+        self._loop.remove_writer(sock)
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_GOODBYE_S):
+                await self._leave(sock)
+        self._loop.remove_reader(sock)
+        sock.close()
+
+    async def _leave(self, sock: Any) -> None:
+        """Sends what is left, and reads until the broker has closed: a connection that is closed with something unread
+        is reset, and acknowledgements that the broker hasn't read yet are lost with it."""
+        while self._client.want_write():
+            self._client.loop_write()
+            await asyncio.sleep(0)
+        sock.send(_DISCONNECT)
+        sock.shutdown(socket.SHUT_WR)
+        ready = asyncio.Event()
+        self._loop.add_reader(sock, ready.set)
+        while True:
+            await ready.wait()
+            ready.clear()
+            # below TLS, if there is any: nobody wants to know what it is
+            if not os.read(sock.fileno(), 1 << 16):
+                return
 
     # --- what paho calls ------------------------------------------------------------------------------------------
 

@@ -18,11 +18,15 @@ from streamcore.connectors.mqtt.connection import Away, Connection, Message
 from streamcore.connectors.mqtt.source import MqttMessage, MqttSource
 from streamcore.connectors.outage import Outage
 from streamcore.connectors.push_reader import Pushed, PushReader
+from streamcore.errors import ConnectorError
 
 logger = logging.getLogger("streamcore.connectors")
 
 STALL_S = 60.0
 """Seconds without a checkpoint after which a user is told that messages wait for one."""
+SHORT_S, SHORT_CONNECTIONS = 5.0, 6
+"""So many connections in a row that are shorter mean that two clients take the session from each other, as not every
+broker says; or that something else is wrong which waiting doesn't change."""
 
 
 class MqttReader(PushReader):
@@ -78,9 +82,10 @@ class MqttReader(PushReader):
         Raises:
             ConnectorError: the broker refuses us, or another client has taken the session.
         """
-        source, failures = self._source, 0
+        source, failures, now = self._source, 0, asyncio.get_running_loop().time
         outage = Outage(self.context.waiting, self.name)
         while True:
+            begun_at = None
             connection = Connection(
                 source.broker,
                 self._client_id,
@@ -95,15 +100,25 @@ class MqttReader(PushReader):
                     self._unacknowledged.clear()
                 await connection.subscribe(source.topics)
                 outage.end()
-                failures = 0
+                begun_at = now()
                 await connection.lost
             except Away as away:
-                outage.begin(str(away))
+                if begun_at is None:
+                    outage.begin(str(away))
+                elif now() - begun_at > SHORT_S:
+                    failures = 0
+                elif failures >= SHORT_CONNECTIONS:
+                    raise self._thrown_out(failures) from away
             finally:
                 self._connection = None
-                connection.close()
+                await connection.close()
             failures += 1
             await asyncio.sleep(source.backoff.delay_s(failures))
+
+    def _thrown_out(self, times: int) -> ConnectorError:
+        what = f"the {self.name} has ended {times} connections in a row within {SHORT_S:g} s of their beginning"
+        hint = f"does another client have the id {self._client_id!r} too? every job needs one of its own: client_id="
+        return ConnectorError(what, hint=hint)
 
     def _arrived(self, message: Message) -> None:
         mark = _Mark(message, self._session)

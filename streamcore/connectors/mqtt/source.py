@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 from streamcore.connectors.backoff import Backoff
-from streamcore.connectors.base import ReaderContext, Source, Split, SplitReader
+from streamcore.connectors.base import ReaderContext, Source, SourceClient, Split, SplitReader
 from streamcore.connectors.extras import need
 from streamcore.connectors.messages import Format, MessageFormat
 from streamcore.connectors.mqtt.broker import Broker
 from streamcore.connectors.paths import OnError, check_on_error
+from streamcore.connectors.push_reader import Connections
 from streamcore.errors import UsageError
 
 Delivery = Literal["at-least-once", "at-most-once"]
@@ -101,6 +102,10 @@ class MqttSource(Source[Any]):
     def splits(self) -> Sequence[Split]:
         """The one split: a session has one connection."""
         return [Split(f"{self.broker.host}:{self.broker.port} {' '.join(self.topics)}")]
+
+    def client(self, context: ReaderContext) -> SourceClient:
+        """What waits for the connection's end."""
+        return Connections()
 
     def reader(self, split: Split, offset: Any, context: ReaderContext) -> SplitReader:
         """A reader that connects at its first poll; its offset is the number of messages handed out in total."""

@@ -114,7 +114,7 @@ class MqttWriter(AsyncSinkWriter):
                 outage.begin(str(away))
             finally:
                 self._connection = None
-                connection.close()
+                await connection.close()
             self._queue.extendleft(reversed(self._sent.values()))
             self._sent.clear()
             failures += 1

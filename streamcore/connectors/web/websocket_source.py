@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 
 from streamcore.connectors.backoff import Backoff
-from streamcore.connectors.base import ReaderContext, Source, Split, SplitReader
+from streamcore.connectors.base import ReaderContext, Source, SourceClient, Split, SplitReader
 from streamcore.connectors.extras import need
 from streamcore.connectors.messages import Format, MessageFormat
 from streamcore.connectors.paths import OnError, check_on_error
+from streamcore.connectors.push_reader import Connections
 from streamcore.connectors.web.address import Headers, check_url, shown
 from streamcore.errors import UsageError
 
@@ -84,6 +85,10 @@ class WebSocketSource(Source[Any]):
     def splits(self) -> Sequence[Split]:
         """The one split."""
         return [Split(shown(self.url))]
+
+    def client(self, context: ReaderContext) -> SourceClient:
+        """What waits for the connection's end."""
+        return Connections()
 
     def reader(self, split: Split, offset: Any, context: ReaderContext) -> SplitReader:
         """A reader that connects at its first poll; its offset is the number of messages handed out in total."""
