@@ -15,6 +15,7 @@ class Progress:
         self._answered: list[int] = []
         self._waits: list[tuple[int, int, asyncio.Future[None]]] = []
         self._wait_number = 0
+        self._error: Exception | None = None
 
     @property
     def pending(self) -> int:
@@ -37,10 +38,20 @@ class Progress:
             if not future.done():
                 future.set_result(None)
 
+    def fail(self, error: Exception) -> None:
+        """There will be no more answers: all cuts that are waited for, and those to come, raise the error."""
+        self._error = error
+        for _, _, future in self._waits:
+            if not future.done():
+                future.set_exception(error)
+        self._waits.clear()
+
     def cut(self) -> asyncio.Future[None]:
         """Done when everything that has a number now is answered; to be called in the event loop."""
         future = asyncio.get_running_loop().create_future()
-        if self._low == self._next:
+        if self._error is not None:
+            future.set_exception(self._error)
+        elif self._low == self._next:
             future.set_result(None)
         else:
             self._wait_number += 1

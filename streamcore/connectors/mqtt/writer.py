@@ -95,7 +95,11 @@ class MqttWriter(AsyncSinkWriter):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and isinstance(error := task.exception(), Exception):
-            self._context.fail(error)
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._progress.fail(error)
+        self._context.fail(error)
 
     async def _keep_connected(self) -> None:
         sink, failures = self._sink, 0
@@ -135,7 +139,7 @@ class MqttWriter(AsyncSinkWriter):
             return
         if failure is not None:
             what = f"the {self._sink.broker} refuses a message to {message.topic!r}: {failure}"
-            self._context.fail(ConnectorError(what, hint="check the rights of this user"))
+            self._fail(ConnectorError(what, hint="check the rights of this user"))
             return
         self._progress.answered(message.number)
         self._publish()

@@ -126,7 +126,11 @@ class HttpWriter(AsyncSinkWriter):
 
     def _ended(self, worker: asyncio.Task[None]) -> None:
         if not worker.cancelled() and isinstance(error := worker.exception(), Exception):
-            self._context.fail(error)
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._progress.fail(error)
+        self._context.fail(error)
 
     async def _work(self, lane: Lane) -> None:
         while True:
