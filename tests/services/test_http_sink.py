@@ -80,6 +80,11 @@ def test_an_incomplete_batch_is_sent_after_a_while(service):
     assert numbers(service) == [1, 2]
 
 
+def test_a_cut_sends_an_incomplete_batch_at_once(service):
+    deliver(HttpSink(service.url, body="array", batch=100, linger_s=1000), 1, 2)
+    assert service.bodies == [b"[1,2]"]
+
+
 def test_so_many_requests_at_a_time_and_then_the_stream_waits(service):
     gate = asyncio.Event()
 

@@ -171,7 +171,13 @@ def test_a_slow_job_does_not_read_more_than_it_has_room_for(mosquitto, monkeypat
         async with reading(source) as one:
             await subscribed(mosquitto)
             await publish_soon(mosquitto, *map(str, range(200)), qos=0)
-            assert len(one.reader._buffer) <= 50
+            sent = "Sending PUBLISH to streamcore-job"
+            await asyncio.to_thread(until, lambda: mosquitto.log.count(sent) == 200, "all are sent")
+            before = -1
+            while before < len(one.reader._buffer):  # until nothing more is read
+                before = len(one.reader._buffer)
+                await asyncio.sleep(0.05)
+            assert before == 50
             return await one.take(200)
 
     assert asyncio.run(run()) == list(range(200))

@@ -125,6 +125,12 @@ def test_types_of_events_and_lines_of_data(service):
     assert "Last-Event-ID" not in asked[1].headers
 
 
+def test_an_id_without_data_counts_for_the_next_connection(service):
+    asked = once(service, b"id: 1\ndata: 1\n\nid: 9\n\n")
+    assert reading(ServerSentEventsSource(service.url, backoff=QUICK), to_the_end) == [1]
+    assert asked[1].headers["Last-Event-ID"] == "9"
+
+
 def test_the_server_says_how_long_to_wait(service):
     times = []
 

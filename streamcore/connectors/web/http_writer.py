@@ -81,12 +81,12 @@ class HttpWriter(AsyncSinkWriter):
         Raises:
             BadRecordError: a record has no JSON form, or lacks a field that is asked for.
         """
-        rows = to_rows(batch)
-        for row, record in zip(rows, encode_json_lines(rows).split(b"\n"), strict=False):
-            key = str(self._key(row)) if self._key is not None else None
+        records = to_rows(batch)
+        for record, encoded in zip(records, encode_json_lines(records).split(b"\n"), strict=False):
+            key = str(self._key(record)) if self._key is not None else None
             if key is not None and not (key.isascii() and key.isprintable()):
                 raise BadRecordError(f"the idempotency key {key!r:.200} can't be sent in a header", hint="use ASCII")
-            self._lanes[self._lane_of(row)].add(record, self._progress.begin(), key)
+            self._lanes[self._lane_of(record)].add(encoded, self._progress.begin(), key)
 
     @property
     def is_full(self) -> bool:
@@ -110,10 +110,10 @@ class HttpWriter(AsyncSinkWriter):
         if self._dropped:
             logger.warning("%s refused %d records in all, which were dropped", self._shown, self._dropped)
 
-    def _lane_of(self, row: Any) -> int:
+    def _lane_of(self, record: Any) -> int:
         if self._order is None:
             return 0
-        value = self._order(row)
+        value = self._order(record)
         try:
             return hash(value) % len(self._lanes)
         except TypeError:
