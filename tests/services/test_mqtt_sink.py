@@ -79,6 +79,7 @@ def test_a_broker_that_is_killed_is_waited_for_and_nothing_is_lost(mosquitto):
             writing.write(*range(50))
             await writing.prepared()
             await asyncio.to_thread(subscriber.has, 50)
+            mosquitto.save()  # the subscriber's session
             mosquitto.kill()
             count = 50
             while not writing.writer.is_full:
