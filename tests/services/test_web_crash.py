@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from pathlib import Path
 from collections import Counter
 
 import pytest
@@ -14,7 +15,7 @@ from test_mqtt_sink import Subscriber
 from streamcore.connectors.file_sink import read_jsonl
 from tests.process.process_harness import Runs, until
 
-JOBS = "tests/services/web_jobs.py"
+JOBS = Path(__file__).parent / "web_jobs.py"
 COMPLETE = "checkpoint complete"
 
 
