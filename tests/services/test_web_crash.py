@@ -3,8 +3,8 @@
 import asyncio
 import json
 import threading
-from pathlib import Path
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from aiohttp import web
