@@ -28,7 +28,7 @@ def test_two_make_it_at_once(broker, topic):
 
 
 def test_one_that_cannot_be_made(broker):
-    with pytest.raises(ConnectorError, match="can't make the topic 'no name'.*that is no name for a topic"):
+    with pytest.raises(ConnectorError, match=r"can't make the topic 'no name'.*that is no name for a topic"):
         ensured(broker, "no name", 1)
     with pytest.raises(ConnectorError, match=r"can't make the topic 'x'.*nobody listens there"):
         asyncio.run(ensure_topic(Brokers("127.0.0.1:1"), "x", 1))

@@ -61,4 +61,4 @@ async def _create(client: AIOKafkaClient, node: int, topic: str, partitions: int
     ((_, code, *said),) = answer.topic_errors
     error = kafka.for_code(code)
     if code and error is not kafka.TopicAlreadyExistsError and not is_outage(error()):
-        raise error(*(text for text in said if text) or topic)
+        raise error(said[0] if said and said[0] else topic)
