@@ -1,1 +1,1 @@
-"""The command line: `streamcore run | apps | describe | checkpoints | jobs | savepoint | state | stop`."""
+"""The command line: `streamcore run | apps | describe | checkpoints | jobs | produce | savepoint | state | stop`."""

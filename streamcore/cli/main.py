@@ -14,6 +14,7 @@ from streamcore.checkpoint.storage import open_storage
 from streamcore.cli import jobs
 from streamcore.cli.inspect import inspect
 from streamcore.cli.options import read_duration, read_interval, read_optional_duration
+from streamcore.cli.produce import produce
 from streamcore.cli.progress import progress_line
 from streamcore.cli.tables import checkpoint_table, table
 from streamcore.cli.targets import app_names, build_topology, load_app, user_code
@@ -216,7 +217,7 @@ def checkpoints(directory: str) -> None:
         click.echo(note)
 
 
-for command in (inspect, jobs.jobs, jobs.savepoint, jobs.state, jobs.stop):
+for command in (inspect, produce, jobs.jobs, jobs.savepoint, jobs.state, jobs.stop):
     cli.add_command(command)
 
 

@@ -29,6 +29,7 @@ class ReplaySource(Source[Any]):
         limit: the number of records after which it ends.
         repeat: whether it begins again when it has come to its end; then it has none but `limit`. A source without
             records isn't repeated.
+        convert: makes rows of the records of a batch, as many.
 
     Raises:
         UsageError: an option is out of range, or both `rate` and `times` are given.
@@ -43,6 +44,7 @@ class ReplaySource(Source[Any]):
         speedup: float = 1.0,
         limit: int | None = None,
         repeat: bool = False,
+        convert: Callable[[Batch], Batch] | None = None,
     ) -> None:
         if rate is not None and times is not None:
             raise UsageError("the pace is that of a rate or that of the event times, not both")
@@ -55,7 +57,8 @@ class ReplaySource(Source[Any]):
         self.speedup = speedup
         self.limit = limit
         self.repeat = repeat
-        self.schema = source.schema
+        self.convert = convert
+        self.schema = source.schema if convert is None else None
         self.bounded = limit is not None or not repeat
 
     def splits(self) -> Sequence[Split]:
@@ -99,7 +102,7 @@ class _ReplayReader(SplitReader):
         self._done, self._of_round, self._made = self._done + due, self._of_round + due, self._made + due
         self.offset = [self._done, self._of_round]
         self.exhausted = self._done == self._replay.limit
-        return batch
+        return batch if self._replay.convert is None else self._replay.convert(batch)
 
     def close(self) -> None:
         """Closes the source's reader."""
