@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any
 
 import click
@@ -81,12 +81,12 @@ def _replay(file: str, topic: str, options: dict[str, Any]) -> tuple[JobResult, 
     sink = KafkaSink(
         address.brokers.servers,
         address.topic,
-        key="key",
-        value=attrgetter("value"),
-        timestamp="time_ms" if options["time"] else None,
+        key=0,
+        value=itemgetter(1),
+        timestamp=2 if options["time"] else None,
         delivery="at-least-once",
         security=address.brokers.security,
-        **address.options,
+        compression=address.options.get("compression"),
     )
     partitions = asyncio.run(ensure_topic(address.brokers, address.topic, options["partitions"]))
     env = StreamEnvironment("produce")

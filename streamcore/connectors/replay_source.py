@@ -95,7 +95,7 @@ class _ReplayReader(SplitReader):
             self._ahead = self._next(max(limit, _LOOK_AHEAD))
             if self._ahead is None:
                 return None
-        due = min(limit, self._due(self._ahead))
+        due = min(limit, self._due(self._ahead), len(self._ahead))
         if due <= 0:
             return None
         batch, self._ahead = slice_batch(self._ahead, 0, due), slice_batch(self._ahead, due, len(self._ahead))

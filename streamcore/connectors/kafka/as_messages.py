@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,12 +17,9 @@ UNITS_MS = {"s": 1000.0, "ms": 1.0, "us": 0.001}
 """Milliseconds of a unit of time."""
 
 
-class Message(NamedTuple):
-    """One message; without a time it gets that of its writing."""
-
-    key: bytes | None
-    value: bytes
-    time_ms: int | None
+Message = tuple[bytes | None, bytes, int | None]
+"""Key, value, and time in milliseconds; without a time a message gets that of its writing. Plain tuples: made and
+collected in a third of the time of named ones."""
 
 
 class AsMessages:
@@ -48,9 +45,9 @@ class AsMessages:
             UsageError: there is no such field.
         """
         values = encode_json_lines(batch).splitlines()
-        keys = [None] * len(values) if self._key is None else list(map(_key_of, _field(batch, self._key)))
+        keys = [None] * len(values) if self._key is None else _keys(_field(batch, self._key))
         times = [None] * len(values) if self._time is None else self.times(batch).tolist()
-        return list(map(Message, keys, values, times))
+        return list(zip(keys, values, times, strict=True))
 
     def times(self, batch: Batch) -> Any:
         """The event times, (n,) int64 milliseconds.
@@ -61,7 +58,7 @@ class AsMessages:
         """
         assert self._time is not None, "there is no field of times"
         values = _field(batch, self._time)
-        if all(type(value) in (int, float) for value in values):
+        if {int, float}.issuperset(map(type, values)):
             return np.rint(np.array(values) * self._ms).astype(np.int64)
         return np.array([self._time_of(value) for value in values], np.int64)
 
@@ -94,6 +91,12 @@ def _field(batch: Batch, name: str) -> list[Any]:
 
 def _no_field(name: str, there: Any) -> UsageError:
     return UsageError(f"a record has no field {name!r}", hint=f"its fields are: {', '.join(there) or 'none'}")
+
+
+def _keys(values: list[Any]) -> list[bytes | None]:
+    if {int}.issuperset(map(type, values)):
+        return [b"%d" % value for value in values]
+    return list(map(_key_of, values))
 
 
 def _key_of(value: Any) -> bytes | None:

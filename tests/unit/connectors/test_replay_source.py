@@ -59,6 +59,16 @@ def test_what_a_stall_held_up_comes_at_once(clock):
     assert reader.wake_at == pytest.approx(105.1)
 
 
+def test_a_stall_that_is_longer_than_the_source(clock):
+    replay = ReplaySource(IterableSource(range(5)), rate=10, limit=8, repeat=True)
+    reader = reader_of(replay, clock)
+    seen = list(reader.poll(100))
+    clock.now_s += 60
+    seen += reader.poll(100)
+    assert (seen, reader.offset) == (list(range(5)), [5, 5])
+    assert [r for _, r in drain(reader, clock)] == [0, 1, 2]
+
+
 def test_as_the_event_times_say(clock):
     times = [5000, 5000, 7000, 6000, 9000]
     replay = ReplaySource(IterableSource(times), times=np.array, speedup=2)
