@@ -1,19 +1,83 @@
-"""What all apps do alike: folders of results, checks of settings, and what they say of records they can not read."""
+"""What all apps do alike: where records come from and results go, checks of settings, what they say of records that
+they could not read.
+
+An app reads files (`input`) or topics (`source`), and writes folders below `output` or topics below `sink`: the two
+settings of each pair become one *place*, a path or an address `kafka://host:port/topic?option=value`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from streamcore import DataStream, UsageError
+from streamcore import DataStream, UsageError, WatermarkStrategy, seconds
+from streamcore.connectors.base import Sink, Source
 from streamcore.connectors.file_sink import FileSink, read_jsonl
 
+if TYPE_CHECKING:
+    from streamcore.connectors.kafka.url import KafkaUrl
+
 MALFORMED = "malformed"
+IDLE_S = 30.0
+"""After so long a partition without messages doesn't hold back the event time of the others."""
 
 
-def write(stream: DataStream[Any], output: str, name: str) -> None:
-    """Writes a stream to the folder `name` of `output`; a new run replaces what an older one has written there."""
-    stream.sink(FileSink(f"{output}/{name}", if_exists="replace")).uid(f"{name}-sink")
+def place(address: str, path: str) -> str:
+    """The place that two settings stand for: the address of topics if there is one, else the path.
+
+    Raises:
+        UsageError: the address isn't one.
+    """
+    if address:
+        _url(address)
+    return address or path
+
+
+def is_topics(place: str) -> bool:
+    """Whether a place is an address of topics."""
+    return place.startswith("kafka://")
+
+
+def messages(address: str, type_: Any, timestamp: str | None = None, on_error: str = "side_output") -> Source[Any]:
+    """JSON messages with the fields of a type, as columns.
+
+    Args:
+        address: its options are those of `KafkaSource.from_url`, such as `start`, `stop`, and `on_error` to override
+            this one.
+        timestamp: the field that gets the message's own timestamp: the event time, in milliseconds.
+    """
+    from streamcore.connectors.kafka.json_format import Json
+    from streamcore.connectors.kafka.source import KafkaSource
+
+    url = _url(address)
+    url = dataclasses.replace(url, options={"on_error": on_error, **url.options})
+    return KafkaSource.from_url(url, Json(type_, timestamp=timestamp))
+
+
+def patient(watermarks: WatermarkStrategy, read_from: str) -> WatermarkStrategy:
+    """The strategy, for topics with partitions that may fall silent."""
+    return watermarks.with_idleness(seconds(IDLE_S)) if is_topics(read_from) else watermarks
+
+
+def write(stream: DataStream[Any], write_to: str, name: str, key: str | None = None) -> None:
+    """Writes a stream to the folder `name` of a path, where a new run replaces what an older one has written; or as
+    JSON messages to the topic `BASE-name`, where `BASE` is the topic of the address. It is made if there is none.
+
+    The options of such an address are `delivery` (`exactly-once`, which needs checkpoints, or `at-least-once`),
+    `partitions` (of topics that are made: 12), `compression` and `prefix` (of transactional ids).
+
+    Args:
+        key: the field by whose values messages are dealt out to partitions.
+    """
+    sink = _topic(write_to, name, key) if is_topics(write_to) else FileSink(f"{write_to}/{name}", if_exists="replace")
+    stream.sink(sink).uid(f"{name}-sink")
+
+
+def where_results_are(write_to: str) -> str:
+    """The report's line about results in topics."""
+    url = _url(write_to)
+    return f"results are in the topics {url.topic}-… of {url.brokers}"
 
 
 def about_malformed(output: str) -> list[str]:
@@ -34,3 +98,24 @@ def check_setting(name: str, value: float, least: float, most: float = math.inf)
     if not least <= value <= most:
         limits = f"{least:.9g} or more" if most == math.inf else f"from {least:.9g} to {most:.9g}"
         raise UsageError(f"the setting {name} can't be {value:g}", hint=f"it is {limits}")
+
+
+def _url(address: str) -> KafkaUrl:
+    from streamcore.connectors.kafka.url import parse_url  # with it comes a client of Kafka, which not every run needs
+
+    return parse_url(address)
+
+
+def _topic(address: str, name: str, key: str | None) -> Sink[Any]:
+    from streamcore.connectors.kafka.sink import KafkaSink
+
+    url = _url(address)
+    url.check_options("delivery", "partitions", "compression", "prefix")
+    options: dict[str, Any] = {"partitions": "12", **url.options}
+    if not options["partitions"].isdecimal():
+        raise UsageError(f"partitions={options['partitions']} of a Kafka address is no number")
+    if "prefix" in options:
+        options["prefix"] += f"-{name}"
+    options["partitions"] = int(options["partitions"])
+    topic = f"{url.topic}-{name}"
+    return KafkaSink(url.brokers.servers, topic, key=key, security=url.brokers.security, **options)

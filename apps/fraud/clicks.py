@@ -11,6 +11,7 @@ import math
 from typing import Any, NamedTuple
 
 from streamcore import Context, DataStream, MapState, ProcessFunction, Schema, StreamEnvironment, ValueState
+from streamcore.apps.conventions import is_topics, messages
 from streamcore.connectors.csv_source import CsvSource
 
 CLICK = Schema.of(click_time=datetime.datetime, ip=int, app=int, device=int, os=int, channel=int, is_attributed=int)
@@ -51,6 +52,22 @@ class Timed(NamedTuple):
     downloaded: int
 
 
+class ClickMessage(NamedTuple):
+    """What is read of a message; its time in milliseconds is the message's own."""
+
+    time: int
+    ip: int
+    app: int
+    device: int
+    os: int
+    is_attributed: int
+
+
+def as_message(click: Any) -> Timed:
+    """The click of a message."""
+    return Timed(*click)
+
+
 def timed(click: Any) -> Timed:
     """The click with its time in milliseconds; times without a zone are UTC."""
     time = click.click_time.replace(tzinfo=datetime.UTC)
@@ -88,9 +105,14 @@ def honest(velocity: float, repeats: float) -> float:
 
 
 def judged_clicks(env: StreamEnvironment, path: str) -> tuple[DataStream[Judged], DataStream[Any]]:
-    """The clicks of a CSV file (gzip as it is), judged in order for each address; and what could not be read."""
-    log = env.source(CsvSource(path, CLICK, on_error="side_output"), name="clicks")
-    clicks = log.map(timed, compiled=False).parallelism(1)  # dealt out, the clicks of an address would lose their order
+    """The clicks of a CSV file (gzip as it is) or of topics, judged in order for each address; and what could not be
+    read."""
+    if is_topics(path):
+        log, as_timed = env.source(messages(path, ClickMessage, timestamp="time"), name="clicks"), as_message
+    else:
+        log, as_timed = env.source(CsvSource(path, CLICK, on_error="side_output"), name="clicks"), timed
+    # one subtask: dealt out over several, the clicks of an address would lose their order
+    clicks = log.map(as_timed, compiled=False).parallelism(1)
     return clicks.key_by("ip").process(JudgeClicks(), returns=Judged).name("judge").uid("judge"), log.bad_records()
 
 

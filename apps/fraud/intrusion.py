@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from streamcore import DataStream, Expression, Schema, StreamEnvironment, col
+from streamcore.apps.conventions import is_topics, messages
+from streamcore.connectors.base import Source
 from streamcore.connectors.csv_source import CsvSource
 
 SHIPPED = Path(__file__).parent / "data" / "kddcup99_10_percent.csv.gz"
@@ -118,10 +120,12 @@ def judge(service: Service, connection: Any) -> tuple[Service, Judged]:
 
 
 def judged_connections(env: StreamEnvironment, path: str) -> tuple[DataStream[Judged], DataStream[Any]]:
-    """The connections of a file in the form of KDD Cup 1999 (gzip as it is), judged in order for each service; and what
-    could not be read."""
-    table = CsvSource(path, CONNECTION, header=False, on_error="side_output")
-    connections = env.source(table, name="connections")
+    """The connections of a file in the form of KDD Cup 1999 (gzip as it is) or of topics, judged in order for each
+    service; and what could not be read."""
+    source: Source[Any] = CsvSource(path, CONNECTION, header=False, on_error="side_output")
+    if is_topics(path):
+        source = messages(path, CONNECTION)
+    connections = env.source(source, name="connections")
     features = ("service", "src_bytes", "label")
     checked = connections.select(*features, **{name: rule for name, (_, rule) in RULES.items()})
     checked = checked.parallelism(1)  # dealt out over several subtasks, the connections would lose their order

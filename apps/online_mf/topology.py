@@ -1,7 +1,7 @@
 """The main job: learns to predict ratings as they come, on a loop of two long-running operators.
 
-Output, as JSON lines: `rmse/` (`{"ratings", "rmse", "recent_rmse"}`, a line each `report_every` ratings and one at
-the end), `users/` and `items/` (`{"id", "ratings", "bias", "vector"}`).
+Output, as JSON lines or messages: `rmse` (`{"ratings", "rmse", "recent_rmse"}`, a line each `report_every` ratings and
+one at the end), `users` and `items` (`{"id", "ratings", "bias", "vector"}`).
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
+
 from streamcore import App, Columns, Context, JobResult, Loop, ProcessFunction, StreamEnvironment, ValueState
-from streamcore.apps.conventions import write
+from streamcore.apps.conventions import is_topics, messages, place, where_results_are, write
 from streamcore.apps.online_mf.report import report
 from streamcore.connectors.base import Source
 from streamcore.connectors.csv_source import CsvSource
@@ -28,6 +31,14 @@ from streamcore.operators.online_mf import (
 
 SHIPPED = Path(__file__).parent / "data" / "ratings.csv.gz"
 COLUMNS = {"userId": "user", "movieId": "item"}
+
+
+class Rating(msgspec.Struct, rename={"user": "userId", "item": "movieId"}):
+    """A rating as a message: `{"userId", "movieId", "rating", ...}`."""
+
+    user: np.int64
+    item: np.int64
+    rating: np.float32
 
 
 class Progress(ProcessFunction[Any, dict[str, float]]):
@@ -65,7 +76,9 @@ def _same(record: Any) -> int:
 
 
 def ratings_source(path: str) -> Source[object]:
-    """The ratings in a CSV file (columns userId, movieId, rating; gzip as it is) or a Parquet file."""
+    """The ratings in a CSV file (columns userId, movieId, rating; gzip as it is), a Parquet file, or topics."""
+    if is_topics(path):
+        return messages(path, Rating, on_error="fail")
     if path.endswith(".parquet"):
         return ParquetSource(path, rating_schema())
     return CsvSource(path, rating_schema(), rename=COLUMNS)
@@ -75,7 +88,9 @@ def build(
     env: StreamEnvironment,
     *,
     input: str = str(SHIPPED),  # noqa: A002 - the name of the setting in every app
+    source: str = "",
     output: str = "out/online_mf",
+    sink: str = "",
     k: int = 10,
     step: float = 0.05,
     l2: float = 0.05,
@@ -84,13 +99,15 @@ def build(
     report_every: int = 10_000,
 ) -> None:
     """Builds the topology."""
-    learn(env, ratings_source(input), Hyperparameters(k, step, l2, mean, window=window), output, report_every)
+    parameters = Hyperparameters(k, step, l2, mean, window=window)
+    learn(env, ratings_source(place(source, input)), parameters, place(sink, output), report_every)
 
 
 def learn(
     env: StreamEnvironment, source: Source[object], parameters: Hyperparameters, output: str, report_every: int
 ) -> None:
-    """The loop itself, over any source of ratings; `parameters.lanes` is set to the environment's parallelism."""
+    """The loop itself, over any source of ratings, with results in folders or topics; `parameters.lanes` is set to the
+    environment's parallelism."""
     parameters = Hyperparameters(
         parameters.k,
         parameters.step,
@@ -125,7 +142,10 @@ def learn(
 
 
 def _report(result: JobResult, **settings: object) -> str:
-    return report(str(settings["output"]), shipped=settings["input"] == str(SHIPPED))
+    if settings["sink"]:
+        return where_results_are(str(settings["sink"]))
+    shipped = settings["input"] == str(SHIPPED) and not settings["source"]
+    return report(str(settings["output"]), shipped=shipped)
 
 
 APP = App("online_mf", build, "learns to predict movie ratings as they come, on a stream loop", report=_report)

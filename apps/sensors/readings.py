@@ -1,4 +1,4 @@
-"""Files of readings as streams of one form, whatever their columns are called and whatever unit they are in."""
+"""Files and topics of readings as streams of one form, whatever columns are called and whatever unit they are in."""
 
 from __future__ import annotations
 
@@ -27,12 +27,16 @@ from streamcore import (
     bounded_out_of_orderness,
     seconds,
 )
+from streamcore.apps.conventions import is_topics, messages, patient
 from streamcore.connectors.csv_source import CsvSource
 from streamcore.connectors.paths import expand
 
 TIMES = ("time", "timestamp", "date_time", "time_hour")
 VALUES = ("value", "temp")
 SENSORS = ("sensor", "origin")
+
+MESSAGE = Schema.of(sensor=str, value=float, time=np.int64)
+"""One reading as a message: an object with `sensor` and `value`; its time is the message's own."""
 
 READING = Schema.of(sensor=str, time=np.int64, fahrenheit=float)
 """One reading; `time` in milliseconds since 1970."""
@@ -119,9 +123,10 @@ def layout_of(path: str) -> Layout:
 def readings(
     env: StreamEnvironment, path: str, unit: str, out_of_order_s: float, name: str
 ) -> tuple[DataStream[Any], DataStream[Any]]:
-    """The readings of a file in degrees Fahrenheit (`READING`), and what of it could not be read.
+    """The readings of a file or of topics in degrees Fahrenheit (`READING`), and what of them could not be read.
 
     Args:
+        path: a file, or an address of topics.
         unit: celsius, kelvin or fahrenheit.
         out_of_order_s: how many seconds of event time a reading may come after later ones.
         name: of the source, in snapshots too.
@@ -132,6 +137,16 @@ def readings(
     """
     if unit not in CONVERSIONS:
         raise UsageError(f"the unit {unit!r} is unknown", hint=f"use one of: {', '.join(CONVERSIONS)}")
+    order = bounded_out_of_orderness("time", seconds(out_of_order_s)).with_bad_times("side_output", min_time=None)
+    source, sensor = (messages(path, MESSAGE, timestamp="time"), None) if is_topics(path) else _file_source(path)
+    raw = env.source(source, name=name, watermarks=patient(order, path))
+    converted: DataStream[Any] = raw.map_batch(partial(_convert, CONVERSIONS[unit], sensor), returns=READING)
+    # one subtask, beside the source: dealt out over several, a sensor's readings would lose their order
+    return converted.name(f"{unit} to fahrenheit").uid(f"{name}-convert").parallelism(1), raw.bad_records()
+
+
+def _file_source(path: str) -> tuple[CsvSource, str | None]:
+    """A CSV file, and the name of its one sensor if it has no column of them."""
     layout = layout_of(path)
     moment = pa.timestamp("ms", "UTC" if layout.has_zone else None)
     fields: dict[str, Any] = {
@@ -143,12 +158,7 @@ def readings(
         fields["sensor"] = pa.field("sensor", pa.string(), nullable=False)
         rename[layout.sensor] = "sensor"
     source = CsvSource(path, pa.schema(list(fields.values())), rename=rename, on_error="side_output")
-    order = bounded_out_of_orderness("time", seconds(out_of_order_s)).with_bad_times("side_output", min_time=None)
-    raw = env.source(source, name=name, watermarks=order)
-    sensor = None if layout.sensor else Path(path).name.partition(".")[0]
-    converted: DataStream[Any] = raw.map_batch(partial(_convert, CONVERSIONS[unit], sensor), returns=READING)
-    # one subtask, beside the source: dealt out over several, a sensor's readings would lose their order
-    return converted.name(f"{unit} to fahrenheit").uid(f"{name}-convert").parallelism(1), raw.bad_records()
+    return source, None if layout.sensor else Path(path).name.partition(".")[0]
 
 
 def read_labels(path: str) -> dict[str, list[Span]]:
@@ -175,10 +185,11 @@ def _milliseconds(text: str) -> int:
 
 
 def _convert(to_fahrenheit: Callable[[Any], Any], sensor: str | None, columns: Columns) -> Columns:
-    """Readings of a file as `READING`; `sensor` if the file doesn't name it."""
+    """Readings as they came as `READING`; `sensor` if the file doesn't name it."""
+    time = columns["time"]
     arrays = {
         "sensor": pa.repeat(pa.scalar(sensor), len(columns)) if sensor else columns.encoded("sensor"),
-        "time": columns["time"].cast(pa.int64()).to_numpy(),
+        "time": time if isinstance(time, np.ndarray) else time.cast(pa.int64()).to_numpy(),
         "fahrenheit": to_fahrenheit(columns["value"]),
     }
     return Columns(READING, arrays)

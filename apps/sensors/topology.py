@@ -7,7 +7,7 @@
                                                              └─ EWMA and band ─┬─ storage
                                                                                └─ alerts
 
-Output, as JSON lines; temperatures in degrees Fahrenheit, times in milliseconds since 1970:
+Output, as JSON lines or messages; temperatures in degrees Fahrenheit, times in milliseconds since 1970:
 
 - `alerts/`: `{"sensor", "time", "fahrenheit", "expected", "spread"}`: readings further from what was expected than
   `deviations` times the spread of the readings before
@@ -38,7 +38,7 @@ from streamcore import (
     sliding,
     tumbling,
 )
-from streamcore.apps.conventions import MALFORMED, check_setting, write
+from streamcore.apps.conventions import MALFORMED, check_setting, place, where_results_are, write
 from streamcore.apps.sensors.by_count import mean_of_each
 from streamcore.apps.sensors.readings import read_labels, readings
 from streamcore.apps.sensors.report import report
@@ -59,8 +59,10 @@ def build(
     env: StreamEnvironment,
     *,
     input: str = str(SHIPPED),  # noqa: A002 - the name of the setting in every app
+    source: str = "",
     kelvin: str | None = None,
     output: str = "out/sensors",
+    sink: str = "",
     form: str = "dag",
     unit: str = "celsius",
     lowest: float = -130.0,
@@ -73,7 +75,7 @@ def build(
     out_of_order_s: float = 3600.0,
     labels: str = str(SHIPPED_LABELS),
 ) -> None:
-    """Builds the topology; `kelvin` is the shipped readings if `input` is."""
+    """Builds the topology; `kelvin` is the shipped readings if what is read is. It may be an address of topics too."""
     if form not in ("chain", "dag"):
         raise UsageError(f"sensors: there is no form {form!r}", hint="form is chain or dag")
     check_setting("deviations", deviations, 0)
@@ -81,25 +83,26 @@ def build(
     if labels:
         read_labels(labels)  # a file that can't be used is better known before the run than after it
     is_good = (col("fahrenheit") >= lowest) & (col("fahrenheit") <= highest)  # false of what is no number
-    first, malformed = readings(env, input, unit, out_of_order_s, "readings")
+    read_from, write_to = place(source, input), place(sink, output)
+    first, malformed = readings(env, read_from, unit, out_of_order_s, "readings")
     if form == "chain":
         kept = first.filter(is_good).uid("filter").parallelism(1)
-        write(mean_of_each(kept, per), output, "by_count")
-        write(malformed, output, MALFORMED)
+        write(mean_of_each(kept, per), write_to, "by_count", key="sensor")
+        write(malformed, write_to, MALFORMED)
         return
-    kelvin = str(SHIPPED_KELVIN) if kelvin is None and input == str(SHIPPED) else kelvin
+    kelvin = str(SHIPPED_KELVIN) if kelvin is None and read_from == str(SHIPPED) else kelvin
     if kelvin:
         second, malformed_too = readings(env, kelvin, "kelvin", out_of_order_s, "kelvin-readings")
         first = first.union(second).uid("union").parallelism(1)
         malformed = malformed.union(malformed_too).uid("malformed")
     good = first.filter(is_good).uid("filter").parallelism(1)
-    write(malformed, output, MALFORMED)
-    write(first.filter(~is_good).uid("rejected"), output, "rejected")
-    write(_overall_means(good), output, "means")
+    write(malformed, write_to, MALFORMED)
+    write(first.filter(~is_good).uid("rejected"), write_to, "rejected", key="sensor")
+    write(_overall_means(good), write_to, "means", key="sensor")
     # one reading at a time; by sensor alone, so that its readings stay in order
     once = deduplicate(good, "sensor", within=milliseconds(1)).uid("deduplicate")
-    _averages(once, output, per, window_s, every_s)
-    _watch(once, output, half_life_s, deviations)
+    _averages(once, write_to, per, window_s, every_s)
+    _watch(once, write_to, half_life_s, deviations)
 
 
 def _overall_means(good: DataStream[Any]) -> DataStream[Any]:
@@ -109,31 +112,33 @@ def _overall_means(good: DataStream[Any]) -> DataStream[Any]:
     return sums.select("sensor", "count", mean=(col("total") / col("count")).round(_DECIMALS)).uid("mean")
 
 
-def _averages(once: DataStream[Any], output: str, per: int, window_s: float, every_s: float) -> None:
+def _averages(once: DataStream[Any], write_to: str, per: int, window_s: float, every_s: float) -> None:
     """Means per so many readings, per window, and per window that slides."""
-    write(mean_of_each(once, per), output, "by_count")
+    write(mean_of_each(once, per), write_to, "by_count", key="sensor")
     for name, windows in (
         ("tumbling", tumbling(seconds(window_s))),
         ("sliding", sliding(seconds(window_s), every=seconds(every_s))),
     ):
         means = once.key_by("sensor").window(windows).aggregate(mean("fahrenheit"), count()).uid(name)
         rounded = {"mean": col("mean_fahrenheit").round(_DECIMALS)}
-        write(means.select("sensor", "window_start", "window_end", "count", **rounded), output, name)
+        write(means.select("sensor", "window_start", "window_end", "count", **rounded), write_to, name, key="sensor")
 
 
-def _watch(once: DataStream[Any], output: str, half_life_s: float, deviations: float) -> None:
+def _watch(once: DataStream[Any], write_to: str, half_life_s: float, deviations: float) -> None:
     """The moving average and its band; what lies outside is an alert."""
     watched = ewma(once, "sensor", "fahrenheit", half_life=half_life_s).uid("ewma")
-    write(watched, output, "readings")
+    write(watched, write_to, "readings", key="sensor")
     distance: Expression = (col("fahrenheit") - col("expected")).abs()
     outside = watched.filter(distance > deviations * col("spread"))  # false as long as the spread isn't known
-    write(outside.select("sensor", "time", "fahrenheit", "expected", "spread").uid("alerts"), output, "alerts")
+    alerts = outside.select("sensor", "time", "fahrenheit", "expected", "spread").uid("alerts")
+    write(alerts, write_to, "alerts", key="sensor")
 
 
 def _report(result: JobResult, **settings: Any) -> str:
-    labels = (
-        settings["labels"] if settings["input"] == str(SHIPPED) or settings["labels"] != str(SHIPPED_LABELS) else ""
-    )
+    if settings["sink"]:
+        return where_results_are(settings["sink"])
+    is_shipped = settings["input"] == str(SHIPPED) and not settings["source"]
+    labels = settings["labels"] if is_shipped or settings["labels"] != str(SHIPPED_LABELS) else ""
     return report(settings["output"], settings["form"], labels, settings["deviations"])
 
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from streamcore import (
@@ -21,6 +22,8 @@ from streamcore import (
     col,
     seconds,
 )
+from streamcore.apps.conventions import is_topics, messages, patient
+from streamcore.connectors.base import Source
 from streamcore.connectors.json_source import JsonLinesSource
 from streamcore.connectors.text_source import TextSource
 
@@ -35,6 +38,15 @@ class Edit(NamedTuple):
     """What is read of a line of JSON; its other fields don't matter."""
 
     time: datetime.datetime
+    channel: str
+    page: str
+    namespace: str = ""
+
+
+class EditMessage(NamedTuple):
+    """What is read of a message; its time in milliseconds is the message's own."""
+
+    time: int
     channel: str
     page: str
     namespace: str = ""
@@ -63,18 +75,20 @@ class Words(ProcessFunction[str, Word]):
 def keywords(
     env: StreamEnvironment, path: str, namespace: str, out_of_order: float
 ) -> tuple[DataStream[Any], tuple[str, ...], DataStream[Any]]:
-    """The stream of keywords in a file, which has event time in its field `time`; the fields that are the keyword; and
-    what could not be read.
+    """The stream of keywords in a file or in topics, which has event time in its field `time`; the fields that are the
+    keyword; and what could not be read.
 
     Args:
-        path: files with one edit a line (`.jsonl`, `.json`, perhaps with `.gz`), or text files.
+        path: files with one edit a line (`.jsonl`, `.json`, perhaps with `.gz`), text files, or topics with edits.
         namespace: of the pages that count, such as "Main" for articles; "" for all. Of text it means nothing.
         out_of_order: by how many seconds of event time an edit may come after a later one.
     """
     watermarks = bounded_out_of_orderness("time", seconds(out_of_order)).with_bad_times("side_output", min_time=None)
     if is_edits(path):
-        source = JsonLinesSource(path, Edit, on_error="side_output")
-        edits: DataStream[Any] = env.source(source, name="edits", watermarks=watermarks)
+        source: Source[Any] = JsonLinesSource(path, Edit, on_error="side_output")
+        if is_topics(path):
+            source = messages(path, EditMessage, timestamp="time")
+        edits: DataStream[Any] = env.source(source, name="edits", watermarks=patient(watermarks, path))
         malformed = edits.bad_records()
         if namespace:
             edits = edits.filter_batch(col("namespace") == namespace)
@@ -86,13 +100,15 @@ def keywords(
 
 
 def is_edits(path: str) -> bool:
-    """Whether the files have edits, by their name."""
-    return Path(path.removesuffix(".gz")).suffix in (".jsonl", ".json")
+    """Whether the files have edits, by their name; topics do."""
+    return is_topics(path) or Path(path.removesuffix(".gz")).suffix in (".jsonl", ".json")
 
 
 def pages(edits: Columns) -> Columns:
     """Edits with their time in milliseconds."""
-    times = edits["time"].cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
+    times = edits["time"]
+    if not isinstance(times, np.ndarray):
+        times = times.cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
     return Columns(PAGE, {"channel": edits["channel"], "page": edits["page"], "time": times})
 
 

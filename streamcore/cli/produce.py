@@ -11,8 +11,8 @@ import click
 from streamcore.api.app import App
 from streamcore.api.environment import StreamEnvironment
 from streamcore.cli.progress import progress_line
+from streamcore.connectors.as_messages import UNITS_MS, AsMessages
 from streamcore.connectors.data_file import open_data_file
-from streamcore.connectors.kafka.as_messages import UNITS_MS, AsMessages
 from streamcore.connectors.replay_source import ReplaySource
 from streamcore.errors import UsageError
 from streamcore.job.status import JobResult

@@ -63,9 +63,10 @@ class Json(RecordFormat[T_co]):
     def _struct(self, schema: Schema) -> type[msgspec.Struct]:
         """What the values are decoded into: the type's fields but those taken from elsewhere."""
         extras = set(self.extras.names)
-        if isinstance(self.type, type) and issubclass(self.type, msgspec.Struct) and not extras:
-            return self.type
         hints = typing.get_type_hints(self.type, include_extras=True) if isinstance(self.type, type) else {}
+        has_numpy = any(isinstance(hint, type) and issubclass(hint, np.generic) for hint in hints.values())
+        if isinstance(self.type, type) and issubclass(self.type, msgspec.Struct) and not (extras or has_numpy):
+            return self.type
         defaults = _defaults(self.type)
         fields: list[Any] = []
         for field in schema.fields:

@@ -18,6 +18,7 @@ from streamcore.connectors.kafka.formats import Messages
 from streamcore.connectors.kafka.partitioner import partitions_of
 from streamcore.connectors.kafka.plain_writer import PlainWriter
 from streamcore.connectors.kafka.settings import WriterSettings
+from streamcore.connectors.kafka.topics import ensure_topic
 from streamcore.connectors.kafka.transactional_writer import TransactionalWriter
 from streamcore.connectors.kafka.url import KafkaUrl, parse_url
 from streamcore.connectors.kafka.values import values_for
@@ -27,7 +28,7 @@ from streamcore.errors import ConnectorError, UsageError
 Delivery = Literal["exactly-once", "at-least-once", "none"]
 
 _COMPRESSIONS = (None, "gzip", "snappy", "lz4", "zstd")
-_URL_OPTIONS = ("delivery", "prefix", "transaction_timeout", "compression", "on_lost")
+_URL_OPTIONS = ("delivery", "prefix", "transaction_timeout", "compression", "on_lost", "partitions")
 _MAX_TIMEOUT_CONFIG = "transaction.max.timeout.ms"
 
 
@@ -36,7 +37,9 @@ class KafkaSink(Sink[Any]):
 
     Args:
         servers: `host:port`, or several separated by commas.
-        topic: where to; or a function that says it for each record. Topics have to be there.
+        topic: where to; or a function that says it for each record. Topics have to be there, unless `partitions` is
+            given.
+        partitions: how many the topic gets if there is none yet; None: it isn't made.
         key: the field, its number in a tuple, or a function of the record; bytes, text, a whole number (its text is
             written) or None. Records with the same key go to the same partition, the one where the Java client would
             put them; those without one go to one partition after the other, a batch at a time.
@@ -73,6 +76,7 @@ class KafkaSink(Sink[Any]):
         servers: str,
         topic: str | Callable[[Any], str],
         *,
+        partitions: int | None = None,
         key: Selector | None = None,
         value: Any = None,
         timestamp: Selector | None = None,
@@ -99,10 +103,13 @@ class KafkaSink(Sink[Any]):
         ):
             if number <= 0:
                 raise UsageError(f"{name} has to be more than 0, not {number}")
+        if partitions is not None and (partitions < 1 or not isinstance(topic, str)):
+            raise UsageError(f"partitions={partitions} can't be: one or more, of one topic that has a name")
         if linger < 0:
             raise UsageError(f"linger can't be less than 0, as {linger} is")
         self.brokers = Brokers(servers, security or Security())
         self.topic = topic if isinstance(topic, str) else None
+        self.partitions = partitions
         self.delivery = delivery
         self.prefix = prefix
         self.transaction_timeout = transaction_timeout
@@ -126,7 +133,7 @@ class KafkaSink(Sink[Any]):
     @classmethod
     def from_url(cls, url: str | KafkaUrl, **options: Any) -> KafkaSink:
         """The sink that an address like `kafka://host:port/topic?delivery=at-least-once` stands for. Its options:
-        delivery, prefix, transaction_timeout (seconds), compression, on_lost.
+        delivery, prefix, transaction_timeout (seconds), compression, on_lost, partitions.
 
         Args:
             options: what else the sink is to be given: key, value and so on.
@@ -137,11 +144,11 @@ class KafkaSink(Sink[Any]):
         address = parse_url(url) if isinstance(url, str) else url
         address.check_options(*_URL_OPTIONS)
         said: dict[str, Any] = dict(address.options)
-        if "transaction_timeout" in said:
+        for name, kind, what in (("transaction_timeout", float, "number of seconds"), ("partitions", int, "number")):
             try:
-                said["transaction_timeout"] = float(said["transaction_timeout"])
+                said.update({name: kind(said[name])} if name in said else {})
             except ValueError:
-                raise UsageError("transaction_timeout of a Kafka address is no number of seconds") from None
+                raise UsageError(f"{name} of a Kafka address is no {what}") from None
         brokers = address.brokers
         return cls(brokers.servers, address.topic, security=brokers.security, **{**options, **said})
 
@@ -164,7 +171,8 @@ class KafkaSink(Sink[Any]):
         return PlainWriter(settings, context, is_safe=self.delivery == "at-least-once")
 
     def prepare_job(self, start: JobStart) -> None:
-        """Looks whether the brokers, the topic and the rights are there, and whether the transactions fit.
+        """Makes the topic, if it is to, and looks whether the brokers, the topic and the rights are there, and whether
+        the transactions fit.
 
         Raises:
             ConnectorError: the brokers can't be reached, there is no such topic, or no right to write to it.
@@ -172,6 +180,8 @@ class KafkaSink(Sink[Any]):
         """
         if self.delivery == "exactly-once":
             self._check_times(start)
+        if self.partitions is not None and self.topic is not None:
+            run_now(ensure_topic(self.brokers, self.topic, self.partitions))
         run_now(self._check(start))
 
     def _check_times(self, start: JobStart) -> None:
