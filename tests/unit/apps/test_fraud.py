@@ -34,7 +34,7 @@ def run(output, **settings):
     env = StreamEnvironment()
     build(env, output=str(output), **settings)
     result = env.execute()
-    given = {"kind": "cards", "input": "", **settings}
+    given = {"kind": "cards", "input": "", "source": "", "sink": "", **settings}
     return read_jsonl(f"{output}/alerts"), read_jsonl(f"{output}/summary"), APP.report(result, output=output, **given)
 
 
