@@ -80,6 +80,8 @@ class _ReplayReader(SplitReader):
         self._reader = replay.source.reader(split, None, context)
         self._skip = self._of_round
         self._ahead: Batch | None = None
+        self._times: Any = None
+        """Event times of the records ahead, if the pace is theirs."""
         self._started_at: float | None = None
         self._made = 0
         self._first_ms: int | None = None
@@ -95,9 +97,11 @@ class _ReplayReader(SplitReader):
             self._ahead = self._next(max(limit, _LOOK_AHEAD))
             if self._ahead is None:
                 return None
+            self._times = None if self._replay.times is None else self._replay.times(self._ahead)
         due = min(limit, self._due(self._ahead), len(self._ahead))
         if due <= 0:
             return None
+        self._times = None if self._times is None else self._times[due:]
         batch, self._ahead = slice_batch(self._ahead, 0, due), slice_batch(self._ahead, due, len(self._ahead))
         self._done, self._of_round, self._made = self._done + due, self._of_round + due, self._made + due
         self.offset = [self._done, self._of_round]
@@ -143,11 +147,10 @@ class _ReplayReader(SplitReader):
         if self._started_at is None:
             self._started_at = now
         passed_s = now - self._started_at
-        if replay.times is None:
-            assert replay.rate is not None
+        if replay.rate is not None:
             due, next_s = math.floor(passed_s * replay.rate) + 1 - self._made, self._made / replay.rate
         else:
-            times = replay.times(ahead)
+            times = self._times
             if self._first_ms is None:
                 self._first_ms = self._latest_ms = int(times[0])
             reached = np.maximum.accumulate(np.maximum(times, self._latest_ms))

@@ -15,7 +15,7 @@ RATINGS = 2000
 
 def produce(file, broker, topic, *options, code=0):
     url = f"kafka://{broker.servers}/{topic}"
-    done = CliRunner().invoke(cli, ["produce", str(file), url, "--no-progress", *map(str, options)])
+    done = CliRunner().invoke(cli, ["produce", str(file), url, *map(str, options)])
     assert done.exit_code == code, done.output
     return done.output
 

@@ -75,6 +75,17 @@ def test_as_the_event_times_say(clock):
     assert drain(reader_of(replay, clock), clock) == [(0, 5000), (0, 5000), (1, 7000), (1, 6000), (2, 9000)]
 
 
+def test_event_times_are_read_once(clock):
+    read = []
+
+    def times(batch):
+        read.extend(batch)
+        return np.array(batch) * 10
+
+    assert len(drain(reader_of(ReplaySource(IterableSource(range(100)), times=times), clock), clock)) == 100
+    assert sorted(read) == list(range(100))
+
+
 def test_as_fast_as_it_goes(clock):
     assert drain(reader_of(ReplaySource(IterableSource(range(50))), clock), clock) == [(0, i) for i in range(50)]
     assert drain(reader_of(ReplaySource(IterableSource([])), clock), clock) == []
