@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streamcore import StreamEnvironment
-from streamcore.apps.conventions import is_topics, messages, place, where_results_are, write
+from streamcore import StreamEnvironment, bounded_out_of_orderness, seconds
+from streamcore.apps.conventions import is_topics, messages, patient, place, where_results_are, write
 from streamcore.cli.targets import load_app
 from streamcore.connectors.iterable_source import IterableSource
 from streamcore.errors import UsageError
@@ -29,6 +29,12 @@ def test_messages_take_the_options_of_a_source():
     assert messages(URL, dict, on_error="fail").on_error == "fail"
     with pytest.raises(UsageError, match="unknown option 'begin'"):
         messages(f"{URL}?begin=now", dict)
+
+
+def test_partitions_that_fall_silent_are_not_waited_for_long():
+    order = bounded_out_of_orderness("time", seconds(1))
+    assert patient(order, URL) == order.with_idleness(seconds(30))
+    assert patient(order, "readings.csv") == order
 
 
 def sink_of(address, name, key=None):
