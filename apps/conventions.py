@@ -64,8 +64,8 @@ def write(stream: DataStream[Any], write_to: str, name: str, key: str | None = N
     """Writes a stream to the folder `name` of a path, where a new run replaces what an older one has written; or as
     JSON messages to the topic `BASE-name`, where `BASE` is the topic of the address. It is made if there is none.
 
-    The options of such an address are `delivery` (`exactly-once`, which needs checkpoints, or `at-least-once`),
-    `partitions` (of topics that are made: 12), `compression` and `prefix` (of transactional ids).
+    The options of such an address are those of `KafkaSink.from_url`, such as `delivery` (`exactly-once`, which needs
+    checkpoints, or `at-least-once`) and `partitions` (of topics that are made: 12).
 
     Args:
         key: the field by whose values messages are dealt out to partitions.
@@ -110,12 +110,8 @@ def _topic(address: str, name: str, key: str | None) -> Sink[Any]:
     from streamcore.connectors.kafka.sink import KafkaSink
 
     url = _url(address)
-    url.check_options("delivery", "partitions", "compression", "prefix")
-    options: dict[str, Any] = {"partitions": "12", **url.options}
-    if not options["partitions"].isdecimal():
-        raise UsageError(f"partitions={options['partitions']} of a Kafka address is no number")
+    options = dict(url.options)
     if "prefix" in options:
         options["prefix"] += f"-{name}"
-    options["partitions"] = int(options["partitions"])
-    topic = f"{url.topic}-{name}"
-    return KafkaSink(url.brokers.servers, topic, key=key, security=url.brokers.security, **options)
+    url = dataclasses.replace(url, topics=(f"{url.topic}-{name}",), options=options)
+    return KafkaSink.from_url(url, key=key, partitions=12)

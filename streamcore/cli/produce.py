@@ -78,16 +78,8 @@ def _replay(file: str, topic: str, options: dict[str, Any]) -> tuple[JobResult, 
         repeat=options["repeat"],
         convert=messages,
     )
-    sink = KafkaSink(
-        address.brokers.servers,
-        address.topic,
-        key=0,
-        value=itemgetter(1),
-        timestamp=2 if options["time"] else None,
-        delivery="at-least-once",
-        security=address.brokers.security,
-        compression=address.options.get("compression"),
-    )
+    time = 2 if options["time"] else None
+    sink = KafkaSink.from_url(address, key=0, value=itemgetter(1), timestamp=time, delivery="at-least-once")
     partitions = asyncio.run(ensure_topic(address.brokers, address.topic, options["partitions"]))
     env = StreamEnvironment("produce")
     env.source(source, name="file").sink(sink)

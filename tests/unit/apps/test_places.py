@@ -55,7 +55,7 @@ def test_each_output_has_a_topic_of_its_own(tmp_path):
     assert where_results_are(URL) == "results are in the topics results-… of Kafka at localhost:9092"
     for options, problem in [
         ("start=now", "unknown option 'start'"),
-        ("partitions=many", "partitions=many of a Kafka address is no number"),
+        ("partitions=many", "partitions of a Kafka address is no number"),
         ("partitions=0", "partitions=0 can't be"),
         ("delivery=twice", "delivery='twice' is unknown"),
     ]:
