@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from streamcore.batch import Batch
 from streamcore.connectors.base import AsyncSinkWriter, Sink, SinkContext
 from streamcore.runtime.operator import Operator, Pending
+
+T = TypeVar("T")
 
 Handles = asyncio.Future[Sequence[Any]]
 
@@ -26,6 +28,7 @@ class AsyncSink(Operator):
         self._complete = 0
         self._committing: asyncio.Task[None] | None = None
         self._error: Exception | None = None
+        self._failure: asyncio.Future[None] | None = None  # done when there is an error
 
     def open(self) -> None:
         context = self.context
@@ -42,6 +45,7 @@ class AsyncSink(Operator):
         )
         assert isinstance(writer, AsyncSinkWriter), "a sink that says its writers are asynchronous"
         self._writer = writer
+        self._failure = asyncio.get_running_loop().create_future()
 
     async def connect(self) -> None:
         """Connects and commits what the snapshot had prepared; awaited before the subtask counts as open."""
@@ -72,7 +76,7 @@ class AsyncSink(Operator):
         waiting = list(self._uncommitted.values())
 
         async def state() -> Any:
-            return {"prepared": [handle for prepared in waiting for handle in await asyncio.shield(prepared)]}
+            return {"prepared": [handle for prepared in waiting for handle in await self._unless_failed(prepared)]}
 
         return Pending(state)
 
@@ -91,7 +95,7 @@ class AsyncSink(Operator):
             return
         try:
             if is_whole and self._committing is not None:
-                await self._committing
+                await self._unless_failed(self._committing)
                 self.check()
         finally:
             unfinished = [task for task in (self._committing, *self._uncommitted.values()) if task is not None]
@@ -105,10 +109,19 @@ class AsyncSink(Operator):
         assert self._writer is not None, "a sink was used before it was open"
         return self._writer
 
+    async def _unless_failed(self, work: asyncio.Future[T]) -> T:
+        """What the work gives, which goes on if nobody waits for it any more. A writer that has failed may never end
+        what it had begun."""
+        assert self._failure is not None, "a sink was used before it was open"
+        await asyncio.wait({work, self._failure}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            self.check()
+        return work.result()
+
     async def _commit(self) -> None:
         try:
             while (first := min(self._uncommitted, default=self._complete + 1)) <= self._complete:
-                handles = await asyncio.shield(self._uncommitted[first])
+                handles = await self._unless_failed(self._uncommitted[first])
                 if handles:
                     await self._open_writer.commit(handles)
                 del self._uncommitted[first]
@@ -123,4 +136,6 @@ class AsyncSink(Operator):
     def _fail(self, error: Exception) -> None:
         if self._error is None:
             self._error = error
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_result(None)
         self.context.wakeup.notify()

@@ -137,7 +137,8 @@ def test_parts_of_parquet_are_whole_row_groups(tmp_path):
 
 def refuse(source, offsets):
     """What a restore from these offsets says."""
-    SourceOperator(source, tuple(source.splits()))._refuse_lost(offsets)
+    splits = {split.id: split for split in source.splits()}
+    SourceOperator(source, tuple(splits.values()))._refuse_lost(offsets, splits)
 
 
 @pytest.mark.parametrize(("then", "now"), [(2, 3), (1, 2), (2, 1)])

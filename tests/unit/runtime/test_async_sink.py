@@ -174,6 +174,25 @@ def test_a_sink_that_was_fenced_ends_the_job_for_good(tmp_path):
         run(environment(tmp_path, restart=FixedDelay(3, 0.01)), service)
 
 
+@pytest.mark.parametrize("call", ["prepare", "commit"])
+def test_a_writer_that_has_failed_may_leave_what_it_began_undone(call):
+    class Hangs(ServiceSink):
+        def writer(self, context):
+            writer = super().writer(context)
+
+            async def hang(*_):
+                context.fail(ConnectorError("the service is gone"))
+                await asyncio.get_running_loop().create_future()
+
+            setattr(writer, call, hang)
+            return writer
+
+    env = environment()
+    env.from_values(range(10)).sink(Hangs(Service()))
+    with pytest.raises(ConnectorError, match="the service is gone"):
+        env.execute()
+
+
 def test_a_users_failure_does_not_wait_for_commits_that_hang():
     service = Service()
 
