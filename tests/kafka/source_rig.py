@@ -84,3 +84,16 @@ async def rows_of(source, offsets=None, count=None):
     """All rows of a source that ends, or the first `count`, by partition."""
     async with Rig(source, offsets) as rig:
         return await rig.read(count)
+
+
+def numbered(count, text="message"):
+    return [f"{text} {number}".encode() for number in range(count)]
+
+
+def fill(broker, topic, partitions, count):
+    """The values of each partition by its id, after writing them."""
+    broker.create_topic(topic, partitions)
+    values = {f"{topic}-{p}": numbered(count, f"partition {p}") for p in range(partitions)}
+    for partition, written in enumerate(values.values()):
+        broker.produce(topic, written, partition=partition)
+    return values
