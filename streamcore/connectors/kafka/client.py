@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PATIENCE_S = 1.0
 _GONE_AFTER_S = 10.0
 _LAST_COMMIT_S = 2.0
 _FOREVER_S = float("inf")
@@ -49,6 +48,7 @@ class KafkaClient(SourceClient):
         self._context = context
         self._client: AIOKafkaClient | None = None
         self._fetcher: Fetcher | None = None
+        self._watch: OutageWatch | None = None
         self._partitions: dict[TopicPartition, Partition] = {}
         self._error: Exception | None = None
         self._new = asyncio.Event()
@@ -81,7 +81,8 @@ class KafkaClient(SourceClient):
 
     async def close(self) -> None:
         """Commits what is left to commit, if the brokers answer at once, and hangs up."""
-        if self._commits and self._client is not None:
+        is_out = self._watch is not None and self._watch.is_out
+        if self._commits and self._client is not None and not is_out:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_COMMIT_S):
                     await self._commit(self._client)
@@ -100,12 +101,13 @@ class KafkaClient(SourceClient):
         except Exception as error:  # noqa: BLE001 - raised by the readers
             self._fail(error)
         finally:
-            if self._client is not None:
-                await self._client.close()
+            client, self._client = self._client, None
+            if client is not None:
+                await client.close()
 
     async def _work(self, client: AIOKafkaClient) -> None:
         source, context = self._source, self._context
-        watch = OutageWatch(client, self._brokers, context.waiting, ask=self._refresh, patience_s=_PATIENCE_S)
+        watch = self._watch = OutageWatch(client, self._brokers, context.waiting, ask=self._refresh)
         self._fetcher = Fetcher(client, source.fetching, context.wake, self._out_of_range, self._stale)
         await persist(self._refresh, _FOREVER_S)
         watch.start()

@@ -37,14 +37,14 @@ T = TypeVar("T")
 OnLost = Literal["fail", "earliest"]
 
 _ANSWER_S = 10.0
-_FETCH_OPTIONS = (
+FETCH_OPTIONS = (
     "fetch_max_wait_ms",
     "fetch_min_bytes",
     "fetch_max_bytes",
     "max_partition_fetch_bytes",
     "check_crcs",
 )
-_CONNECTION_OPTIONS = (
+CONNECTION_OPTIONS = (
     "client_id",
     "request_timeout_ms",
     "retry_backoff_ms",
@@ -109,8 +109,8 @@ class KafkaSource(Source[T]):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         given = dict(options or {})
-        if unknown := given.keys() - {*_FETCH_OPTIONS, *_CONNECTION_OPTIONS}:
-            known = ", ".join((*_FETCH_OPTIONS, *_CONNECTION_OPTIONS))
+        if unknown := given.keys() - {*FETCH_OPTIONS, *CONNECTION_OPTIONS}:
+            known = ", ".join((*FETCH_OPTIONS, *CONNECTION_OPTIONS))
             raise UsageError(f"options= has {min(unknown)!r}, which is unknown", hint=f"known: {known}")
         if isolation not in ISOLATION:
             raise UsageError(f"isolation={isolation!r} is unknown", hint=f"use one of: {', '.join(ISOLATION)}")
@@ -120,7 +120,7 @@ class KafkaSource(Source[T]):
             raise UsageError(f"discover_every={discover_every} can't be", hint="seconds, or None for never")
         if max_poll < 1:
             raise UsageError(f"max_poll={max_poll} can't be: it is a number of messages")
-        self.brokers = Brokers(servers, security, {name: given[name] for name in _CONNECTION_OPTIONS if name in given})
+        self.brokers = Brokers(servers, security, {name: given[name] for name in CONNECTION_OPTIONS if name in given})
         self.topics = _topics(topics)
         self.format: Format[T] = format if format is not None else cast("Format[T]", Raw())
         self.schema = self.format.schema
@@ -133,7 +133,7 @@ class KafkaSource(Source[T]):
         self.on_lost: OnLost = "fail" if on_lost == "fail" else "earliest"
         self.max_poll = max_poll
         self.fetching = FetchSettings(
-            isolation, self.format.wants, **{name: given[name] for name in _FETCH_OPTIONS if name in given}
+            isolation, self.format.wants, **{name: given[name] for name in FETCH_OPTIONS if name in given}
         )
         self.bounded = self.stop is not None
         self.discovers = self.stop is None and discover_every is not None

@@ -1,5 +1,6 @@
 """Addresses, security settings and the options of a KafkaSource: what they stand for, and those that can't be."""
 
+import inspect
 import pickle
 import re
 import ssl
@@ -7,12 +8,15 @@ from urllib.parse import unquote
 
 import pytest
 from aiokafka import errors as kafka
+from aiokafka.client import AIOKafkaClient
 
 from streamcore.batch.plain import decode, encode
 from streamcore.connectors.base import Split
 from streamcore.connectors.kafka import Brokers, Json, KafkaSource, Security, Timestamp, parse_url
 from streamcore.connectors.kafka.connection import explain, is_outage
 from streamcore.connectors.kafka.positions import partition_of, split_id
+from streamcore.connectors.kafka.source import CONNECTION_OPTIONS as OPTIONS_OF_CONNECTIONS
+from streamcore.connectors.kafka.source import FETCH_OPTIONS as OPTIONS_OF_FETCHES
 from streamcore.connectors.run_now import run_now
 from streamcore.errors import ConnectorError, UsageError
 
@@ -172,6 +176,14 @@ def test_what_a_source_says_of_itself():
     assert not KafkaSource("one:1", "t", discover_every=None).discovers
     assert decode(encode(unbounded.offset_of_new)) == unbounded.offset_of_new
     assert pickle.loads(pickle.dumps(unbounded)).topics == unbounded.topics  # noqa: S301
+
+
+def test_options_are_passed_on_by_their_names():
+    source = KafkaSource("one:1", "t", options=dict.fromkeys(OPTIONS_OF_CONNECTIONS + OPTIONS_OF_FETCHES, 7))
+    taken = inspect.signature(AIOKafkaClient).parameters
+    assert {name for name, value in source.brokers.client_options().items() if value == 7} == {*OPTIONS_OF_CONNECTIONS}
+    assert taken.keys() >= source.brokers.client_options().keys()
+    assert [getattr(source.fetching, name) for name in OPTIONS_OF_FETCHES] == [7] * len(OPTIONS_OF_FETCHES)
 
 
 def test_a_partition_has_one_subtask_and_a_topics_partitions_are_spread():
