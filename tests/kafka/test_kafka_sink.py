@@ -257,16 +257,34 @@ def test_preparing_a_job_does_not_fence_one_that_runs(broker, topic):
     run(test())
 
 
-def test_rights(secured_broker, topic):
+def test_rights(secured_broker, topic, caplog):
     broker = secured_broker
     broker.create_topic(topic)
 
     def sink(user, delivery):
         security = Security("SASL_PLAINTEXT", username=user, password=f"{user}-secret")
-        return KafkaSink(broker.sasl_plaintext, topic, security=security, delivery=delivery)
+        return KafkaSink(broker.sasl_plaintext, topic, value=Raw(), security=security, delivery=delivery, linger=0.0)
 
     sink("writer", "at-least-once").prepare_job(WITH_CHECKPOINTS)
     with pytest.raises(ConnectorError, match="no rights to the transactional id"):
         sink("writer", "exactly-once").prepare_job(WITH_CHECKPOINTS)
+    with pytest.raises(ConnectorError, match="no rights to write to any topic"):
+        sink("reader", "at-least-once").prepare_job(WITH_CHECKPOINTS)
     with pytest.raises(ConnectorError, match=r"no rights to the topic|there is no topic"):
         sink("stranger", "at-least-once").prepare_job(WITH_CHECKPOINTS)
+
+    async def test():
+        async with running(sink("reader", "none")) as rig:
+            await rig.write([b"1"])
+            while "1 records were not written" not in caplog.text:
+                await asyncio.sleep(0.02)
+
+    with caplog.at_level(logging.WARNING):
+        run(test())
+
+
+@pytest.mark.parametrize("options", [{"colour": "red"}, {"acks": 7}, {"linger_ms": "long"}])
+def test_options_that_the_producer_does_not_take(broker, topic, options):
+    broker.create_topic(topic)
+    with pytest.raises(UsageError, match="the producer doesn't take its options"):
+        KafkaSink(broker.servers, topic, options=options).prepare_job(WITH_CHECKPOINTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any, Literal, get_args
@@ -12,11 +13,11 @@ from aiokafka.client import AIOKafkaClient
 from streamcore.connectors.base import AsyncSinkWriter, JobStart, Sink, SinkContext
 from streamcore.connectors.kafka.batches import Partitioner
 from streamcore.connectors.kafka.connection import Brokers, Security, connect, explain
-from streamcore.connectors.kafka.coordinator import Coordinator
 from streamcore.connectors.kafka.encode import Encoder, Selector
 from streamcore.connectors.kafka.formats import Messages
 from streamcore.connectors.kafka.partitioner import partitions_of
 from streamcore.connectors.kafka.plain_writer import PlainWriter
+from streamcore.connectors.kafka.session import Session, Transactional
 from streamcore.connectors.kafka.settings import WriterSettings
 from streamcore.connectors.kafka.topics import ensure_topic
 from streamcore.connectors.kafka.transactional_writer import TransactionalWriter
@@ -28,7 +29,9 @@ from streamcore.errors import ConnectorError, UsageError
 Delivery = Literal["exactly-once", "at-least-once", "none"]
 
 _COMPRESSIONS = (None, "gzip", "snappy", "lz4", "zstd")
-_URL_OPTIONS = ("delivery", "prefix", "transaction_timeout", "compression", "on_lost", "partitions")
+_CHECK_S = 30.0
+"""Seconds in which the brokers have to answer before a job starts."""
+_URL_OPTIONS = ("delivery", "prefix", "transaction_timeout", "compression", "on_lost")
 _MAX_TIMEOUT_CONFIG = "transaction.max.timeout.ms"
 
 
@@ -199,26 +202,34 @@ class KafkaSink(Sink[Any]):
             )
 
     async def _check(self, start: JobStart) -> None:
-        client = await connect(self.brokers, "can't write")
+        what = f"can't write to the topic {self.topic!r}" if self.topic is not None else "can't write"
+        client = await connect(self.brokers, what)
         try:
             if self.topic is not None:
                 await _check_topic(client, self.topic)
-            if self.delivery == "exactly-once":
-                await self._check_transactions(client, self._prefix_in(start.job))
-        except kafka.KafkaError as error:
-            raise explain(error, self.brokers, f"can't write to the topic {self.topic!r}") from error
-        finally:
-            await client.close()
-
-    async def _check_transactions(self, client: AIOKafkaClient, prefix: str) -> None:
-        try:
-            # an id of its own: taking one of the writers' would fence a job that runs
-            await Coordinator(client).begin_session(f"{prefix}-check", int(self.transaction_timeout * 1000))
+            async with asyncio.timeout(_CHECK_S):
+                await (await Session.begin(self.brokers, self._producer, self._check_transaction(start))).close()
         except kafka.InvalidTransactionTimeout as error:
             raise UsageError(
                 f"transaction_timeout={self.transaction_timeout:g} s is longer than {self.brokers} allow",
                 hint=f"a shorter one, or raise {_MAX_TIMEOUT_CONFIG} of the brokers (15 min if it isn't set)",
             ) from error
+        except kafka.ClusterAuthorizationFailedError as error:
+            raise ConnectorError(
+                f"{what}: {self.brokers}: no rights to write to any topic", hint="give the user the right Write to it"
+            ) from error
+        except (kafka.KafkaError, OSError) as error:
+            raise explain(error, self.brokers, what) from error
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UsageError(f"the producer doesn't take its options: {error}") from error
+        finally:
+            await client.close()
+
+    def _check_transaction(self, start: JobStart) -> Transactional | None:
+        """With an id of its own: one of the writers' would fence a job that runs."""
+        if self.delivery != "exactly-once":
+            return None
+        return Transactional(f"{self._prefix_in(start.job)}-check", int(self.transaction_timeout * 1000))
 
     def _prefix_in(self, job: str) -> str:
         return self.prefix if self.prefix is not None else f"{job}-{self.topic or 'topics'}"
