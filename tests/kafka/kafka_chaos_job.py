@@ -4,9 +4,8 @@ loop → topics."""
 import json
 from typing import Any, NamedTuple
 
-from streamcore.connectors.kafka import Json, KafkaSink, KafkaSource
-
 from streamcore import StreamEnvironment
+from streamcore.connectors.kafka import Json, KafkaSink, KafkaSource
 from streamcore.operators.online_mf import (
     ERRORS,
     Hyperparameters,

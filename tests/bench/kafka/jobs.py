@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from streamcore.connectors.kafka import Json, KafkaSink, KafkaSource, Raw
 
 from streamcore import Checkpointing, StreamEnvironment
 from streamcore.apps.online_mf.topology import learn
 from streamcore.batch import Batch
 from streamcore.connectors.base import Sink, SinkContext, SinkWriter
 from streamcore.connectors.generator_source import GeneratorSource
+from streamcore.connectors.kafka import Json, KafkaSink, KafkaSource, Raw
 from streamcore.job.status import JobStatus
 from streamcore.operators.online_mf import Hyperparameters
 
