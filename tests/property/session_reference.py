@@ -58,7 +58,8 @@ class SessionsByTheBook:
 
 def sessions_of_all(rows: list[tuple[Any, int]], gap: int) -> list[tuple[Any, int, int, list[int]]]:
     """(key, start, end, places of the records in order) of each session of a finished stream without late records:
-    neighbours in time that are at most a gap apart belong together."""
+    neighbours in time that are at most a gap apart belong together. (If none comes exactly at the end of a session
+    that has fired: that is not late, and begins another session.)"""
     found: list[tuple[Any, int, int, list[int]]] = []
     for key in {key for key, _ in rows}:
         places = sorted((time, place) for place, (other, time) in enumerate(rows) if other == key)
