@@ -11,7 +11,7 @@ from writer_rig import pair_sink, rows, running, visible
 
 from streamcore.batch import Columns
 from streamcore.connectors.base import JobStart
-from streamcore.connectors.kafka import BadMessage, Json, KafkaMessage, KafkaSink, Messages, Raw, Security
+from streamcore.connectors.kafka import BadMessage, Json, KafkaMessage, KafkaSink, Messages, Raw, Security, writer
 from streamcore.connectors.kafka.dead_letters import dead_letter
 from streamcore.errors import BadRecordError, ConnectorError, UsageError
 
@@ -109,7 +109,9 @@ def test_a_function_says_the_topic_of_each_record(broker, topic):
     assert [one.value for one in broker.read_committed(names[1])] == [b"2"]
 
 
-def test_a_topic_that_a_function_says_and_that_is_not_there(broker, topic):
+def test_a_topic_that_a_function_says_and_that_is_not_there(broker, topic, monkeypatch):
+    monkeypatch.setattr(writer, "_KNOWN_WITHIN_S", 0.2)
+
     async def test():
         sink = KafkaSink(broker.servers, lambda row: f"no-{topic}", value=Raw(), prefix=f"p-{topic}")
         async with running(sink) as rig:

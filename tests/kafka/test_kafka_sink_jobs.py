@@ -18,13 +18,13 @@ from streamcore.checkpoint.storage import open_storage
 
 JOBS = Path(__file__).with_name("sink_jobs.py")
 TIMEOUT_S = 40.0
-RECORDS = 10_000
+RECORDS = 7500
 
 
 class Job:
     """`streamcore run` of a topology of `sink_jobs`, in a process group of its own."""
 
-    def __init__(self, directory, broker, topic, *, restore=False, records=RECORDS, rate=4000, workers=1, **settings):
+    def __init__(self, directory, broker, topic, *, restore=False, records=RECORDS, rate=5000, workers=1, **settings):
         self.checkpoints = directory / "checkpoints"
         self.log = directory / "log.txt"
         given = {"servers": broker.servers, "topic": topic, "records": records, "rate": rate, **settings}
