@@ -6,7 +6,7 @@ JOBS ?= 2
 KILLS ?= 50
 SECONDS ?= 60
 
-.PHONY: run test services lint simulate simulate-mutants chaos soak bench bench-quick flink-parity apps kafka kafka-stop clean
+.PHONY: run test services lint simulate simulate-mutants chaos soak kafka-chaos kafka-bench bench bench-quick flink-parity apps kafka kafka-stop clean
 
 run: $(VENV)/installed  ## the main job on the shipped ratings
 	$(BIN)/streamcore run online_mf
@@ -31,6 +31,9 @@ simulate-mutants: $(VENV)/installed-dev  ## deliberate bugs, and at which seed t
 chaos: $(VENV)/installed-dev  ## kill -9 at random moments, KILLS times
 	$(BIN)/python tests/process/chaos.py --kills $(KILLS)
 
+kafka-chaos: $(VENV)/installed-dev  ## the same from topic to topic, also of the broker; DELIVERY=at-least-once shows duplicates
+	$(BIN)/python tests/kafka/kafka_chaos.py --kills $(KILLS) --delivery $(or $(DELIVERY),exactly-once)
+
 soak: $(VENV)/installed-dev  ## a fast source before a slow sink: memory over SECONDS
 	$(BIN)/python tests/process/backpressure_job.py --seconds $(SECONDS)
 
@@ -39,6 +42,9 @@ bench: $(VENV)/installed-bench  ## speeds beside the peers' (installed under bui
 
 bench-quick: $(VENV)/installed-bench  ## streamcore and the polars limit alone, in two and a half minutes
 	$(BIN)/python -m tests.bench.run --quick
+
+kafka-bench: $(VENV)/installed-dev  ## Kafka beside bare client loops, then RATINGS (30 M) through the main job and as mini-batches
+	$(BIN)/python -m tests.bench.kafka.run source typed sink mf --ratings $(or $(RATINGS),30000000)
 
 flink-parity: $(VENV)/installed-bench  ## the same random streams through Apache Flink (installed under build/; Java 17), SEEDS of them (3)
 	$(BIN)/python -m tests.parity.run --seeds $(or $(SEEDS),3)
