@@ -52,7 +52,7 @@ fetch() {
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 running() { # the process that this script started, not another one that has its id now
-  [ -f "$dir/broker.pid" ] && [[ $(ps -p "$(cat "$dir/broker.pid")" -o args=) == *" kafka.Kafka $dir/server.properties" ]]
+  [ -f "$dir/broker.pid" ] && [[ $(ps -ww -p "$(cat "$dir/broker.pid")" -o args=) == *" kafka.Kafka $dir/server.properties" ]]
 }
 
 start() {

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from contextlib import suppress
 
 import pytest
 from broker import DEPLOY, ROOT, free_ports, jars
@@ -17,7 +18,13 @@ from confluent_kafka.admin import AdminClient, NewTopic
 def script(tmp_path):
     """Runs the script on a port and a directory of the test's own."""
     jars()
-    environment = {**os.environ, "KAFKA_DIR": str(tmp_path / "kafka"), "KAFKA_PORT": str(free_ports(1)[0])}
+    # A narrow terminal: what `ps` prints is cut to its width where it isn't told otherwise.
+    environment = {
+        **os.environ,
+        "COLUMNS": "80",
+        "KAFKA_DIR": str(tmp_path / "kafka"),
+        "KAFKA_PORT": str(free_ports(1)[0]),
+    }
 
     def run(command, **changed):
         return subprocess.run(
@@ -32,7 +39,7 @@ def script(tmp_path):
     run.servers = f"127.0.0.1:{environment['KAFKA_PORT']}"
     run.directory = tmp_path / "kafka"
     yield run
-    if (run.directory / "broker.pid").exists():
+    with suppress(FileNotFoundError, ProcessLookupError):
         os.kill(int((run.directory / "broker.pid").read_text()), signal.SIGKILL)
 
 
