@@ -28,6 +28,7 @@ from streamcore.job.drift import DriftWatch
 from streamcore.job.events import AttemptFailedError, Event, Request, StopRequest, Tick, TickKind, refuse_left
 from streamcore.job.links import WorkerLost, Workers
 from streamcore.job.loops import LoopWatch
+from streamcore.job.outages import Outages
 from streamcore.job.placement import place
 from streamcore.job.pool import WorkerPool
 from streamcore.job.queries import Queries, QueryExpired, QueryRequest
@@ -86,6 +87,7 @@ class Coordinator:
         self._open: set[Subtask] = set()
         self._rounds = self._make_rounds()
         self._queries = Queries()
+        self._outages = Outages(services.clock, job.name)
         self._placement: dict[Subtask, int] = {}
         self._is_over = False
         self._loops = LoopWatch(job, 0)
@@ -277,6 +279,7 @@ class Coordinator:
             case Report():
                 self._pool.heard(event.worker)
                 self.status.counters.update(event.counters)
+                self._outages.look(self.status.counters.values())
             case Tick():
                 await self._on_tick(event)
             case Acknowledge():

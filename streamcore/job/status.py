@@ -45,7 +45,7 @@ class JobStatus:
     @property
     def is_waiting(self) -> bool:
         """Whether a source or sink waits for a service that can't be reached."""
-        return any(counters.waiting for counters in self.counters.values())
+        return any(counters.waiting_for for counters in self.counters.values())
 
     @property
     def bad_records(self) -> int:

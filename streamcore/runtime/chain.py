@@ -81,7 +81,7 @@ class Chain:
         self._allow_pickle = allow_pickle
         self._state_backend = state_backend
         self._job = job
-        self._who_wait: set[str] = set()
+        self._waits: dict[str, str] = {}  # uid → the service that it waits for
         self._outputs = [Output() for _ in vertex.operators]
         self.operators: list[Operator] = [spec.make() for spec in vertex.operators]
         self._stores: list[KeyedStore] = []
@@ -300,16 +300,14 @@ class Chain:
                     await guard_async(spec, operator.shut_down())
             except Exception as error:  # noqa: BLE001 - reported by the caller; the others must be closed too
                 errors.append(error)
-        self._waiting(None, None)
         return errors
 
-    def _waiting(self, uid: str | None, service: str | None) -> None:
-        """An operator waits for a service, or doesn't any more; without `uid`: none of them does."""
-        for spec in self.vertex.operators:
-            if uid in (None, spec.uid):
-                self._services.outages.report((self.vertex.id, self._subtask, self._epoch, spec.uid), service)
-                (self._who_wait.discard if service is None else self._who_wait.add)(spec.uid)
-        self._counters.waiting = bool(self._who_wait)
+    def _waiting(self, uid: str, service: str | None) -> None:
+        """An operator waits for a service, or doesn't any more."""
+        self._waits.pop(uid, None)
+        if service is not None:
+            self._waits[uid] = service
+        self._counters.waiting_for = tuple(self._waits.values())
 
     def _link(self, outputs: Sequence[tuple[EdgeSpec, EdgeOutput]]) -> None:
         for index, spec in enumerate(self.vertex.operators):

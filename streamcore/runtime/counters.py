@@ -16,8 +16,8 @@ class Counters:
     bad_records: int = 0
     late_records: int = 0
     bad_times: int = 0
-    waiting: bool = False
-    """Whether an operator waits for a service that can't be reached."""
+    waiting_for: tuple[str, ...] = ()
+    """The services that operators wait for, because they can't be reached."""
     idle_s: float = 0.0
     backpressured_s: float = 0.0
     running_s: float = 0.0
@@ -35,6 +35,11 @@ class Counters:
     """Time in which alignment kept a source from reading a split."""
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
     """From the source to here, of the latency markers that came by."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an operator waits for a service."""
+        return bool(self.waiting_for)
 
     @property
     def watermark_s(self) -> float | None:

@@ -11,7 +11,6 @@ from typing import BinaryIO, NoReturn, TypeVar, cast
 
 from streamcore.checkpoint.storage import Storage, open_storage
 from streamcore.runtime import tuning
-from streamcore.runtime.outages import Outages
 from streamcore.state.backends import RocksDB, open_backend
 from streamcore.state.object_table import Saved, StateBackend
 from streamcore.time import Clock
@@ -36,7 +35,6 @@ class Services:
 
     def __init__(self, scratch_directory: str | None = None) -> None:
         self.clock = Clock()
-        self.outages = Outages(self.clock)
         self._scratch_directory = scratch_directory
 
     async def give_way(self) -> None:

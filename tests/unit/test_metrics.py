@@ -53,7 +53,7 @@ def status():
             time_idle=True,
             drift_s=0.25,
             held_s=7.0,
-            waiting=True,
+            waiting_for=("Kafka",),
         ),
         (1, 1): Counters(records_in=5),
     }

@@ -69,7 +69,7 @@ def test_the_rate_is_of_the_last_seconds(status):
 
 def test_it_says_so_while_a_service_is_waited_for(status):
     progress = Progress(PLAIN)
-    status.counters = {(0, 0): Counters(), (0, 1): Counters(waiting=True)}
+    status.counters = {(0, 0): Counters(), (0, 1): Counters(waiting_for=("Kafka",))}
     assert "waits for a service that can't be reached" in progress.line(status, 0.0)
     status.counters = {(0, 0): Counters(), (0, 1): Counters()}
     assert "waits" not in progress.line(status, 1.0)
