@@ -364,7 +364,9 @@ class SnapshotRounds:
         self._status.checkpoint_failures += 1
         logger.warning("checkpoint failed: %s", reason, extra={"job": self._job.name, "checkpoint": checkpoint_id})
         self._broadcast(Abort(self._epoch, checkpoint_id))
-        if not checkpoints.count_failure() or round_.is_last:
+        # what can't be complete because a service is away, to which a sink has to write, is no reason to start again
+        tolerated = self._status.is_waiting or checkpoints.count_failure()
+        if not tolerated or round_.is_last:
             raise AttemptFailedError(CheckpointError(f"checkpoint {checkpoint_id} failed: {reason}"))
         await self._begin_next()
 

@@ -286,17 +286,25 @@ class Chain:
             store.close()
         return errors
 
-    async def shut_down(self, *, is_whole: bool) -> list[Exception]:
-        """Ends what operators do beside the stream, after what they have to do at the end if that is to be `is_whole`;
-        returns what they raised."""
+    async def finish_commits(self) -> None:
+        """Waits until the sinks that work beside the stream have committed what is to be."""
+        for spec, sink in self.async_sinks:
+            await guard_async(spec, sink.finish_commits())
+
+    @property
+    def works_beside(self) -> bool:
+        """Whether operators do something beside the stream, which must be ended."""
+        return bool(self.async_sinks) or any(
+            isinstance(operator, AsyncMap) or (isinstance(operator, SourceOperator) and operator.has_client)
+            for operator in self.operators
+        )
+
+    async def shut_down(self) -> list[Exception]:
+        """Ends what operators do beside the stream; returns what they raised."""
         errors: list[Exception] = []
         for spec, operator in zip(self.vertex.operators, self.operators, strict=True):
             try:
-                if isinstance(operator, AsyncMap):
-                    await guard_async(spec, operator.shut_down())
-                elif isinstance(operator, AsyncSink):
-                    await guard_async(spec, operator.shut_down(is_whole=is_whole))
-                elif isinstance(operator, SourceOperator):
+                if isinstance(operator, AsyncMap | AsyncSink | SourceOperator):
                     await guard_async(spec, operator.shut_down())
             except Exception as error:  # noqa: BLE001 - reported by the caller; the others must be closed too
                 errors.append(error)

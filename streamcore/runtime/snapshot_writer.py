@@ -94,6 +94,7 @@ class SnapshotWriter:
         self._copying: _Copying | None = None
         self._writing = asyncio.Lock()
         self._given_up = 0  # snapshots up to this number that aren't complete
+        self._resolving: dict[int, asyncio.Task[Captured]] = {}
 
     def announce(self, checkpoint_id: int, savepoint: Savepoint | None) -> None:
         """Tells, before the state is captured, what the snapshot is for."""
@@ -164,6 +165,9 @@ class SnapshotWriter:
         if copying is not None and copying.checkpoint_id == checkpoint_id and not copying.task.done():
             for capture in copying.captures:
                 capture.abandon()
+        for number, resolving in self._resolving.items():
+            if number <= checkpoint_id:
+                resolving.cancel()
 
     def cancel(self) -> None:
         """Stops what is under way."""
@@ -209,7 +213,10 @@ class SnapshotWriter:
             pause_s = max(pause_s, await copying.task)
             if saved is None:
                 return
-            captured = await _resolved(captured)
+            resolved = await self._resolve(checkpoint_id, captured)
+            if resolved is None:
+                return
+            captured = resolved
             async with self._writing:
                 if checkpoint_id <= self._given_up:
                     return
@@ -232,6 +239,16 @@ class SnapshotWriter:
         entry = self._entry(written, finished=finished)
         in_flight_bytes = saved.size_bytes
         self._send(Acknowledge(self._epoch, checkpoint_id, self._id, entry, alignment_s, pause_s, in_flight_bytes))
+
+    async def _resolve(self, checkpoint_id: int, captured: Captured) -> Captured | None:
+        """What operators know only some time after their capture; None: the checkpoint was given up before. A service
+        may be away for long, and what nobody wants any more must not stay in memory."""
+        self._resolving[checkpoint_id] = resolving = self._beside(_resolved(captured))
+        try:
+            await asyncio.wait({resolving})
+            return None if resolving.cancelled() else resolving.result()
+        finally:
+            del self._resolving[checkpoint_id]
 
     def _store(
         self,

@@ -7,6 +7,7 @@ coordinator wait in the mailbox until the task looks.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -156,19 +157,28 @@ class SubtaskTask(ABC):
                 self._check_after_end()
                 if not self._closed:
                     await self._idle(None)
+            await self.chain.finish_commits()
         except BaseException:
-            await self._close(is_whole=False)  # what else goes wrong now is not what the user must hear of
+            await self._close()  # what else goes wrong now is not what the user must hear of
             raise
         else:
-            errors = await self._close(is_whole=True)
+            errors = await self._close()
             if errors:
                 raise errors[0]
         finally:
             self._snapshots.cancel()
 
-    async def _close(self, *, is_whole: bool) -> list[Exception]:
-        """Closes the operators, whatever the others do; what they raised."""
-        return [*self.chain.close(), *await self.chain.shut_down(is_whole=is_whole)]
+    async def _close(self) -> list[Exception]:
+        """Closes the operators, whatever the others do; what they raised. To the end, also when it is cancelled: who
+        cancels waits for that, and what is left open would go on writing."""
+        errors = self.chain.close()
+        if not self.chain.works_beside:
+            return errors
+        closing = asyncio.create_task(self.chain.shut_down())
+        while not closing.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({closing})
+        return [*errors, *closing.result()]
 
     def measure(self) -> Counters:
         """A copy of the counters, with times up to now: a wait that still lasts counts as far as it has gone."""

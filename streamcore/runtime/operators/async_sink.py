@@ -85,24 +85,30 @@ class AsyncSink(Operator):
         if self._committing is None or self._committing.done():
             self._committing = asyncio.create_task(self._commit())
 
-    async def shut_down(self, *, is_whole: bool) -> None:
-        """Closes the writer, after all that is to be committed has been if the subtask ends as `is_whole`.
+    async def finish_commits(self) -> None:
+        """Waits until all that is to be committed has been.
 
         Raises:
-            Exception: what could not be committed, or what closing raised.
+            Exception: it could not be.
+        """
+        if self._committing is not None:
+            await self._unless_failed(self._committing)
+        self.check()
+
+    async def shut_down(self) -> None:
+        """Closes the writer, whatever it is doing.
+
+        Raises:
+            Exception: what closing raised.
         """
         if self._writer is None:
             return
-        try:
-            if is_whole and self._committing is not None:
-                await self._unless_failed(self._committing)
-                self.check()
-        finally:
-            unfinished = [task for task in (self._committing, *self._uncommitted.values()) if task is not None]
-            for task in unfinished:
-                task.cancel()
-            await asyncio.gather(*unfinished, return_exceptions=True)
-            await self._writer.close()
+        tasks = (self._opening, self._committing, *self._uncommitted.values())
+        unfinished = [task for task in tasks if task is not None]
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
+        await self._writer.close()
 
     @property
     def _open_writer(self) -> AsyncSinkWriter:

@@ -153,6 +153,11 @@ class SourceOperator(Operator):
         for reader in self._readers.values():
             reader.close()
 
+    @property
+    def has_client(self) -> bool:
+        """Whether the readers have something in common."""
+        return self._reader_context is not None and self._reader_context.client is not None
+
     async def shut_down(self) -> None:
         """Closes what the readers had in common."""
         if self._reader_context is not None and self._reader_context.client is not None:

@@ -10,6 +10,7 @@ import pytest
 from streamcore import Checkpointing, StreamEnvironment
 from streamcore.batch import to_rows
 from streamcore.connectors.base import AsyncSinkWriter, JobStart, Sink
+from streamcore.connectors.generator_source import GeneratorSource
 from streamcore.errors import ConnectorError, FencedError, JobFailedError
 from streamcore.job.restart import FixedDelay, NoRestart
 
@@ -191,6 +192,67 @@ def test_a_writer_that_has_failed_may_leave_what_it_began_undone(call):
     env.from_values(range(10)).sink(Hangs(Service()))
     with pytest.raises(ConnectorError, match="the service is gone"):
         env.execute()
+
+
+def test_closing_is_not_cut_short_by_the_failure_of_another_subtask():
+    service, closed = Service(), []
+
+    class ClosesSlowly(ServiceSink):
+        def writer(self, context):
+            writer = super().writer(context)
+
+            async def close():
+                for _ in range(2000 * context.subtask):
+                    await asyncio.sleep(0)
+                closed.append(context.subtask)
+
+            writer.close = close
+            return writer
+
+    def fails(record):
+        raise RuntimeError("no")
+
+    env = environment(parallelism=2)
+    env.from_values(range(100)).rebalance().map(fails, compiled=False).sink(ClosesSlowly(service))
+    with pytest.raises(JobFailedError, match="RuntimeError: no"):
+        env.execute()
+    assert sorted(closed) == [0, 1]
+
+
+def test_checkpoints_that_come_to_nothing_in_an_outage_are_no_failures_and_leave_nothing(tmp_path):
+    service, writing = Service(), []
+
+    class Away(ServiceSink):
+        """Its service goes away, and is back when two checkpoints have come to nothing."""
+
+        def writer(self, context):
+            writer = super().writer(context)
+            durable = writer.durable
+
+            async def late(rows):
+                service.gate = service.gate or asyncio.Event()
+                context.waiting("the service")
+                await service.gate.wait()
+                context.waiting(None)
+                return await durable(rows)
+
+            writer.durable = late
+            return writer
+
+    async def watch(status):
+        while status.checkpoint_failures < 2:
+            await asyncio.sleep(0.01)
+        writing.append(sum("_write_and_acknowledge" in str(task.get_coro()) for task in asyncio.all_tasks()))
+        service.gate.set()
+
+    checkpoint = Checkpointing(str(tmp_path), interval=0.6, timeout=0.6, tolerable_failures=0)
+    env = StreamEnvironment(checkpoint=checkpoint, restart=NoRestart())
+    env.source(GeneratorSource(lambda start, stop: list(range(start, stop)), 1500, 500)).sink(
+        Away(service, room=1_000_000)
+    )
+    env.execute((watch,))
+    assert sorted(service.visible) == list(range(1500))
+    assert writing[0] <= 1
 
 
 def test_a_users_failure_does_not_wait_for_commits_that_hang():
