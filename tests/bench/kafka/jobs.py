@@ -29,6 +29,7 @@ from streamcore.job.status import JobStatus
 from streamcore.operators.online_mf import Hyperparameters
 
 PARTITIONS = 12
+ITEMS = 160_000
 DIFFERENT = 10_000
 SAMPLE_S = 0.5
 LINGER_MS, BATCH_BYTES = 20, 131_072
@@ -180,21 +181,21 @@ def bare_send_batch(servers: str, topic: str, directory: str, records: int = 2_0
 
 
 def fill_ratings(servers: str, topic: str, directory: str, records: int = 30_000_000, users: int = 45_000) -> Any:
-    """Ratings of a shape like Last.fm's listenings: few users and items have most of them. A user's ratings are in one
-    partition."""
+    """Ratings of a shape like Last.fm's listenings: a user's activity is log-normal, the most active one has about
+    0.2 % of all, as has the best known of 160,000 items. A user's ratings are in one partition."""
     count, chance = int(records), np.random.default_rng(1)
-    made: list[float] = []
+    activity = np.cumsum(chance.lognormal(sigma=1.2, size=int(users)))
+    fame = np.cumsum(1 / (np.arange(ITEMS) + 50.0))
+    seconds = 0.0
     for start in range(0, count, 1_000_000):
         size = min(1_000_000, count - start)
-        who = np.minimum(chance.zipf(1.2, size), int(users)) - 1
-        what = np.minimum(chance.zipf(1.1, size), 160_000) - 1
-        rating = chance.integers(1, 11, size) / 2
-        lines = [
-            b'{"user":%d,"item":%d,"rating":%.1f}' % row
-            for row in zip(who.tolist(), what.tolist(), rating.tolist(), strict=True)
-        ]
-        made.append(asyncio.run(_send_batch(servers, topic, lines, (who % PARTITIONS).tolist(), size))["seconds"])
-    return {"records": count, "seconds": sum(made)}
+        who = np.searchsorted(activity, chance.random(size) * activity[-1])
+        what = np.searchsorted(fame, chance.random(size) * fame[-1])
+        rows = zip(who.tolist(), what.tolist(), (chance.integers(1, 11, size) / 2).tolist(), strict=True)
+        lines = [b'{"user":%d,"item":%d,"rating":%.1f}' % row for row in rows]
+        sent = asyncio.run(_send_batch(servers, topic, lines, (who % PARTITIONS).tolist(), size))
+        seconds += sent["seconds"]
+    return {"records": count, "seconds": seconds}
 
 
 async def _send_batch(

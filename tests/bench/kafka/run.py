@@ -85,10 +85,11 @@ def experiment(bench: Bench, ratings: int, workers: int, topic: str) -> None:
         if batch["ended"]:
             break
     batches = [_when(curve, mark, spent) for mark in marks]
-    print("ratings      streaming, s   of the last tenth, M/s   mini-batches, s")
+    print(f"  all {ratings:,} learned after {found['seconds']:.1f} s; mini-batches: {len(curve)}, {spent:.1f} s")
+    print("ratings read   streaming, s   of the last tenth, M/s   mini-batches, s")
     for mark, mine, theirs, before in zip(marks, streaming, batches, [0.0, *streaming], strict=False):
         last = ratings / POINTS / max(mine - before, 1e-9) / 1e6
-        print(f"{mark:>11,}  {mine:>12.1f}   {last:>21.2f}   {theirs:>15.1f}")
+        print(f"{mark:>12,}  {mine:>12.1f}   {last:>21.2f}   {theirs:>15.1f}")
 
 
 def _when(curve: Iterable[tuple[float, int]], mark: int, end_s: float) -> float:
