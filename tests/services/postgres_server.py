@@ -155,6 +155,10 @@ class Database:
                  " WHERE datname = current_database() AND pid <> pg_backend_pid()")  # fmt: skip
         for (gid,) in self.run("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"):
             self.run(f"ROLLBACK PREPARED '{gid}'")
+        for (schema,) in self.run(
+            "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_|^information_schema$|^public$'"
+        ):
+            self.run(f'DROP SCHEMA "{schema}" CASCADE')
         self.run("DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC")
 
 

@@ -5,9 +5,10 @@ import asyncio
 import psycopg
 import pytest
 from in_loop import in_loop
-from postgres_rig import OPEN, Writing, appending, in_table, prepared_now, until_copied
+from postgres_rig import OPEN, Writing, appending, in_table, prepared_now, ready, until_copied
 
 from streamcore.connectors.sql.postgres.owner import Owner
+from streamcore.connectors.sql.postgres.sink import PostgresSink
 from streamcore.errors import ConnectorError, FencedError
 
 
@@ -68,6 +69,26 @@ async def test_another_prefix_s_transactions_are_left_alone(numbers):
         assert not other.failed.done()
         w.write({"n": 2})  # but this one is fenced
         assert isinstance(await w.error(), FencedError)
+
+
+@in_loop
+async def test_the_same_prefix_and_run_in_another_schema_is_another_job(numbers):
+    """Names of prepared transactions are shared by the whole server, but runs are counted in each schema."""
+    numbers.run("CREATE SCHEMA b")
+    numbers.run("CREATE TABLE b.numbers (n bigint)")
+    of_b = PostgresSink(numbers.server.dsn(numbers.name, options="-csearch_path=b"), "numbers", prefix="p")
+    async with Writing(appending(numbers)) as first:
+        first.write({"n": 1})
+        handles = await first.prepare()
+        async with Writing(ready(of_b)) as second:
+            assert prepared_now(numbers) == [handles[0][0]]
+            second.write({"n": 2})
+            await second.commit(await second.prepare())
+        first.write({"n": 3})  # its session goes on, too
+        await first.commit(handles + await first.prepare())
+    assert in_table(numbers) == [1, 3]
+    assert numbers.run("SELECT run FROM streamcore_owners") == numbers.run("SELECT run FROM b.streamcore_owners")
+    assert numbers.run("SELECT n FROM b.numbers") == [(2,)]
 
 
 @in_loop

@@ -26,8 +26,22 @@ _PAUSE_S = 0.05
 _LOCK_TIMEOUT = "SET lock_timeout = '500ms'"
 
 
-def prepare_transactions(connection: psycopg.Connection, server: object) -> int:
-    """Makes the tables; the number of a new run.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Run:
+    """One start of a job.
+
+    Attributes:
+        tables: which tables of streamcore it uses, as `<oid of the database>.<oid of the table of owners>`: names of
+            transactions are shared by all databases of a server, numbers of runs only by those who share the tables.
+        number: later ones are greater.
+    """
+
+    tables: str
+    number: int
+
+
+def prepare_transactions(connection: psycopg.Connection, server: object) -> Run:
+    """Makes the tables; a new run.
 
     Raises:
         ConnectorError: the server can't prepare transactions.
@@ -48,12 +62,15 @@ def prepare_transactions(connection: psycopg.Connection, server: object) -> int:
         ).fetchone()
         if there is None or None in there:
             connection.execute(_TABLES)
-        run = connection.execute("SELECT nextval('streamcore_runs')").fetchone()
+        run = connection.execute(
+            "SELECT oid, 'streamcore_owners'::regclass::oid, nextval('streamcore_runs')"
+            " FROM pg_database WHERE datname = current_database()"
+        ).fetchone()
         # what writers do to them later is tried now
         connection.execute("UPDATE streamcore_owners SET run = run WHERE false")
         connection.execute("DELETE FROM streamcore_transactions WHERE false")
     assert run is not None, "a sequence without value"
-    return int(run[0])
+    return Run(f"{run[0]}.{run[1]}", int(run[2]))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
@@ -69,25 +86,31 @@ class Transaction:
     """What the name of a transaction says."""
 
     prefix: str
+    tables: str
     subtask: int
     attempt: Attempt
     n: int
 
     def __str__(self) -> str:
-        return f"{self.prefix}-{self.subtask}-{self.attempt.run}.{self.attempt.epoch}-{self.n}"
+        return f"{self.prefix}-{self.tables}-{self.subtask}-{self.attempt.run}.{self.attempt.epoch}-{self.n}"
 
     @staticmethod
     def parse(gid: str) -> Transaction | None:
         """The transaction of that name; None: it isn't one of ours."""
-        found = re.fullmatch(r"(.+)-(\d+)-(\d+)\.(\d+)-(\d+)", gid)
-        return found and Transaction(found[1], int(found[2]), Attempt(int(found[3]), int(found[4])), int(found[5]))
+        found = re.fullmatch(r"(.+)-(\d+\.\d+)-(\d+)-(\d+)\.(\d+)-(\d+)", gid)
+        if found is None:
+            return None
+        prefix, tables, *numbers = found.groups()
+        subtask, run, epoch, n = map(int, numbers)
+        return Transaction(prefix, tables, subtask, Attempt(run, epoch), n)
 
 
 class Owner:
     """One subtask's claim to write, for its own number and for those of subtasks that are no more."""
 
-    def __init__(self, prefix: str, subtask: int, parallelism: int, attempt: Attempt) -> None:
+    def __init__(self, prefix: str, tables: str, subtask: int, parallelism: int, attempt: Attempt) -> None:
         self.prefix = prefix
+        self.tables = tables
         self.subtask = subtask
         self.attempt = attempt
         self._parallelism = parallelism
@@ -148,7 +171,7 @@ class Owner:
         return self.attempt.run, self.attempt.epoch
 
     def _lock(self, number: int) -> int:
-        name = f"streamcore/{self.prefix}/{number}".encode()
+        name = f"streamcore/{self.tables}/{self.prefix}/{number}".encode()
         return int.from_bytes(hashlib.sha256(name).digest()[:8], signed=True)
 
     async def _refuse_later(self, connection: psycopg.AsyncConnection) -> list[int]:
@@ -172,11 +195,13 @@ class Owner:
     async def _roll_back_leftovers(self, connection: psycopg.AsyncConnection) -> None:
         cursor = await connection.execute(
             "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() AND starts_with(gid, %s)",
-            [f"{self.prefix}-"],
+            [f"{self.prefix}-{self.tables}-"],
         )
         for (gid,) in await cursor.fetchall():
             found = Transaction.parse(gid)
-            if found is None or found.prefix != self.prefix or found.attempt > self.attempt:
+            if found is None or (found.prefix, found.tables) != (self.prefix, self.tables):
+                continue
+            if found.attempt > self.attempt:
                 continue
             if found.subtask % self._parallelism == self.subtask:
                 # somebody else may be finishing it just now: then it holds the owner's row a little longer

@@ -12,7 +12,7 @@ from psycopg import sql
 from streamcore.batch import Schema, schema_of
 from streamcore.connectors.base import AsyncSinkWriter, JobStart, Sink, SinkContext
 from streamcore.connectors.sql.postgres.column_types import identifiers, postgres_type, table_name, table_schema
-from streamcore.connectors.sql.postgres.owner import prepare_transactions
+from streamcore.connectors.sql.postgres.owner import Run, prepare_transactions
 from streamcore.connectors.sql.postgres.server import Server
 from streamcore.connectors.sql.postgres.transactions import TransactionWriter
 from streamcore.connectors.sql.postgres.upsert import UpsertingWriter
@@ -110,7 +110,7 @@ class PostgresSink(Sink[Any]):
         self.prefix = prefix
         self.on_lost = on_lost
         self.replay_bytes = replay_bytes
-        self._run = 0
+        self._run: Run | None = None  # known once the job is prepared
 
     def prepare_job(self, start: JobStart) -> None:
         """Creates the table if asked, and finds out whether it can be written.
@@ -145,6 +145,7 @@ class PostgresSink(Sink[Any]):
             return UpsertingWriter(table, context)
         if self.delivery == "at-least-once":
             return AppendingWriter(table, context)
+        assert self._run is not None, "a writer without prepared job"
         prefix = self.prefix if self.prefix is not None else _as_prefix(f"{context.job}/{self.table}")
         return TransactionWriter(table, context, prefix, self._run, self.replay_bytes, is_strict=self.on_lost == "fail")
 

@@ -1,6 +1,7 @@
 """Exactly once by two-phase commit: one transaction for each checkpoint and subtask.
 
-A transaction is called `<prefix>-<subtask>-<run>.<epoch>-<n>`; run and epoch say which attempt of which job it is of.
+A transaction is called `<prefix>-<tables>-<subtask>-<run>.<epoch>-<n>`; run and epoch say which attempt of which job
+it is of, and `tables` which tables below count the runs: other databases and schemas have their own.
 
     first rows      BEGIN, lock the owner's row, insert the marker     a run that isn't the owner stops: FencedError
     rows            COPY                                               kept in memory too, to be sent again
@@ -30,7 +31,7 @@ import psycopg
 from psycopg import errors, sql
 
 from streamcore.connectors.base import SinkContext
-from streamcore.connectors.sql.postgres.owner import Attempt, Owner, Transaction
+from streamcore.connectors.sql.postgres.owner import Attempt, Owner, Run, Transaction
 from streamcore.connectors.sql.postgres.rows import Chunk
 from streamcore.connectors.sql.postgres.session import Session
 from streamcore.connectors.sql.postgres.writer import PostgresWriter, Table
@@ -58,16 +59,17 @@ class TransactionWriter(PostgresWriter):
     """Appends exactly once. A handle is `[name of the transaction, rows]`.
 
     Args:
-        run: the number of this start of the job.
+        run: this start of the job.
         replay_bytes: how much of an open transaction is kept to be sent again.
         is_strict: whether a lost transaction is an error; else it is a warning.
     """
 
     def __init__(
-        self, table: Table, context: SinkContext, prefix: str, run: int, replay_bytes: int, *, is_strict: bool
+        self, table: Table, context: SinkContext, prefix: str, run: Run, replay_bytes: int, *, is_strict: bool
     ) -> None:
         super().__init__(table, context)
-        self._owner = Owner(prefix, context.subtask, context.parallelism, Attempt(run, context.epoch))
+        attempt = Attempt(run.number, context.epoch)
+        self._owner = Owner(prefix, run.tables, context.subtask, context.parallelism, attempt)
         self._replay_bytes = replay_bytes
         self._is_strict = is_strict
         self._control = Session(table.server, context.waiting)
@@ -160,7 +162,7 @@ class TransactionWriter(PostgresWriter):
             self._open.preparing = None
         await self._send(connection)
         owner = self._owner
-        self._open.preparing = Transaction(owner.prefix, owner.subtask, owner.attempt, self._n)
+        self._open.preparing = Transaction(owner.prefix, owner.tables, owner.subtask, owner.attempt, self._n)
         done = await connection.execute(
             sql.SQL("PREPARE TRANSACTION {}").format(sql.Literal(str(self._open.preparing)))
         )
