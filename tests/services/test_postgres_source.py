@@ -130,6 +130,25 @@ async def test_the_rows_of_a_part_are_in_order(database):
     assert rows == sorted((i % 10, i) for i in range(1, 501))
 
 
+@pytest.mark.parametrize(
+    ("of_type", "value"),
+    [
+        ("char(4)", "'a' || lpad(i::text, 2, '0')"),
+        ("bit(6)", "i::bit(6)"),
+        ("varchar(4)", "'a' || lpad(i::text, 2, '0')"),
+        ("bit varying(6)", "i::bit(6)"),
+        ("numeric(6, 3)", "i / 8.0"),
+        ("timestamp(3)", "'2024-01-01'::timestamp + make_interval(secs => i / 8.0)"),
+    ],
+)
+@in_loop
+async def test_an_order_of_a_type_with_a_length_is_compared_whole(database, of_type, value):
+    database.run(f"CREATE TABLE t AS SELECT i, ({value})::{of_type} AS code FROM generate_series(1, 20) AS i")  # noqa: S608 - of this file
+    for stop in ("now", None):
+        async with Reading(PostgresSource(database.dsn, "t", order="code", stop=stop, page_rows=3)) as reading:
+            assert [row.i for row in await reading.rows_now()] == list(range(1, 21))
+
+
 @in_loop
 async def test_a_bounded_source_ends_with_the_rows_of_the_start(events):
     insert(events, *range(10))

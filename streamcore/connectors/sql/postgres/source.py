@@ -134,10 +134,11 @@ class PostgresSource(Source[Any]):
                 raise self.server.explain(error, f"read {name}") from error
 
     def _cursor_types(self, connection: psycopg.Connection) -> list[str]:
-        """The types of the columns of the order, as SQL calls them."""
+        """The types of the columns of the order, as SQL calls them; without their lengths, but so that a value isn't
+        cut off when it is cast to them, as it would be by `character`, which is one character."""
         described = connection.execute(self.polling.cursor_probe()).description or []
         types = [column.type_code for column in described]
-        cursor = connection.execute("SELECT t::regtype::text FROM unnest(%s::oid[]) AS t", [types])
+        cursor = connection.execute("SELECT format_type(t, -1) FROM unnest(%s::oid[]) AS t", [types])
         return [name for (name,) in cursor.fetchall()]
 
 
