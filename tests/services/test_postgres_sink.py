@@ -16,7 +16,7 @@ from in_loop import in_loop
 from postgres_rig import TIMEOUT_S, Writing, appending, in_table, prepared_now, ready
 
 from streamcore import Checkpointing, Schema, StreamEnvironment
-from streamcore.batch import Columns, Vector
+from streamcore.batch import Columns, Field, Vector
 from streamcore.connectors.base import SinkContext
 from streamcore.connectors.generator_source import GeneratorSource
 from streamcore.connectors.sql.postgres.sink import PostgresSink
@@ -123,6 +123,60 @@ async def test_rows_without_type_have_that_of_the_table(database):
         w.write({"n": 1, "texts": ['a"\\,{', None], "j": '{"x": 1}'})
         await w.prepare()
     assert database.run('SELECT * FROM "T"') == [(1, ['a"\\,{', None], {"x": 1})]
+
+
+NOON = datetime.datetime(2024, 7, 1, 12, 0, 0, 5, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize(
+    ("column", "type_", "value", "stored"),
+    [
+        ("bytea", pa.binary(2), b"\\x", b"\\x"),
+        ("bytea[]", pa.list_(pa.binary()), [b"\x00\xff", b"a,b", None], [b"\x00\xff", b"a,b", None]),
+        ("bigint[]", pa.list_(pa.list_(pa.int64())), [[1, 2], [3, None]], [[1, 2], [3, None]]),
+        ("text[]", pa.list_(pa.list_(pa.string())), [["a'", 'b"'], ["{", "NULL"]], [["a'", 'b"'], ["{", "NULL"]]),
+        ("timestamp", pa.timestamp("us", "Europe/Berlin"), NOON, NOON.replace(tzinfo=None)),
+        ("timestamptz", pa.timestamp("us", "Europe/Berlin"), NOON, NOON),
+        ("timestamp[]", pa.list_(pa.timestamp("us", "Europe/Berlin")), [NOON], [NOON.replace(tzinfo=None)]),
+        ("time", pa.time64("us"), datetime.time(1, 2, 3), datetime.time(1, 2, 3)),
+        ("boolean[]", pa.list_(pa.bool_()), [True, False], [True, False]),
+    ],
+)
+@in_loop
+async def test_what_is_stored_is_what_was_written(database, column, type_, value, stored):
+    database.run(f"CREATE TABLE t (v {column})")
+    async with Writing(ready(PostgresSink(database.dsn, "t", delivery="at-least-once"))) as w:
+        w.writer.write(Columns.of(v=pa.array([value], type_)))
+        await w.prepare()
+    assert database.run("SELECT v FROM t") == [(stored,)]
+
+
+@pytest.mark.parametrize(
+    ("type_", "value"),
+    [
+        (pa.struct([("a", pa.int64())]), {"a": 5}),
+        (pa.list_(pa.struct([("a", pa.int64())])), [{"a": 5}]),
+        (pa.map_(pa.string(), pa.int64()), [("a", 5)]),
+        (pa.duration("us"), datetime.timedelta(seconds=90)),
+    ],
+)
+@in_loop
+async def test_what_postgresql_would_read_as_something_else_is_refused(database, type_, value):
+    database.run("CREATE TABLE t (v text)")
+    sink = ready(PostgresSink(database.dsn, "t", delivery="at-least-once"))
+    async with Writing(sink) as w:
+        with pytest.raises(UsageError, match=r"field 'v' of type .* can't be written to PostgreSQL"):
+            w.writer.write(Columns.of(v=pa.array([value], type_)))
+    with pytest.raises(UsageError, match=r"field 'v' of type .* can't be written to PostgreSQL"):
+        ready(PostgresSink(database.dsn, "t", type=Schema((Field("v", type_),)), delivery="at-least-once"))
+
+
+@in_loop
+async def test_a_nul_is_refused_in_lists_too(database):
+    database.run("CREATE TABLE t (v text[])")
+    async with Writing(ready(PostgresSink(database.dsn, "t", delivery="at-least-once"))) as w:
+        with pytest.raises(BadRecordError, match="NUL"):
+            w.write({"v": ["a", "\0"]})
 
 
 @in_loop

@@ -6,6 +6,7 @@ In CSV an empty value without quotes is NULL for COPY, one with quotes an empty 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import functools
 import io
 from collections.abc import Sequence
@@ -19,6 +20,22 @@ from streamcore.batch import Batch, Columns, Schema, schema_of, to_columns
 from streamcore.errors import BadRecordError, UsageError
 
 _OPTIONS = pacsv.WriteOptions(include_header=False)
+_WRITTEN = (
+    pa.types.is_null,
+    pa.types.is_boolean,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_decimal,
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_fixed_size_binary,
+    pa.types.is_date,
+    pa.types.is_time,
+    pa.types.is_timestamp,
+)
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,15 +56,34 @@ class Group:
     rows: int = 0
 
 
+def check_types(schema: Schema) -> None:
+    """Whether values of these types can be written: whatever PostgreSQL would read as another value can't.
+
+    Raises:
+        UsageError: a field is a structure, a map, a duration, or a list of such.
+    """
+    for field in schema.fields:
+        type_ = field.type
+        while any(is_list(type_) for is_list in _LISTS):
+            type_ = type_.value_type
+        if not any(is_known(type_) for is_known in _WRITTEN):
+            raise UsageError(
+                f"field {field.name!r} of type {field.type} can't be written to PostgreSQL",
+                hint="make it a text, a number, a time or a list of such before the sink: a duration its seconds, a"
+                " structure JSON",
+            )
+
+
 def encode(batch: Batch, schema: Schema | None, numbered_from: int | None = None) -> Chunk:
     """The batch as CSV. Columns and typed rows have their own schema; `schema` is that of other rows. With
     `numbered_from` a last column without name numbers the rows.
 
     Raises:
         BadRecordError: a record isn't of the schema, or a value has no form in CSV.
-        UsageError: the rows have no fields.
+        UsageError: the rows have no fields, or one that can't be written.
     """
     columns = to_columns(batch, _schema_of_batch(batch, schema))
+    check_types(columns.schema)
     record_batch = columns.to_arrow()
     arrays = [_plain(array, name) for array, name in zip(record_batch.columns, record_batch.schema.names, strict=True)]
     if numbered_from is not None:
@@ -89,11 +125,14 @@ def _row_schema(row_type: Any) -> Schema | None:
 def _plain(array: pa.Array, name: str) -> pa.Array:
     """The array in a form that both Arrow's CSV and COPY know."""
     type_ = array.type
-    if pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
-        return pa.array([None if value is None else f"\\x{value.hex()}" for value in array.to_pylist()], pa.string())
-    if pa.types.is_nested(type_):
-        return pa.array([None if value is None else _array_text(value) for value in array.to_pylist()], pa.string())
-    if pa.types.is_string(type_) and pc.any(pc.match_substring(array, "\0")).as_py():
+    if pa.types.is_timestamp(type_) and type_.tz is not None:
+        return array.cast(pa.timestamp(type_.unit, "UTC"))  # a column without time zone ignores the one that is given
+    if _is_bytes(type_):
+        array = pa.array([None if value is None else _hex(value) for value in array.to_pylist()], pa.string())
+    elif pa.types.is_nested(type_):
+        array = pa.array([None if value is None else _array_text(value) for value in array.to_pylist()], pa.string())
+    is_text = pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
+    if is_text and pc.any(pc.match_substring(array, "\0")).as_py():
         raise BadRecordError(
             f"column {name!r} has a text with a NUL character, which PostgreSQL can't hold",
             hint="take it out before the sink",
@@ -101,10 +140,33 @@ def _plain(array: pa.Array, name: str) -> pa.Array:
     return array
 
 
+def _is_bytes(type_: pa.DataType) -> bool:
+    return pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_fixed_size_binary(type_)
+
+
 def _array_text(values: Sequence[Any]) -> str:
-    """A PostgreSQL array as text."""
-    items = ("NULL" if value is None else _quoted(value) if isinstance(value, str) else str(value) for value in values)
-    return f"{{{','.join(items)}}}"
+    """A PostgreSQL array as text; one of more dimensions if the values are lists."""
+    return f"{{{','.join(map(_item_text, values))}}}"
+
+
+def _item_text(value: Any) -> str:
+    match value:
+        case None:
+            return "NULL"
+        case str():
+            return _quoted(value)
+        case bytes():
+            return _quoted(_hex(value))
+        case list():
+            return _array_text(value)
+        case datetime.datetime() if value.tzinfo is not None:
+            return _quoted(value.astimezone(datetime.UTC).isoformat(" "))
+        case _:
+            return str(value)
+
+
+def _hex(value: bytes) -> str:
+    return f"\\x{value.hex()}"
 
 
 def _quoted(text: str) -> str:

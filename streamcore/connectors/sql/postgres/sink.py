@@ -13,6 +13,7 @@ from streamcore.batch import Schema, schema_of
 from streamcore.connectors.base import AsyncSinkWriter, JobStart, Sink, SinkContext
 from streamcore.connectors.sql.postgres.column_types import identifiers, postgres_type, table_name, table_schema
 from streamcore.connectors.sql.postgres.owner import Run, prepare_transactions
+from streamcore.connectors.sql.postgres.rows import check_types
 from streamcore.connectors.sql.postgres.server import Server
 from streamcore.connectors.sql.postgres.transactions import TransactionWriter
 from streamcore.connectors.sql.postgres.upsert import UpsertingWriter
@@ -118,13 +119,15 @@ class PostgresSink(Sink[Any]):
         Raises:
             ConnectorError: it can't: the server isn't there, lets nobody in, lacks the table, a column, a unique
                 index or a right, or can't prepare transactions.
-            UsageError: exactly-once without checkpoints.
+            UsageError: exactly-once without checkpoints, or a field of `type` that can't be written.
         """
         if self.delivery == "exactly-once" and start.checkpoint_interval_s is None:
             raise UsageError(
                 "a PostgresSink is exactly-once by checkpoints, and there are none",
                 hint="give the job checkpoints, or the sink delivery='at-least-once'",
             )
+        if self.schema is not None:
+            check_types(self.schema)
         with self.server.connect() as connection:
             try:
                 if self.create:
