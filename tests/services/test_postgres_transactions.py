@@ -8,6 +8,7 @@ from in_loop import in_loop
 from postgres_rig import OPEN, Writing, appending, in_table, prepared_now, ready, until_copied
 
 from streamcore.connectors.sql.postgres.owner import Owner
+from streamcore.connectors.sql.postgres.server import is_outage
 from streamcore.connectors.sql.postgres.sink import PostgresSink
 from streamcore.errors import ConnectorError, FencedError
 
@@ -203,6 +204,45 @@ async def test_an_open_transaction_is_sent_again_after_a_crash_of_the_server(num
         assert in_table(numbers) == [0, 1, 2]
         assert w.waits[0] == f"PostgreSQL at 127.0.0.1:{numbers.server.port}/{numbers.name}"
         assert w.waits[-1] is None
+
+
+@in_loop
+async def test_limits_of_the_database_for_idle_transactions_are_not_for_ours(numbers):
+    for name in ("idle_in_transaction_session_timeout", "statement_timeout"):
+        numbers.run(f"ALTER DATABASE {numbers.name} SET {name} = '77s'")
+    try:
+        async with Writing(appending(numbers)) as w:
+            limits = []
+
+            async def ask(connection):
+                for name in ("idle_in_transaction_session_timeout", "statement_timeout"):
+                    limits.append(await (await connection.execute(f"SHOW {name}")).fetchone())
+
+            await w.writer.session.run(ask, "ask")
+    finally:
+        numbers.run(f"ALTER DATABASE {numbers.name} RESET ALL")
+    assert limits == [("0",), ("0",)]
+
+
+@in_loop
+async def test_a_session_that_was_ended_for_being_idle_is_an_outage(numbers):
+    """The connection string may set limits of its own."""
+    dsn = numbers.server.dsn(numbers.name, options="-c idle_in_transaction_session_timeout=200")
+    async with Writing(ready(PostgresSink(dsn, "numbers", prefix="p"))) as w:
+        w.write({"n": 1})
+        await until_copied(numbers)
+        while numbers.run(f"SELECT 1 {OPEN}"):
+            await asyncio.sleep(0.01)
+        w.write({"n": 2})
+        await w.commit(await w.prepare())
+    assert in_table(numbers) == [1, 2]
+
+
+def test_a_transaction_that_took_too_long_is_an_outage():
+    class TransactionTimeout(psycopg.OperationalError):
+        sqlstate = "25P04"
+
+    assert is_outage(TransactionTimeout("FATAL: terminating connection due to transaction timeout"))
 
 
 @in_loop

@@ -20,7 +20,11 @@ _SESSION = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
-_OPTIONS = "-c timezone=UTC -c datestyle=ISO -c client_encoding=UTF8"
+# a transaction is open from one checkpoint to the next, whatever limits the server sets for others
+_OPTIONS = (
+    "-c timezone=UTC -c datestyle=ISO -c client_encoding=UTF8"
+    " -c idle_in_transaction_session_timeout=0 -c statement_timeout=0"
+)
 _NOT_NOW = ("starting up", "shutting down", "in recovery", "not yet accepting", "too many", "connection slots")
 _OUTAGES = (
     errors.AdminShutdown,
@@ -28,7 +32,9 @@ _OUTAGES = (
     errors.CannotConnectNow,
     errors.TooManyConnections,
     errors.IdleSessionTimeout,
+    errors.IdleInTransactionSessionTimeout,
 )
+_TRANSACTION_TIMEOUT = "25P04"  # of PostgreSQL 17; psycopg may be older
 _HINTS: dict[type[Exception], str] = {
     errors.UndefinedTable: "create it, or give create=True to a sink with a type",
     errors.UndefinedColumn: "the fields of the records must be columns of the table",
@@ -122,7 +128,7 @@ def is_outage(error: BaseException) -> bool:
         return False
     state = error.sqlstate
     if state is not None:
-        return state.startswith("08")
+        return state.startswith("08") or state == _TRANSACTION_TIMEOUT
     # of a connection that was refused psycopg tells the text only
     text = str(error)
     return "FATAL:" not in text or any(words in text for words in _NOT_NOW)
