@@ -163,6 +163,17 @@ def test_a_reader_waits_while_somebody_writes(connection, path):
     reading.reader.close()
 
 
+def test_a_reader_is_made_while_somebody_writes(connection, path):
+    insert(connection, 1)
+    source = SqliteSource(path, "events", order="id")
+    (split,) = source.splits()
+    connection.execute("BEGIN EXCLUSIVE")
+    with closing(source.reader(split, None, ReaderContext(lambda: None, lambda: 0.0, lambda _: None))) as reader:
+        assert reader.poll(10) is None
+        connection.execute("COMMIT")
+        assert len(reader.poll(10)) == 1
+
+
 def test_a_job_reads_a_table(connection, path):
     insert(connection, *range(50))
     env = StreamEnvironment("job", parallelism=2)

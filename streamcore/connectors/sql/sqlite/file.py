@@ -29,24 +29,33 @@ class SqliteFile:
     def __str__(self) -> str:
         return f"SQLite file {self.path}"
 
-    def connect(self, mode: str, wait_s: float) -> sqlite3.Connection:
-        """A connection that commits by itself, and waits so long for those who write.
+    def open(self, mode: str, wait_s: float) -> sqlite3.Connection:
+        """A connection that commits by itself, and waits so long for those who write; nothing is read yet.
 
         Args:
             mode: `ro` (must be there), `rw` (must be there) or `rwc`.
 
         Raises:
-            ConnectorError: the file isn't there or isn't a database.
+            ConnectorError: the file isn't there.
         """
         with self.errors("open"):
             uri = f"{Path(self.path).absolute().as_uri()}?mode={mode}"
-            connection = sqlite3.connect(uri, uri=True, timeout=wait_s, isolation_level=None, check_same_thread=False)
-            try:
+            return sqlite3.connect(uri, uri=True, timeout=wait_s, isolation_level=None, check_same_thread=False)
+
+    def connect(self, mode: str, wait_s: float) -> sqlite3.Connection:
+        """The same, and looks whether the file can be read.
+
+        Raises:
+            ConnectorError: the file isn't there or isn't a database, or somebody writes for longer than `wait_s`.
+        """
+        connection = self.open(mode, wait_s)
+        try:
+            with self.errors("open"):
                 connection.execute("SELECT 1 FROM sqlite_master LIMIT 1")
-            except BaseException:
-                connection.close()
-                raise
-            return connection
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     @contextlib.contextmanager
     def errors(self, what: str) -> Iterator[None]:

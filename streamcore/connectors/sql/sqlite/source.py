@@ -103,7 +103,7 @@ class _SqliteReader(SplitReader):
         self._source = source
         self._end = end
         self._context = context
-        self._connection = source.file.connect("ro", 0.0)
+        self._connection = source.file.open("ro", 0.0)  # somebody may be writing: `poll` waits for that
 
     def poll(self, limit: int) -> Batch | None:
         """The next rows; none while somebody writes.
