@@ -12,10 +12,11 @@ import pyarrow as pa
 import pytest
 
 from streamcore import Checkpointing, StreamEnvironment
-from streamcore.batch import Columns, Schema, Vector
+from streamcore.batch import Columns, Field, Schema, Vector
 from streamcore.connectors.base import JobStart, SinkContext
 from streamcore.connectors.generator_source import GeneratorSource
 from streamcore.connectors.sql.sqlite.sink import SqliteSink
+from streamcore.connectors.sql.sqlite.source import SqliteSource
 from streamcore.errors import BadRecordError, ConnectorError, FencedError, TopologyError, UsageError
 
 START = JobStart(restored=False, job="test")
@@ -227,6 +228,40 @@ def test_every_type_is_written_into_a_table_made_for_it(file):
     types = dict(file.run(types, 'odd "name"'))
     assert types["maybe"] == "REAL"
     assert types["flag"] == "BOOLEAN NOT NULL"
+
+
+def test_lists_and_structures_come_back(file):
+    structure = pa.struct([("a", pa.int64()), ("b", pa.list_(pa.string()))])
+    schema = Schema(
+        (Field("id", pa.int64()), Field("list", pa.list_(pa.float64()), True), Field("structure", structure))
+    )
+    rows = [(1, [1.5, None], {"a": 1, "b": ["x", None]}), (2, None, {"a": 2, "b": []})]
+    env = StreamEnvironment("job")
+    env.from_values([dict(zip(schema.names, row, strict=True)) for row in rows]).sink(
+        file.sink("t", type=schema, create=True, delivery="at-least-once")
+    )
+    env.execute()
+    env = StreamEnvironment("job")
+    stream = env.source(SqliteSource(file.path, "t", order="id", type=schema, stop="now"))
+    assert list(map(tuple, stream.execute_and_collect())) == rows
+
+
+@pytest.mark.parametrize("type_", [pa.list_(pa.binary()), pa.struct([("a", pa.date32())]), pa.time64("us"),
+                                   pa.duration("us"), pa.map_(pa.string(), pa.int64())])  # fmt: skip
+def test_a_field_without_form_in_sqlite_is_refused_at_start(file, type_):
+    with pytest.raises(UsageError, match=r"field 'v' of type .* can't be written to SQLite"):
+        file.sink("t", type=Schema((Field("v", type_),)), create=True)
+
+
+def test_times_in_nanoseconds_are_written_if_they_are_not_finer_than_microseconds(file):
+    schema = Schema((Field("at", pa.timestamp("ns")),))
+    writer = file.sink("t", type=schema, create=True, delivery="at-least-once").writer(SinkContext(0, 1, 1))
+    writer.write(Columns.of(at=pa.array([1_000], pa.timestamp("ns"))))
+    writer.flush()
+    assert file.run("SELECT at FROM t") == [("1970-01-01 00:00:00.000001",)]
+    with pytest.raises(BadRecordError, match="finer than microseconds"):
+        writer.write(Columns.of(at=pa.array([1], pa.timestamp("ns"))))
+    writer.close()
 
 
 def test_a_job_writes_each_row_once(file):

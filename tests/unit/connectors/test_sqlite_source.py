@@ -140,6 +140,19 @@ def test_columns_have_the_types_that_they_are_declared_with(connection, path):
     reading.reader.close()
 
 
+def test_a_boolean_may_be_a_text(connection, path):
+    connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, good BOOLEAN)")
+    connection.executemany("INSERT INTO t (good) VALUES (?)", [["false"], ["TRUE"], [0], [1.0], [None]])
+    reading = Reading(SqliteSource(path, "t", order="id", stop="now"))
+    assert [row.good for row in reading.rows_now()] == [False, True, False, True, None]
+    reading.reader.close()
+    connection.execute("INSERT INTO t (good) VALUES ('perhaps')")
+    reading = Reading(SqliteSource(path, "t", order="id", stop="now"))
+    with pytest.raises(BadRecordError, match="'perhaps' is neither true nor false"):
+        reading.rows_now()
+    reading.reader.close()
+
+
 def test_a_value_of_another_type_is_refused(connection, path):
     connection.execute("INSERT INTO events VALUES (1, 'soon', 'much')")
     reading = Reading(SqliteSource(path, "events", order="id"))

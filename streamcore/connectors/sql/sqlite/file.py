@@ -15,8 +15,26 @@ import numpy as np
 import pyarrow as pa
 
 from streamcore.batch import Batch, Columns, Field, Schema, to_columns
-from streamcore.errors import BadRecordError, ConnectorError
+from streamcore.errors import BadRecordError, ConnectorError, UsageError
 
+_IN_JSON = (
+    pa.types.is_null,
+    pa.types.is_boolean,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_string,
+    pa.types.is_large_string,
+)
+_AS_COLUMNS = (
+    *_IN_JSON,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_fixed_size_binary,
+    pa.types.is_timestamp,
+    pa.types.is_date,
+)
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+_TRUTHS = {"true": True, "false": False}
 _ROW_ERRORS = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError)
 
 
@@ -114,11 +132,26 @@ def sqlite_type(field: Field) -> str:
     return "BLOB" if pa.types.is_binary(field.type) else "TEXT"
 
 
-def to_sqlite(batch: Batch, schema: Schema) -> list[tuple[Any, ...]]:
-    """The batch's rows as SQLite takes them: times as ISO texts, vectors and lists as JSON, NaN as NULL.
+def check_types(schema: Schema) -> None:
+    """Whether SQLite has a form for values of these types.
 
     Raises:
-        BadRecordError: a record isn't of the schema.
+        UsageError: a field has none: a time of day, say, or a list of bytes.
+    """
+    for field in schema.fields:
+        if not _is_known(field.type, _AS_COLUMNS):
+            raise UsageError(
+                f"field {field.name!r} of type {field.type} can't be written to SQLite",
+                hint="make it a text, a number, bytes, a date and time, or a list of texts or numbers before the sink",
+            )
+
+
+def to_sqlite(batch: Batch, schema: Schema) -> list[tuple[Any, ...]]:
+    """The batch's rows as SQLite takes them: times as ISO texts, vectors, lists and structures as JSON,
+    NaN as NULL.
+
+    Raises:
+        BadRecordError: a record isn't of the schema, or a time is finer than microseconds.
         TopologyError: columns lack one of the schema's.
     """
     columns = to_columns(batch, schema)
@@ -135,23 +168,49 @@ def from_sqlite(rows: list[Any], schema: Schema) -> Columns:
     try:
         read = [tuple(v if r is None or v is None else r(v) for r, v in zip(readers, row, strict=True)) for row in rows]
     except (TypeError, ValueError) as error:
-        hint = "times are texts such as 2024-01-31 12:00:00, vectors are JSON"
+        hint = "times are texts such as 2024-01-31 12:00:00, vectors and lists are JSON, booleans 0 and 1"
         raise BadRecordError(f"a value can't be read: {error}", hint=hint) from error
     return to_columns(read, schema)
 
 
 def _reader(field: Field) -> Callable[[Any], Any] | None:
     if pa.types.is_boolean(field.type):
-        return bool
+        return _truth
     if pa.types.is_timestamp(field.type):
         return datetime.datetime.fromisoformat
     if pa.types.is_date(field.type):
         return datetime.date.fromisoformat
-    return json.loads if field.width else None
+    return json.loads if pa.types.is_nested(field.type) else None
+
+
+def _truth(value: Any) -> bool:
+    """As SQLite has truth, but that texts are read and not taken for 0."""
+    if isinstance(value, int | float):
+        return bool(value)
+    found = _TRUTHS.get(value.lower()) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"{value!r} is neither true nor false")
+    return found
+
+
+def _is_known(type_: pa.DataType, kinds: Sequence[Callable[[pa.DataType], bool]]) -> bool:
+    if pa.types.is_struct(type_):
+        return all(_is_known(part.type, _IN_JSON) for part in type_.fields)
+    if any(is_list(type_) for is_list in _LISTS):
+        return _is_known(type_.value_type, _IN_JSON)
+    return any(is_kind(type_) for is_kind in kinds)
 
 
 def _values(columns: Columns, field: Field) -> Sequence[Any]:
     array = columns[field.name]
+    if pa.types.is_timestamp(field.type):
+        try:
+            array = array.cast(pa.timestamp("us", field.type.tz))
+        except pa.ArrowInvalid as error:
+            raise BadRecordError(
+                f"field {field.name!r} has a time that is finer than microseconds: {error}",
+                hint="round it before the sink",
+            ) from error
     values = array.tolist() if isinstance(array, np.ndarray) else array.to_pylist()
     if pa.types.is_timestamp(field.type):
         return [None if value is None else value.isoformat(" ") for value in values]

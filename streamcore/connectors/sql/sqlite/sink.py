@@ -10,7 +10,15 @@ from typing import Any, Literal, get_args
 
 from streamcore.batch import Batch, Schema, schema_of
 from streamcore.connectors.base import JobStart, Sink, SinkContext, SinkWriter, TwoPhaseWriter
-from streamcore.connectors.sql.sqlite.file import SqliteFile, quoted, quoted_list, sqlite_type, to_sqlite, transaction
+from streamcore.connectors.sql.sqlite.file import (
+    SqliteFile,
+    check_types,
+    quoted,
+    quoted_list,
+    sqlite_type,
+    to_sqlite,
+    transaction,
+)
 from streamcore.connectors.sql.sqlite.staging import Staging, new_run
 from streamcore.errors import TopologyError, UsageError
 
@@ -31,7 +39,7 @@ class SqliteSink(Sink[Any]):
     `mode="upsert"` inserts or updates by `key`; of several records with one key the last one stays. Written at least
     once, which has the effect of once.
 
-    Times are written as ISO texts, vectors as JSON; NaN becomes NULL.
+    Times are written as ISO texts, vectors, lists and structures as JSON; NaN becomes NULL.
 
     Args:
         path: the database file; is made if need be.
@@ -96,7 +104,10 @@ class SqliteSink(Sink[Any]):
 
         Raises:
             ConnectorError: it can't, or lacks the table, a column or a unique index.
+            UsageError: SQLite has no form for a field of `type`.
         """
+        if self.schema is not None:
+            check_types(self.schema)
         with self.file.errors(self.what), contextlib.closing(self.file.connect("rwc", _WAIT_S)) as connection:
             if self.create:
                 connection.execute(self._create_statement())

@@ -31,8 +31,8 @@ class SqliteSource(Source[Any]):
         order: the column that grows.
         key: a column that tells rows with the same `order` apart. None: there are none; else some would be missed.
         type: the rows' type: a dataclass, a NamedTuple or a schema, which may have some of the columns; times are
-            read from ISO texts, vectors from JSON. None: the table's columns by their declared types; needed with
-            `query`.
+            read from ISO texts, vectors, lists and structures from JSON. None: the table's columns by their declared
+            types; needed with `query`.
         stop: `"now"` ends with the rows that are there when the job starts; None: never.
         every_s: seconds between two polls when there is nothing new.
 
