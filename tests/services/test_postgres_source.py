@@ -213,7 +213,7 @@ async def test_a_type_and_a_query(events):
     source = PostgresSource(events.dsn, query="SELECT * FROM events WHERE id <> 2;", order="at", type=Event, stop="now")
     async with Reading(source) as reading:
         assert await reading.rows_now() == [Event("text 1", 1.0), Event("text 3", 3.0)]
-    untyped = PostgresSource(events.dsn, query="SELECT id, 'x' AS x FROM events", order="id")
+    untyped = PostgresSource(events.dsn, query="SELECT id, 'x' AS x FROM events -- all", order="id")
     assert untyped.schema.names == ("id", "x")
     events.run("UPDATE events SET text = NULL WHERE id = 3")
     async with Reading(source) as reading:

@@ -116,7 +116,9 @@ class Event:
 
 def test_a_type_reads_times_from_texts_and_vectors_from_json(connection, path):
     insert(connection, 1, 2)
-    query = "SELECT at, id > 1 AS good, iif(id > 1, '2024-02-29', NULL) AS day, '[1, 0.5]' AS vector, id FROM events;"
+    query = (
+        "SELECT at, id > 1 AS good, iif(id > 1, '2024-02-29', NULL) AS day, '[1, 0.5]' AS vector, id FROM events -- all"
+    )
     reading = Reading(SqliteSource(path, query=query, order="id", type=Event, stop="now"))
     first, second = reading.rows_now()
     assert (first.at, first.good, first.day) == (datetime.datetime.fromisoformat("2024-01-01 00:00:01"), False, None)

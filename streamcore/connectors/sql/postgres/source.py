@@ -143,7 +143,8 @@ class PostgresSource(Source[Any]):
 
 
 def _subquery(query: str) -> sql.Composed:
-    return sql.SQL("({})").format(sql.SQL(query.strip().rstrip(";")))
+    # on a line of its own the parenthesis isn't part of a comment at the end
+    return sql.SQL("({}\n)").format(sql.SQL(query.strip().rstrip(";")))
 
 
 def _as_rows(found: sql.Composable) -> sql.Composed:

@@ -63,7 +63,7 @@ class SqliteSource(Source[Any]):
         if every_s <= 0:
             raise UsageError(f"every_s={every_s!r} isn't positive")
         self.file = SqliteFile(os.fspath(path))
-        self.rows = quoted(table) if table is not None else f"({(query or '').strip().rstrip(';')})"
+        self.rows = quoted(table) if table is not None else f"({(query or '').strip().rstrip(';')}\n)"
         self.what = f"read table {table!r} of" if table is not None else "run the query on"
         self.cursor = (order,) if key is None or key == order else (order, key)
         self.bounded = stop == "now"
