@@ -222,6 +222,14 @@ async def test_a_type_and_a_query(events):
 
 
 @in_loop
+async def test_a_snapshot_taken_without_key_is_not_gone_on_with_by_one(events):
+    source = PostgresSource(events.dsn, "events", order="at", key="id")
+    async with Reading(source, {"0/1": ["2024-01-01"]}) as reading:
+        with pytest.raises(UsageError, match=r"table 'events' has a position of 1 columns, .* now has 2: at, id"):
+            await reading.rows_now()
+
+
+@in_loop
 async def test_a_source_waits_for_its_server(events):
     insert(events, 1)
     async with Reading(PostgresSource(events.dsn, "events", order="id")) as reading:

@@ -9,6 +9,7 @@ from psycopg import sql
 
 from streamcore.batch import Schema
 from streamcore.connectors.sql.postgres.column_types import select_list
+from streamcore.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,12 +84,22 @@ class Pages:
 
     def after(self, last: Sequence[str] | None) -> sql.Composed:
         """The rows after `last`, the values of the cursor's columns as texts (None: from the first), in order; behind
-        their own columns those of the cursor as texts."""
+        their own columns those of the cursor as texts.
+
+        Raises:
+            UsageError: `last` is of a snapshot of another cursor.
+        """
         polling = self.polling
         names = list(map(column, polling.cursor))
         types = list(map(sql.SQL, self.types))
         conditions: list[sql.Composable] = [sql.SQL("{} IS NOT NULL").format(name) for name in names]
         if last is not None:
+            if len(last) != len(names):
+                raise UsageError(
+                    f"the snapshot of {polling.name} has a position of {len(last)} columns, and the source now"
+                    f" has {len(names)}: {', '.join(polling.cursor)}",
+                    hint="give the same order and key as before, or start without the snapshot",
+                )
             values = [sql.SQL("{}::{}").format(sql.Literal(v), t) for v, t in zip(last, types, strict=True)]
             conditions.append(sql.SQL("({}) > ({})").format(sql.SQL(", ").join(names), sql.SQL(", ").join(values)))
         if self.end is not None:
