@@ -292,6 +292,21 @@ def test_without_psycopg_it_is_said_what_to_install():
 
 
 @pytest.mark.parametrize(
+    "conninfo",
+    [
+        "host=localhost password=my secret",
+        "postgresql://me:%secret@localhost/db",
+        "postgresql://me:pass@secret@localhost/db",
+        "postgresql://me:pass/secret@localhost/db",
+    ],
+)
+def test_no_part_of_a_password_is_told_when_the_connection_string_is_wrong(conninfo):
+    with pytest.raises(UsageError, match="can't be understood") as raised:
+        PostgresSink(conninfo, "t")
+    assert "secret" not in f"{raised.value}{raised.value.hint}"
+
+
+@pytest.mark.parametrize(
     ("options", "match"),
     [
         ({"mode": "merge"}, "mode='merge' is unknown"),

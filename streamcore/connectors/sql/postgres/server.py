@@ -55,19 +55,24 @@ class Server:
             `host=... dbname=...`. Parameters it lacks come from the environment (PGHOST, PGPASSWORD, ...).
 
     Raises:
-        UsageError: the connection string can't be understood.
+        UsageError: the connection string can't be understood. What it says isn't told, as it may be a password.
     """
 
     conninfo: str = dataclasses.field(repr=False)
 
     def __post_init__(self) -> None:
+        hint = (
+            "such as postgresql://user:password@host:5432/database; in a URL's password write @ as %40, : as %3A,"
+            " / as %2F, % as %25"
+        )
         try:
-            conninfo_to_dict(self.conninfo)
-        except psycopg.ProgrammingError as error:
-            raise UsageError(
-                f"the connection string can't be understood: {error}",
-                hint="such as postgresql://user:password@host:5432/database",
-            ) from None
+            given = conninfo_to_dict(self.conninfo)
+        except psycopg.ProgrammingError:
+            raise UsageError("the connection string can't be understood", hint=hint) from None
+        # the rest of a password with an @ or a / in it
+        for name in ("host", "port", "dbname"):
+            if "@" in str(given.get(name, "")):
+                raise UsageError(f"the connection string can't be understood: there is an @ in its {name}", hint=hint)
 
     def __str__(self) -> str:
         given = self._parameters
