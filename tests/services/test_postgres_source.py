@@ -201,6 +201,16 @@ async def test_every_type_is_read_as_its_column(database):
     assert second == (2, False, None, float("inf"), *[None] * 9)
 
 
+@pytest.mark.parametrize("of_type", ["timestamp", "timestamptz", "date"])
+@in_loop
+async def test_a_time_that_python_has_not_is_told_as_such(database, of_type):
+    database.run(f"CREATE TABLE t AS SELECT 1 AS id, 'infinity'::{of_type} AS at")
+    async with Reading(PostgresSource(database.dsn, "t", order="id")) as reading:
+        with pytest.raises(BadRecordError, match="too large") as raised:
+            await reading.rows_now()
+    assert "Python has no such value" in raised.value.hint
+
+
 @dataclasses.dataclass
 class Event:
     text: str

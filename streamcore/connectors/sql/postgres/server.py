@@ -117,6 +117,9 @@ class Server:
         first, _, rest = reason.partition("\n")
         detail = error.diag.message_detail
         where = f"can't {what}: {self}: {first.removeprefix('connection failed: ')}"
+        if isinstance(error, psycopg.DataError) and error.sqlstate is None:  # raised here, by who reads the answer
+            hint = "Python has no such value: leave such rows out by a query, or cast the column to text"
+            return BadRecordError(where, hint=hint)
         if isinstance(error, errors.DataError | errors.IntegrityError):
             return BadRecordError(f"{where}{f' ({detail})' if detail else ''}", hint="the database refuses a row")
         for kind, hint in _HINTS.items():
