@@ -7,8 +7,10 @@ import pytest
 from in_loop import in_loop
 from postgres_rig import OPEN, Writing, appending, in_table, prepared_now, ready, until_copied
 
+from streamcore.connectors.sql.postgres import session
 from streamcore.connectors.sql.postgres.owner import Owner
 from streamcore.connectors.sql.postgres.server import is_outage
+from streamcore.connectors.sql.postgres.session import Session
 from streamcore.connectors.sql.postgres.sink import PostgresSink
 from streamcore.errors import ConnectorError, FencedError
 
@@ -155,6 +157,45 @@ async def test_a_zombie_that_prepares_during_a_takeover_is_ended_or_rolled_back(
                 else:
                     preparing.cancel()
         assert in_table(numbers) == []
+
+
+@in_loop
+async def test_what_is_committed_after_the_takeover_waits_for_locks_as_long_as_need_be(numbers):
+    async with Writing(appending(numbers)) as w:
+
+        async def ask(connection):
+            return await (await connection.execute("SHOW lock_timeout")).fetchone()
+
+        assert await w.writer._control.run(ask, "ask") == ("0",)
+
+
+@in_loop
+async def test_collisions_are_tried_again_after_pauses_that_grow(monkeypatch):
+    """Two that collide and come back at once collide again."""
+    left, pauses = 12, []
+
+    class NoServer:
+        async def connect_async(self):
+            return psycopg.AsyncConnection(psycopg.pq.PGconn.connect_start(b"host=127.0.0.1 port=1"))
+
+    async def work(connection):
+        nonlocal left
+        left -= 1
+        if left:
+            raise psycopg.errors.SerializationFailure
+        return "done"
+
+    async def pause(seconds):
+        pauses.append(seconds)
+
+    monkeypatch.setattr(session.asyncio, "sleep", pause)
+    monkeypatch.setattr(session.random, "uniform", lambda _, longest: longest)
+    told = []
+    assert await Session(NoServer(), told.append).run(work, "work") == "done"
+    assert len(pauses) == 11
+    assert pauses[:3] == [0.05, 0.1, 0.2]
+    assert pauses[-1] == 2.0
+    assert told == []
 
 
 @in_loop

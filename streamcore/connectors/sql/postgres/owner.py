@@ -142,6 +142,7 @@ class Owner:
                 is_owner = True
             except (errors.LockNotAvailable, errors.DeadlockDetected):
                 await asyncio.sleep(_PAUSE_S)  # somebody has begun or prepared a transaction meanwhile
+        await connection.execute("RESET lock_timeout")
         await self._refuse_later(connection)
 
     async def check(self, connection: psycopg.AsyncConnection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -44,6 +45,7 @@ class Session:
             StreamcoreError: it can't be done, for a reason that waiting doesn't help: "can't <what>: ...".
         """
         pause_s = 0.0
+        collision_s = _FIRST_PAUSE_S
         while True:
             was_connected = self._connection is not None
             try:
@@ -52,8 +54,13 @@ class Session:
                 if not is_outage(error) and not is_collision(error):
                     raise self._server.explain(error, what) from error
                 await self.drop()
-                if is_collision(error) or (was_connected and not pause_s):
-                    continue  # a connection that is stale, too, isn't an outage yet
+                if is_collision(error):
+                    # not at once, or two that collide do so for ever
+                    await asyncio.sleep(random.uniform(0, collision_s))  # noqa: S311 - no secret
+                    collision_s = min(2 * collision_s, _LONGEST_PAUSE_S)
+                    continue
+                if was_connected and not pause_s:
+                    continue  # a connection that is stale isn't an outage yet
                 self._waiting(str(self._server))
                 pause_s = min(max(2 * pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
                 await asyncio.sleep(pause_s)
