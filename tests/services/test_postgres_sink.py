@@ -238,6 +238,25 @@ def test_a_right_that_is_missing_is_found_at_start(numbers):
     refused("permission denied for schema public", reader)
 
 
+def test_rights_that_only_the_first_row_needs_are_found_at_start(numbers):
+    user = f"{numbers.name}_writer"
+    numbers.run(f"CREATE ROLE {user} LOGIN PASSWORD 'a password'")
+    writer = numbers.server.dsn(numbers.name, user=user)
+    numbers.run("CREATE TABLE t (id serial PRIMARY KEY, other bigint GENERATED ALWAYS AS IDENTITY, n bigint UNIQUE)")
+    numbers.run(f"GRANT SELECT, INSERT, UPDATE ON t TO {user}")
+    number = {"delivery": "at-least-once", "type": Schema.of(n=int)}
+    refused("permission denied for sequence public.t_id_seq: USAGE", writer, "t", **number)
+    numbers.run(f"GRANT USAGE ON SEQUENCE t_id_seq TO {user}")
+    ready(PostgresSink(writer, "t", **number))
+    numbers.run(f"REVOKE TEMPORARY ON DATABASE {numbers.name} FROM PUBLIC")
+    try:
+        ready(PostgresSink(writer, "t", **number))
+        refused("permission denied for the database: TEMPORARY", writer, "t", **number, mode="upsert", key="n")
+    finally:
+        numbers.run(f"GRANT TEMPORARY ON DATABASE {numbers.name} TO PUBLIC")
+    ready(PostgresSink(writer, "t", **number, mode="upsert", key="n"))
+
+
 def test_a_server_that_can_t_prepare_transactions_is_found_at_start(numbers):
     numbers.server.stop()
     numbers.server.start(max_prepared_transactions=0)

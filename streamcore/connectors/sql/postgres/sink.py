@@ -18,7 +18,7 @@ from streamcore.connectors.sql.postgres.server import Server
 from streamcore.connectors.sql.postgres.transactions import TransactionWriter
 from streamcore.connectors.sql.postgres.upsert import UpsertingWriter
 from streamcore.connectors.sql.postgres.writer import AppendingWriter, Table
-from streamcore.errors import TopologyError, UsageError
+from streamcore.errors import ConnectorError, TopologyError, UsageError
 
 Mode = Literal["append", "upsert"]
 Delivery = Literal["exactly-once", "at-least-once"]
@@ -174,6 +174,27 @@ class PostgresSink(Sink[Any]):
         )
         table = Table(self.server, self.table, schema, self.key)
         connection.execute(sql.SQL("{}{}").format(statement, table.on_conflict(schema.names)))
+        missing = self._missing_right(connection, schema)
+        if missing is not None:
+            raise ConnectorError(
+                f"can't write to table {self.table!r}: {self.server}: permission denied for {missing}",
+                hint="GRANT it to the user",
+            )
+
+    def _missing_right(self, connection: psycopg.Connection, schema: Schema) -> str | None:
+        """A right that planning doesn't ask for: that to draw from the sequence of a column that isn't written, and
+        that to make the temporary table of an upsert."""
+        name = table_name(self.table).as_string(connection)
+        sequence = connection.execute(
+            "SELECT sequence FROM pg_attribute, pg_get_serial_sequence(%s, attname) AS sequence"
+            " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped AND atthasdef AND attidentity = ''"
+            " AND attname <> ALL(%s) AND NOT has_sequence_privilege(sequence, 'USAGE, UPDATE')",
+            [name, name, list(schema.names)],
+        ).fetchone()
+        if sequence is not None:
+            return f"sequence {sequence[0]}: USAGE"
+        may = connection.execute("SELECT has_database_privilege(current_database(), 'TEMPORARY')").fetchone()
+        return "the database: TEMPORARY" if self.key and may == (False,) else None
 
 
 def _as_prefix(name: str) -> str:
