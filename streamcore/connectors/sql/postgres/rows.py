@@ -20,6 +20,7 @@ from streamcore.batch import Batch, Columns, Schema, schema_of, to_columns
 from streamcore.errors import BadRecordError, UsageError
 
 _OPTIONS = pacsv.WriteOptions(include_header=False)
+_BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
 _WRITTEN = (
     pa.types.is_null,
     pa.types.is_boolean,
@@ -28,9 +29,7 @@ _WRITTEN = (
     pa.types.is_decimal,
     pa.types.is_string,
     pa.types.is_large_string,
-    pa.types.is_binary,
-    pa.types.is_large_binary,
-    pa.types.is_fixed_size_binary,
+    *_BYTES,
     pa.types.is_date,
     pa.types.is_time,
     pa.types.is_timestamp,
@@ -141,7 +140,7 @@ def _plain(array: pa.Array, name: str) -> pa.Array:
 
 
 def _is_bytes(type_: pa.DataType) -> bool:
-    return pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_fixed_size_binary(type_)
+    return any(is_kind(type_) for is_kind in _BYTES)
 
 
 def _array_text(values: Sequence[Any]) -> str:
