@@ -9,12 +9,14 @@ import threading
 import paho.mqtt.client as paho
 import pytest
 from connector_rig import Writing, deliver
+from mosquitto_server import Mosquitto
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from scripted_broker import CONNACK, disconnect, scripted_broker
 
 from streamcore.connectors.mqtt import Backoff, MqttSink
-from streamcore.errors import BadRecordError
+from streamcore.errors import BadRecordError, ConnectorError
 from tests.process.process_harness import until
 
 QUICK = Backoff(first_s=0.01, longest_s=0.05)
@@ -100,3 +102,68 @@ def test_a_broker_that_is_killed_is_waited_for_and_nothing_is_lost(mosquitto):
         count, waits = asyncio.run(run(subscriber))
         until(lambda: {int(body) for _, body in subscriber.messages} == set(range(count)), "all messages")
     assert waits == [f"MQTT broker at 127.0.0.1:{mosquitto.port}", None]
+
+
+@pytest.mark.parametrize(
+    ("setting", "retain", "error"),
+    [
+        ("retain_available false", True, "retains no messages"),
+        ("max_qos 0", False, "takes no messages of QoS 1"),
+        ("max_packet_size 1000", False, "a message to 't' is too long for .*: 1001 bytes with its header"),
+        # this one it doesn't tell: it hangs up
+        (
+            "message_size_limit 900",
+            False,
+            r"has ended 6 connections in a row .*\n.*longest of 1 messages has 992 bytes",
+        ),
+    ],
+)
+def test_what_a_broker_never_takes_is_an_error(tmp_path, setting, retain, error):
+    async def run():
+        async with Writing(MqttSink(broker.url, "t", value="text", retain=retain, backoff=QUICK)) as writing:
+            # 2 to 3 bytes of header, 3 of topic, 2 of message id, 1 of properties
+            writing.write("x" * (1001 - 9))
+            try:
+                await writing.prepared()
+            finally:
+                assert writing.waits == []  # the broker was there all the time
+
+    broker = Mosquitto(tmp_path, "allow_anonymous true", setting)
+    try:
+        broker.start()
+        with pytest.raises((BadRecordError, ConnectorError), match=error):
+            asyncio.run(run())
+        if "max_packet_size" in setting:
+            deliver(MqttSink(broker.url, "t", value="text"), "x" * (1000 - 9))
+    finally:
+        broker.kill()
+
+
+@pytest.mark.parametrize(
+    ("reason", "what"), [(0x95, "Packet too large"), (0x87, "Not authorized"), (0x9B, "QoS not supported")]
+)
+def test_a_broker_that_says_why_it_ends_the_connection(reason, what):
+    async def run():
+        async with scripted_broker([CONNACK, disconnect(reason)]) as url, Writing(MqttSink(url, "t")) as writing:
+            writing.write(1)
+            with pytest.raises(ConnectorError, match=f"has ended the connection: {what}"):
+                await writing.prepared()
+
+    asyncio.run(run())
+
+
+def test_a_broker_that_is_overloaded_is_waited_for():
+    """Six connections in a row are one too many only if nothing was acknowledged on any."""
+    puback = b"\x40\x02\x00\x01"
+
+    async def run():
+        restarts = [[CONNACK, disconnect(0x89)]] * 5
+        script = [*restarts, [CONNACK, puback], *restarts, [CONNACK, puback, puback[:-1] + b"\x02"]]
+        async with (
+            scripted_broker(*script) as url,
+            Writing(MqttSink(url, "t", max_unacknowledged=1, backoff=QUICK)) as writing,
+        ):
+            writing.write(1, 2)
+            await writing.prepared()
+
+    asyncio.run(run())

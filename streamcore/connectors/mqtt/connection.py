@@ -23,12 +23,16 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from streamcore.connectors.mqtt.broker import Broker
+from streamcore.connectors.mqtt.limits import Limits
 from streamcore.errors import ConnectorError
 
 ANSWER_S = 30.0
 """Seconds within which the broker has to answer."""
-_REFUSED_FOR_GOOD = frozenset({0x81, 0x82, 0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C, 0x90, 0x95, 0x99, 0x9A, 0x9B, 0x9D})
-"""Reason codes of a CONNACK that waiting doesn't change: wrong credentials, no rights, a protocol it doesn't speak…"""
+_REFUSED_FOR_GOOD = frozenset(
+    {0x81, 0x82, 0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C, 0x8F, 0x90, 0x94, 0x95, 0x99, 0x9A, 0x9B, 0x9D, 0x9E, 0xA1, 0xA2}
+)
+"""Reason codes of a CONNACK or a DISCONNECT that waiting doesn't change (MQTT 5, 2.4): wrong credentials, no rights, a
+packet that is too large, what it doesn't support…"""
 _TAKEN_OVER = 0x8E
 _DISCONNECT = b"\xe0\x00"
 _GOODBYE_S = 2.0
@@ -64,7 +68,7 @@ class Connection:
 
     Attributes:
         lost: done when the connection has broken; raises Away, or ConnectorError if it can't be made again.
-        window: messages that the broker takes before it has acknowledged the first; known after `open`.
+        limits: what the broker takes; known after `open`.
     """
 
     def __init__(
@@ -85,7 +89,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[None] = self._loop.create_future()
         self.lost.add_done_callback(lambda lost: lost.cancelled() or lost.exception())  # it may be that nobody asks
-        self.window = 65_535
+        self.limits = Limits()
         self._answer: asyncio.Future[bool] = self._loop.create_future()
         self._subscribed: asyncio.Future[Sequence[Any]] = self._loop.create_future()
         self._misc: asyncio.TimerHandle | None = None
@@ -263,7 +267,7 @@ class Connection:
         if self._answer.done():
             return
         if not reason.is_failure:
-            self.window = getattr(properties, "ReceiveMaximum", self.window)
+            self.limits = Limits.of(properties)
             self._answer.set_result(flags.session_present)
         elif reason.value in _REFUSED_FOR_GOOD:
             hint = "check the user, the password and the client id"
@@ -273,7 +277,10 @@ class Connection:
 
     def _disconnected(self, _: Any, __: Any, flags: Any, reason: Any, ___: Any) -> None:
         error: Exception = Away(str(reason) if flags.is_disconnect_packet_from_server else "the connection broke")
-        if reason.value == _TAKEN_OVER:
+        if flags.is_disconnect_packet_from_server and reason.value in _REFUSED_FOR_GOOD:
+            what = f"the {self._broker} has ended the connection: {reason}"
+            error = ConnectorError(what, hint="check what it allows to be sent, and the rights of this user")
+        elif reason.value == _TAKEN_OVER:
             what = f"another client has taken over the session {self._client_id!r} at the {self._broker}"
             error = ConnectorError(what, hint="every job needs a client id of its own: give client_id=")
         for future in (self._answer, self._subscribed, self.lost):

@@ -12,6 +12,7 @@ from streamcore.batch import Batch, to_rows
 from streamcore.connectors.base import AsyncSinkWriter, SinkContext
 from streamcore.connectors.json_source import encode_json_lines
 from streamcore.connectors.mqtt.connection import Away, Connection
+from streamcore.connectors.mqtt.limits import ShortConnections, publish_bytes
 from streamcore.connectors.mqtt.sink import MqttSink, why_no_topic
 from streamcore.connectors.outage import Outage
 from streamcore.connectors.progress import Progress
@@ -40,6 +41,8 @@ class MqttWriter(AsyncSinkWriter):
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._was_full = False
+        self._short = ShortConnections()
+        self._has_acknowledged = False  # on this connection
 
     async def open(self, prepared: Sequence[Any]) -> None:
         """Begins to connect."""
@@ -102,20 +105,30 @@ class MqttWriter(AsyncSinkWriter):
         self._context.fail(error)
 
     async def _keep_connected(self) -> None:
-        sink, failures = self._sink, 0
+        sink, failures, now = self._sink, 0, asyncio.get_running_loop().time
         outage = Outage(self._context.waiting, str(sink.broker))
         while True:
+            begun_at = None
             # the broker gives us an id: the session ends with the connection
             connection = Connection(sink.broker, "", on_acknowledged=self._acknowledged)
             try:
                 await connection.open()
+                begun_at = now()
+                connection.limits.check(sink.broker, retain=sink.retain)
                 outage.end()
-                failures = 0
                 self._connection = connection
+                self._has_acknowledged = False
                 self._publish()
                 await connection.lost
             except Away as away:
-                outage.begin(str(away))
+                if begun_at is None:
+                    outage.begin(str(away))
+                    self._short.reset()
+                elif self._has_acknowledged or not self._sent:
+                    failures = 0
+                    self._short.reset()
+                elif self._short.ended(now() - begun_at):
+                    raise self._hung_up_on(away) from None
             finally:
                 self._connection = None
                 await connection.close()
@@ -124,13 +137,27 @@ class MqttWriter(AsyncSinkWriter):
             failures += 1
             await asyncio.sleep(sink.backoff.delay_s(failures))
 
+    def _hung_up_on(self, away: Away) -> ConnectorError:
+        """Says what a broker does that drops connections instead of refusing messages."""
+        what = (
+            f"the {self._sink.broker} has ended {self._short.count} connections in a row without acknowledging anything"
+        )
+        longest = max(len(message.payload) for message in self._sent.values())
+        hint = f"does it allow what is sent? the longest of {len(self._sent)} messages has {longest} bytes"
+        return ConnectorError(f"{what}: {away}", hint=hint)
+
     def _publish(self) -> None:
         connection = self._connection
         if connection is None or connection.lost.done():
             return
-        window = min(self._sink.max_unacknowledged, connection.window)
+        window = min(self._sink.max_unacknowledged, connection.limits.window)
         while self._queue and len(self._sent) < window:
             message = self._queue.popleft()
+            length, most = publish_bytes(message.topic, message.payload), connection.limits.packet_bytes
+            if length > most:
+                what = f"a message to {message.topic!r:.200} is too long for the {self._sink.broker}"
+                self._fail(BadRecordError(f"{what}: {length} bytes with its header", hint=f"it takes {most}"))
+                return
             self._sent[connection.publish(message.topic, message.payload, retain=self._sink.retain)] = message
 
     def _acknowledged(self, message_id: int, failure: str | None) -> None:
@@ -141,6 +168,7 @@ class MqttWriter(AsyncSinkWriter):
             what = f"the {self._sink.broker} refuses a message to {message.topic!r}: {failure}"
             self._fail(ConnectorError(what, hint="check the rights of this user"))
             return
+        self._has_acknowledged = True
         self._progress.answered(message.number)
         self._publish()
         if self._was_full and not self.is_full:
