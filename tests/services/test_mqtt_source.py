@@ -12,6 +12,7 @@ from connector_rig import Reading
 from mosquitto_server import Mosquitto
 from paho.mqtt import client as paho
 from paho.mqtt.publish import multiple
+from scripted_broker import CONNACK, PUBLISH_T_1, SUBACK, disconnect, scripted_broker
 
 from streamcore.connectors import push_reader
 from streamcore.connectors.mqtt import Backoff, Broker, MqttMessage, MqttSource, reader
@@ -213,19 +214,26 @@ def test_two_clients_with_one_id_take_the_session_from_each_other_until_one_give
 
 
 def test_a_broker_that_says_that_the_session_is_taken_over():
-    connack, taken_over = b"\x20\x03\x00\x00\x00", b"\xe0\x01\x8e"
-
-    async def broker(from_client, to_client):
-        await from_client.read(1)
-        to_client.write(connack + taken_over)
-
     async def run():
-        server = await asyncio.start_server(broker, "127.0.0.1", 0)
-        async with server, reading(MqttSource(f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}", "t")) as one:
+        async with scripted_broker([CONNACK + disconnect(0x8E)]) as url, reading(MqttSource(url, "t")) as one:
             with pytest.raises(ConnectorError, match="another client has taken over the session 'streamcore-job'"):
                 await one.take(1)
 
     asyncio.run(run())
+
+
+def test_an_outage_is_not_taken_for_another_client():
+    """Attempts that fail aren't connections that were ended, and they interrupt the row of those."""
+    away, short, well = [b""], [CONNACK, SUBACK], [CONNACK, SUBACK + PUBLISH_T_1, None]
+    script = [*[away] * 8, *[short] * 5, away, *[short] * 5, well]
+
+    async def run():
+        async with scripted_broker(*script) as url, reading(MqttSource(url, "t", backoff=QUICK)) as one:
+            return await one.take(1), one.waits
+
+    rows, waits = asyncio.run(run())
+    assert rows == [1]
+    assert [told is not None for told in waits] == [True, False] * 2
 
 
 @pytest.fixture

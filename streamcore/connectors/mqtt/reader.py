@@ -15,6 +15,7 @@ from typing import Any
 from streamcore.batch import Batch
 from streamcore.connectors.base import ReaderContext
 from streamcore.connectors.mqtt.connection import Away, Connection, Message
+from streamcore.connectors.mqtt.limits import ShortConnections
 from streamcore.connectors.mqtt.source import MqttMessage, MqttSource
 from streamcore.connectors.outage import Outage
 from streamcore.connectors.push_reader import Pushed, PushReader
@@ -24,9 +25,6 @@ logger = logging.getLogger("streamcore.connectors")
 
 STALL_S = 60.0
 """Seconds without a checkpoint after which a user is told that messages wait for one."""
-SHORT_S, SHORT_CONNECTIONS = 5.0, 6
-"""So many connections in a row that are shorter mean that two clients take the session from each other, as not every
-broker says; or that something else is wrong which waiting doesn't change."""
 
 
 class MqttReader(PushReader):
@@ -84,8 +82,9 @@ class MqttReader(PushReader):
         """
         source, failures, now = self._source, 0, asyncio.get_running_loop().time
         outage = Outage(self.context.waiting, self.name)
+        short = ShortConnections()
         while True:
-            begun_at = None
+            begun_at, is_subscribed = None, False
             connection = Connection(
                 source.broker,
                 self._client_id,
@@ -95,28 +94,33 @@ class MqttReader(PushReader):
             )
             self._connection = connection
             try:
-                if not await connection.open():
+                is_kept = await connection.open()
+                begun_at = now()
+                if not is_kept:
                     self._session += 1
                     self._unacknowledged.clear()
                 await connection.subscribe(source.topics)
                 outage.end()
-                begun_at = now()
+                is_subscribed = True
                 await connection.lost
             except Away as away:
                 if begun_at is None:
+                    short.reset()
+                elif short.ended(now() - begun_at):
+                    # two clients may take the session from each other: not every broker says so
+                    raise self._thrown_out(short) from None
+                if not is_subscribed:
                     outage.begin(str(away))
-                elif now() - begun_at > SHORT_S:
+                elif short.count == 0:
                     failures = 0
-                elif failures >= SHORT_CONNECTIONS:
-                    raise self._thrown_out(failures) from away
             finally:
                 self._connection = None
                 await connection.close()
             failures += 1
             await asyncio.sleep(source.backoff.delay_s(failures))
 
-    def _thrown_out(self, times: int) -> ConnectorError:
-        what = f"the {self.name} has ended {times} connections in a row within {SHORT_S:g} s of their beginning"
+    def _thrown_out(self, short: ShortConnections) -> ConnectorError:
+        what = f"the {self.name} has ended {short.count} connections in a row within {short.LONG_S:g} s"
         hint = f"does another client have the id {self._client_id!r} too? every job needs one of its own: client_id="
         return ConnectorError(what, hint=hint)
 
