@@ -8,6 +8,7 @@ import logging
 import random
 import ssl
 import subprocess
+import traceback
 from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from http_service import DROP, HttpService
 from streamcore.connectors.web import Backoff, HttpSink
 from streamcore.errors import BadRecordError, ConnectorError, UsageError
 
+SECRET = "xyzzy"  # noqa: S105 - not in a line that raises, which a traceback shows
 QUICK = Backoff(first_s=0.01, longest_s=0.05)
 
 
@@ -248,7 +250,7 @@ def test_no_answer_in_time_is_asked_again(service):
 def test_what_is_refused_is_an_error(service, answer, kind, told, times):
     service.answer = lambda _: answer
     sink = HttpSink(
-        service.url + "?token=xyzzy", headers={"Authorization": "xyzzy"}, attempts=3, backoff=QUICK, concurrency=1
+        f"{service.url}?token={SECRET}", headers={"Authorization": "xyzzy"}, attempts=3, backoff=QUICK, concurrency=1
     )
     with pytest.raises(kind, match=told) as error:
         deliver(sink, {"n": 1}, {"n": 2})
@@ -281,6 +283,12 @@ def test_a_certificate_that_is_not_trusted_is_an_error(tmp_path):
             deliver(HttpSink(service.url), 1)
     finally:
         service.end()
+
+
+def test_an_address_that_is_none_is_an_error_without_its_secrets():
+    with pytest.raises(ConnectorError, match=r"can't send to .*: InvalidUrlClientError") as error:
+        deliver(HttpSink(f"http://a\x80/?token={SECRET}"), 1)
+    assert SECRET not in "".join(traceback.format_exception(error.value))
 
 
 def test_records_that_cannot_be_sent(service):

@@ -189,7 +189,8 @@ class HttpWriter(AsyncSinkWriter):
                 return _Answer(found, why, wait_s, blames_content(response.status))
         except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError
             if not is_outage(error):
-                raise ConnectorError(f"can't send to {self._shown}: {explain(error)}") from error
+                # its own text may be the URL
+                raise ConnectorError(f"can't send to {self._shown}: {explain(error)}") from None
             return _Answer(Verdict.LATER, explain(error))
 
     def _body(self, request: Request) -> bytes:

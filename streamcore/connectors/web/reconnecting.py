@@ -92,7 +92,8 @@ class ReconnectingReader(PushReader):
                     asked_s = away.wait_s
                 except (aiohttp.ClientError, OSError) as error:
                     if not is_outage(error):
-                        raise ConnectorError(f"can't read {self.name}: {explain(error)}") from error
+                        # its own text may be the URL
+                        raise ConnectorError(f"can't read {self.name}: {explain(error)}") from None
                     self._outage.begin(explain(error))
                     asked_s = 0.0
                 self._failures += 1

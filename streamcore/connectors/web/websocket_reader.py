@@ -44,7 +44,7 @@ class WebSocketReader(ReconnectingReader):
                 )
         except aiohttp.WSServerHandshakeError as error:
             retry_after = error.headers.get("Retry-After") if error.headers is not None else None
-            raise refusal(self.name, error.status, retry_after) from error
+            raise refusal(self.name, error.status, retry_after) from None  # its text is the URL
         async with socket:
             for message in source.subscribe:
                 await socket.send_str(message)
