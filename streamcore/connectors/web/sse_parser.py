@@ -7,7 +7,7 @@
     data: x     adds a line to the data of the event
     event: x    its type
     id: x       the last event id from here on (ignored with a NUL in it)
-    retry: 100  the wait before connecting again, in milliseconds (digits only)
+    retry: 100  the wait before connecting again, in milliseconds (up to 9 digits and nothing else)
     : x         a comment, to keep the connection alive
     (empty)     the event is complete; without data it is dropped
 
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
+_MOST_DIGITS = 9  # eleven days
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,8 @@ class EventParser:
 
     @property
     def size(self) -> int:
-        """Bytes of the event that isn't complete yet."""
-        return len(self._rest) + sum(map(len, self._data))
+        """Bytes of the event that isn't complete yet, with a line end for each line of its data."""
+        return len(self._rest) + sum(map(len, self._data)) + len(self._data)
 
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that are complete with these bytes."""
@@ -86,7 +87,7 @@ class EventParser:
                 self._type = value.decode("utf-8", "replace")
             case b"id" if b"\0" not in value:
                 self._event_id = value.decode("utf-8", "replace")
-            case b"retry" if value.isdigit():
+            case b"retry" if value.isdigit() and len(value) <= _MOST_DIGITS:
                 self.retry_s = int(value) / 1000
         return None
 

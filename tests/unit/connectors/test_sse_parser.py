@@ -47,6 +47,12 @@ def test_the_last_id_and_the_wait_before_connecting_again():
     assert parser.feed(b"data: x\n\n") == [Event(b"x", "message", "5")]
     parser.feed(b"id: 6\nretry: 1500\ndata: not complete\n")
     assert (parser.last_id, parser.retry_s) == ("5", 1.5)
-    assert parser.size == len(b"not complete")
-    parser.feed(b"\nretry: soon\n")
+    assert parser.size == len(b"not complete\n")
+    parser.feed(b"\nretry: soon\nretry: " + b"9" * 5000 + b"\n")
     assert (parser.last_id, parser.retry_s) == ("6", 1.5)
+
+
+def test_lines_without_data_count_too():
+    parser = EventParser()
+    parser.feed(b"data:\n" * 1000)
+    assert parser.size == 1000
