@@ -226,6 +226,25 @@ def test_a_server_that_restarts_is_waited_for(service, caplog):
     assert logged.startswith(f"HTTP service at {service.url}: ")
 
 
+def test_an_outage_lasts_until_no_request_waits_any_more(service):
+    """A service that takes some records and is away for one: that is one outage."""
+    asked, done = asyncio.Event(), []
+
+    async def answer(received):
+        nonlocal asked
+        if received.body == b"0":
+            asked.set()
+            asked = asyncio.Event()
+            return 503 if len(done) < 5 else 200
+        await asked.wait()  # until the other one is sent again
+        done.append(received.body)
+        return 200
+
+    service.answer = answer
+    waits = deliver(HttpSink(service.url, concurrency=2, backoff=QUICK), *range(6))
+    assert waits == [f"HTTP service at {service.url}", None]
+
+
 def test_no_answer_in_time_is_asked_again(service):
     async def answer(_):
         if len(service.received) == 1:

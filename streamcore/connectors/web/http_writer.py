@@ -58,6 +58,7 @@ class HttpWriter(AsyncSinkWriter):
         self._workers: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
         self._resume_at = 0.0
+        self._away = 0  # requests that wait for the service
         self._dropped = 0
 
     async def open(self, prepared: Sequence[Any]) -> None:
@@ -147,13 +148,16 @@ class HttpWriter(AsyncSinkWriter):
             await self._wait_for_turn()
             answer = await self._send(request)
             if answer.verdict is Verdict.LATER:
+                self._away += away == 0
                 away += 1
                 if away > 1 or answer.wait_s > _SHORT_S:  # one request of many that is sent again is no outage
                     self._outage.begin(answer.why)
                 await asyncio.sleep(self._hold(self._sink.backoff.delay_s(away), answer.wait_s))
                 continue
-            self._outage.end()
+            self._away -= away > 0
             away = 0
+            if self._away == 0:  # else others would begin it again at once
+                self._outage.end()
             if answer.verdict is Verdict.DONE:
                 return
             failures += 1
