@@ -131,7 +131,7 @@ class _PartitionedWriter(TwoPhaseWriter):
 
         Raises:
             ConnectorError: the records aren't typed, or can't be partitioned as the sink is to.
-            BadRecordError: a value isn't of its field's type.
+            BadRecordError: a value isn't of its field's type, or is too long to name a folder.
         """
         if len(batch) == 0:
             return

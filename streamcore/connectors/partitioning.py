@@ -11,12 +11,15 @@ import numpy as np
 import pyarrow as pa
 
 from streamcore.batch import Array, Columns, Schema
-from streamcore.errors import ConnectorError, UsageError
+from streamcore.errors import BadRecordError, ConnectorError, UsageError
 
 Every = Literal["month", "day", "hour"]
 
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 """How Hive writes a value that is missing or empty; readers give null for it."""
+
+_LONGEST_NAME = 255
+"""Bytes of a file's or a folder's name that file systems take."""
 
 _LEVELS: dict[str, tuple[str, ...]] = {"month": ("month",), "day": ("date",), "hour": ("date", "hour")}
 _UNITS = {"month": "datetime64[M]", "day": "datetime64[D]", "hour": "datetime64[h]"}
@@ -90,7 +93,11 @@ class Partitioning:
             raise ConnectorError("nothing is left for the files: every column is one to partition by", hint=there)
 
     def split(self, columns: Columns) -> Iterator[tuple[str, Columns]]:
-        """The records of each folder, in the order that they had, without the fields of `by`."""
+        """The records of each folder, in the order that they had, without the fields of `by`.
+
+        Raises:
+            BadRecordError: a value is too long to name a folder.
+        """
         labels, codes = [""], np.zeros(len(columns), np.int64)
         for names, level in self._levels_of(columns):
             combined, codes = np.unique(codes * len(names) + level, return_inverse=True)
@@ -112,7 +119,7 @@ class Partitioning:
             yield [self._folder_of_time(moment) for moment in found], codes
         for name in self.by:
             values, codes = _distinct(columns.encoded(name))
-            texts = [_text(value) for value in values]
+            texts = [_text(name, value) for value in values]
             folders = {text: place for place, text in enumerate(dict.fromkeys(texts))}
             if len(folders) < len(texts):  # what is missing and what is empty go to one folder
                 codes = np.array([folders[text] for text in texts])[codes]
@@ -153,7 +160,11 @@ def _distinct(array: Array) -> tuple[list[Any], Any]:
     return [None if index < 0 else encoded.dictionary[index].as_py() for index in used.tolist()], codes
 
 
-def _text(value: Any) -> str:
+def _text(name: str, value: Any) -> str:
     if value is None or value == "":
         return NO_VALUE
-    return str(value).lower() if isinstance(value, bool) else quote(str(value), safe="")
+    text = str(value).lower() if isinstance(value, bool) else quote(str(value), safe="")
+    if len(name.encode()) + 1 + len(text) > _LONGEST_NAME:
+        what = f"a folder's name can't have more than {_LONGEST_NAME} bytes, and so not {name!r} = {value!r:.100}"
+        raise BadRecordError(what, hint="each byte of other characters than letters, digits and _.-~ takes three (%20)")
+    return text

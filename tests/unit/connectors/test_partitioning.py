@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from streamcore.batch import Columns, schema_of, to_columns
 from streamcore.connectors.partitioning import NO_VALUE, Partitioning
-from streamcore.errors import ConnectorError, UsageError
+from streamcore.errors import BadRecordError, ConnectorError, UsageError
 
 HOUR_MS = 3_600_000
 
@@ -115,6 +115,19 @@ def test_columns_that_cannot_be_partitioned_so():
         Partitioning(time="time", every="hour").check(Columns.of(time=np.arange(2), hour=np.arange(2)).schema)
     with pytest.raises(ConnectorError, match="nothing is left for the files"):
         Partitioning(("n",)).check(Columns.of(n=np.arange(2)).schema)
+
+
+def test_a_value_that_is_too_long_for_a_folder_is_a_bad_record(tmp_path):
+    def folder(value):
+        columns = Columns.of(city=pa.array([value]), n=np.arange(1))
+        ((folder, _),) = Partitioning(("city",)).split(columns)
+        return folder
+
+    longest = "ü" * 41 + "x" * 4  # 5 for `city=`, 6 for each ü
+    (tmp_path / folder(longest)).mkdir()
+    for value in (longest + "x", "x" * 251):
+        with pytest.raises(BadRecordError, match=r"can't have more than 255 bytes, .* 'city' = '[üx]{5}"):
+            folder(value)
 
 
 def test_wrong_options():
