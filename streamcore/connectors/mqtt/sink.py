@@ -19,7 +19,9 @@ class MqttSink(Sink[Any]):
 
     At least once: a checkpoint is complete only when the broker has acknowledged all that was published before it; what
     was published since the last one is published again after a crash. The messages of a subtask keep their order,
-    except for those that are sent again. A broker that can't be reached is waited for, and the stream with it.
+    except for those that are sent again. A broker that can't be reached is waited for, and the stream with it; no
+    checkpoint can be complete meanwhile (see `HttpSink`). What a broker never takes, such as a message that is too long
+    for it, is an error; where it only hangs up, after six short connections in a row without any acknowledgement.
 
     Args:
         broker: `mqtt://host:1883`, `mqtts://…` for TLS, or a `Broker`.

@@ -27,9 +27,10 @@ class HttpSink(Sink[Any]):
     `idempotency_key`: made from the record alone, it is the same when the record is sent again.
 
     A service that is away (no connection, no answer in time, 408, 425, 429, 502, 503, 504) is asked again until it
-    answers, however long it takes, with growing waits and never before its `Retry-After` is over; the stream waits.
-    Other 5xx are tried `attempts` times. What is refused then, and every other status (a 4xx, a redirect), is an
-    error by `on_refused`.
+    answers, with growing waits and never before its `Retry-After` is over; the stream waits. Checkpoints can't be
+    complete meanwhile and are given up after `Checkpointing.timeout`; more than `tolerable_failures` in a row restart
+    the attempt, which sends again what came since the last complete one. Other 5xx are tried `attempts` times. What is
+    refused then, and every other status (a 4xx, a redirect), is an error by `on_refused`.
 
     Args:
         url: `http://` or `https://`; certificates are checked against the system's (`SSL_CERT_FILE` names others).
