@@ -38,6 +38,8 @@ def check_url(url: str, *schemes: str) -> str:
     try:
         parts = urlsplit(url)
         good = parts.scheme in schemes and parts.hostname and (parts.port is None or parts.port > 0)
+        if parts.hostname is not None and parts.hostname.isascii():  # else aiohttp says it
+            parts.hostname.encode("idna")  # raises where a label is empty or longer than 63 bytes, as DNS has none
     except ValueError:
         good = False
     if not good:

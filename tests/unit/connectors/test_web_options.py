@@ -28,6 +28,8 @@ class Point(NamedTuple):
         (lambda: HttpSink("http://localhost:99999"), "is not a URL"),
         (lambda: HttpSink("http://[::1"), "is not a URL"),
         (lambda: HttpSink("http:///path"), "is not a URL"),
+        (lambda: HttpSink("http://a..b/path"), "is not a URL"),
+        (lambda: HttpSink(f"http://{'a' * 64}/path"), "is not a URL"),
         (lambda: HttpSink(URL, body="xml"), "body='xml' is unknown"),
         (lambda: HttpSink(URL, on_refused="retry"), "on_refused='retry' is unknown"),
         (lambda: HttpSink(URL, batch=2), "don't fit a body of one"),
