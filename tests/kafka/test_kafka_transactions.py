@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from confluent_kafka import TopicPartition
 from writer_rig import Rig, pair_sink, rows, running, visible
 
 from streamcore.errors import ConnectorError, FencedError
@@ -329,5 +330,78 @@ def test_a_writer_that_ends_does_not_leave_readers_waiting(broker, topic):
             while broker.end_offsets(topic) == {0: 0}:
                 await asyncio.sleep(0.02)
         await ended(broker, topic)  # the brokers would wait for 15 minutes
+
+    run(test())
+
+
+def handle_of(topic, partition, offset):
+    """A handle that the brokers don't know, with an example record at this place."""
+    return [f"p-{topic}-0-7", 999_999, 0, 5, [topic], [topic, partition, offset]]
+
+
+@pytest.mark.parametrize(
+    ("partition", "offset", "reason"),
+    [
+        (0, 100, "partition 0 .* ends before its records"),
+        (3, 0, "there is no partition 3"),
+        (0, 0, "no longer kept"),
+    ],
+)
+def test_records_of_an_unknown_id_that_are_nowhere(broker, topic, partition, offset, reason):
+    """Another cluster, or a topic that was made anew, or records that were deleted."""
+    broker.create_topic(topic)
+    broker.produce(topic, ["a", "b", "c"])
+    (deleted,) = broker.admin.delete_records([TopicPartition(topic, 0, 2)]).values()
+    deleted.result(10.0)
+
+    async def test():
+        with pytest.raises(ConnectorError, match=f"5 records .* are lost: .* can't be told: .*{reason}"):
+            async with running(pair_sink(broker.servers, topic), [handle_of(topic, partition, offset)]):
+                pass
+
+    run(test())
+
+
+def test_records_of_an_unknown_id_in_a_topic_that_is_gone(broker, topic):
+    broker.create_topic(topic)
+
+    async def test():
+        with pytest.raises(ConnectorError, match="there is no partition 0 of 'gone-"):
+            async with running(pair_sink(broker.servers, topic), [handle_of(f"gone-{topic}", 0, 0)]):
+                pass
+
+    run(test())
+
+
+def test_records_behind_anothers_open_transaction_are_waited_for_and_that_is_said(broker, topic, caplog):
+    broker.create_topic(topic)
+
+    async def test():
+        sink = pair_sink(broker.servers, topic)
+        async with running(pair_sink(broker.servers, topic, prefix=f"other-{topic}", linger=0.0)) as other:
+            await other.write(rows("held back"))
+            held = await other.prepare()
+            await asyncio.to_thread(broker.produce, topic, ["ours"])
+            starting = Rig(sink)
+            opened = asyncio.ensure_future(starting.open([handle_of(topic, 0, 1)]))
+            while "waiting for a transaction to end that is open" not in caplog.text:
+                await asyncio.sleep(0.02)
+            assert not opened.done()
+            await other.writer.commit(held)
+            await opened  # the record is there: it was committed
+            await starting.writer.close()
+
+    run(test())
+
+
+def test_records_of_a_lost_transaction_behind_one_that_is_restored_too(broker, topic):
+    """The first handle's records can be seen only when the second is committed."""
+    broker.create_topic(topic)
+
+    async def test():
+        held = await prepared_and_left(broker, topic, "held back")
+        await asyncio.to_thread(broker.produce, topic, ["ours"])
+        async with running(pair_sink(broker.servers, topic), [handle_of(topic, 0, 1), *held]):
+            assert await visible(broker, topic) == ["held back", "ours"]
 
     run(test())

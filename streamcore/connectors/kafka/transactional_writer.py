@@ -81,8 +81,11 @@ class TransactionalWriter(KafkaWriter):
     async def _begin(self, prepared: Sequence[Any]) -> None:
         self._coordinator = Coordinator(self._connected)
         handles = [Handle.of_plain(handle) for handle in prepared]
-        for handle in handles:
-            await self._commit_again(handle)
+        # beside each other: the records of a lost one may lie behind those of one that is still open, and readers see
+        # neither until that is committed
+        ends = await asyncio.gather(*map(self._commit_again, handles), return_exceptions=True)
+        for error in filter(None, ends):
+            raise error
         await self._take_over({handle.id for handle in handles})
         own = [self._slot_of(handle) for handle in handles if self._place_of(handle.id)[0] == self._context.subtask]
         self._slots = Slots(own)
@@ -161,7 +164,7 @@ class TransactionalWriter(KafkaWriter):
         return [handle.to_plain()]
 
     async def _commit_again(self, handle: Handle) -> None:
-        reason = await commit_or_explain(handle, self._coordinator, self._settings.brokers)
+        reason = await commit_or_explain(handle, self._coordinator, self._connected, self._settings.brokers)
         if reason is None:
             return
         if self._lease[0] >= 0:
