@@ -257,6 +257,41 @@ def test_a_transaction_that_times_out_while_the_job_runs_is_told_apart_from_fenc
     run(test())
 
 
+@pytest.mark.parametrize("has_records", [True, False])
+def test_what_was_prepared_for_a_failed_checkpoint_and_timed_out_fails_the_next(broker, topic, has_records):
+    """The next one, with its own records or without, would be complete with the lost one's handle."""
+    broker.create_topic(topic)
+
+    async def test():
+        async with running(pair_sink(broker.servers, topic, transaction_timeout=0.5)) as rig:
+            await rig.write(rows(1))
+            await rig.prepare()  # and this checkpoint is never complete
+            await ended(broker, topic)
+            if has_records:
+                await rig.write(rows(2))
+            with pytest.raises(ConnectorError, match=r"open for more than 0\.5 s"):
+                await rig.prepare()
+
+    run(test())
+
+
+def test_what_was_prepared_for_a_failed_checkpoint_is_committed_with_the_next(broker, topic):
+    broker.create_topic(topic)
+
+    async def test():
+        async with running(pair_sink(broker.servers, topic)) as rig:
+            await rig.write(rows(1))
+            first = await rig.prepare()
+            await rig.write(rows(2))
+            second = await rig.prepare()
+            assert await rig.prepare() == []
+            await rig.writer.commit(first + second)
+            assert await rig.prepare() == []
+        assert await visible(broker, topic) == ["1", "2"]
+
+    run(test())
+
+
 def test_the_second_job_with_a_prefix_fences_the_first(broker, topic):
     broker.create_topic(topic)
 

@@ -57,7 +57,8 @@ class KafkaSink(Sink[Any]):
         prefix: of the transactional ids, for exactly once; None: made of the job's name and the topic. Whoever starts
             with a prefix fences whoever has written with it before.
         transaction_timeout: seconds after which the brokers abort an open transaction. It has to be longer than the
-            checkpoints' interval, timeout and the longest outage together, and the brokers have to allow it
+            checkpoints' interval, timeout and the longest outage together, with an interval and a timeout more for
+            each checkpoint that may fail before one is complete, and the brokers have to allow it
             (`transaction.max.timeout.ms`).
         partitioner: (keys, number of partitions, partition for records without key) → the partition of each.
         compression: `gzip`, `snappy`, `lz4`, `zstd` or None.

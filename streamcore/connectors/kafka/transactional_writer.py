@@ -20,16 +20,17 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from aiokafka import errors as kafka
 
 from streamcore.connectors.base import SinkContext
 from streamcore.connectors.kafka.connection import explain
 from streamcore.connectors.kafka.coordinator import Coordinator
-from streamcore.connectors.kafka.handle import Handle, timed_out
+from streamcore.connectors.kafka.handle import Handle, judge, timed_out
 from streamcore.connectors.kafka.ids import LEASE, Slots, id_name, parse_id
 from streamcore.connectors.kafka.outbox import Outgoing
+from streamcore.connectors.kafka.protocol import Transaction
 from streamcore.connectors.kafka.recovery import commit_or_explain
 from streamcore.connectors.kafka.session import Session, Transactional
 from streamcore.connectors.kafka.settings import WriterSettings
@@ -60,11 +61,12 @@ class TransactionalWriter(KafkaWriter):
         self._lease = (-1, -1)
         self._next: asyncio.Task[tuple[int, Session]] | None = None
         self._unfinished: list[_Open] = []
+        self._uncommitted: dict[str, Handle] = {}  # prepared in this run
 
     def prepare(self) -> Awaitable[Sequence[Any]]:
         interval, cut = self._interval, self._slots.cut()
         if not interval.records:
-            return _nothing()
+            return self._nothing()
         interval.flush()
         self._interval = self._new_interval(after=interval)
         return self._prepared(interval, cut)
@@ -77,6 +79,7 @@ class TransactionalWriter(KafkaWriter):
             if not await self._coordinator.end(handle.id, handle.producer_id, handle.epoch, commit=True):
                 await self._commit_again(handle)
             self._slots.committed(slot)
+            self._uncommitted.pop(handle.id, None)
 
     async def _begin(self, prepared: Sequence[Any]) -> None:
         self._coordinator = Coordinator(self._connected)
@@ -157,11 +160,32 @@ class TransactionalWriter(KafkaWriter):
             interval.outbox.example,
         )
         # now is the time to find that it can't be committed: the checkpoint isn't complete, so nothing is lost
-        await self._check_open(session, handle.id)
+        await self._check_open(handle.id, session.producer_id, session.epoch)
+        await self._check_prepared()
         await session.close()
         self._unfinished.remove(interval)
         self._slots.prepared(slot, cut)
+        self._uncommitted[handle.id] = handle
         return [handle.to_plain()]
+
+    async def _nothing(self) -> Sequence[Any]:
+        await self._check_prepared()
+        return ()
+
+    async def _check_prepared(self) -> None:
+        """Looks whether what was prepared for earlier checkpoints, which aren't complete, can be committed still: the
+        checkpoint that is being made has it too.
+
+        Raises:
+            FencedError: another run has taken over.
+            ConnectorError: it was aborted.
+        """
+        for handle in list(self._uncommitted.values()):
+            found = await self._coordinator.describe(handle.id)
+            if judge(handle, found).fate in ("open", "committed"):
+                continue
+            if handle.id in self._uncommitted:  # not committed meanwhile
+                await self._say_why_ended(handle.id, handle.producer_id, handle.epoch, found)
 
     async def _commit_again(self, handle: Handle) -> None:
         reason = await commit_or_explain(handle, self._coordinator, self._connected, self._settings.brokers)
@@ -194,7 +218,7 @@ class TransactionalWriter(KafkaWriter):
                 hint="every job, and every sink of a job, needs a prefix= of its own",
             )
 
-    async def _check_open(self, session: Session, id_: str) -> None:
+    async def _check_open(self, id_: str, producer_id: int, epoch: int) -> None:
         """Looks whether a session's transaction is open still.
 
         Raises:
@@ -202,25 +226,25 @@ class TransactionalWriter(KafkaWriter):
             ConnectorError: it was aborted.
         """
         found = await self._coordinator.describe(id_)
-        if found is not None and (found.producer_id, found.epoch, found.state) == (
-            session.producer_id,
-            session.epoch,
-            "Ongoing",
-        ):
-            return
+        if found is None or (found.producer_id, found.epoch, found.state) != (producer_id, epoch, "Ongoing"):
+            await self._say_why_ended(id_, producer_id, epoch, found)
+
+    async def _say_why_ended(self, id_: str, producer_id: int, epoch: int, found: Transaction | None) -> NoReturn:
         await self._check_lease()  # first: while a new run fences this one, it looks as if the time had run out
-        if timed_out(session.producer_id, session.epoch, found):
+        if timed_out(producer_id, epoch, found):
             seconds = self._settings.transaction_timeout_ms / 1000
             raise ConnectorError(
                 f"the brokers have aborted a transaction that was open for more than {seconds:g} s ({id_})",
-                hint="give a transaction_timeout= longer than a checkpoint's interval and the longest outage together",
+                hint="give a transaction_timeout= longer than a checkpoint's interval and timeout, as often as "
+                "checkpoints may fail in a row, and the longest outage together",
             )
         raise ConnectorError(f"a transaction was ended from outside, its id is {id_}")
 
     async def _explain(self, interval: Interval, error: Exception, outgoing: Outgoing) -> StreamcoreError:
         assert isinstance(interval, _Open), "a transactional writer's own interval"
         if interval.session is not None and interval.slot is not None:
-            await self._check_open(interval.session, self._id(interval.slot))
+            session = interval.session
+            await self._check_open(self._id(interval.slot), session.producer_id, session.epoch)
         return explain(error, self._settings.brokers, f"can't write to the topic {outgoing.topic!r}")
 
     async def _abort(self, interval: _Open, session: Session) -> None:
@@ -243,7 +267,3 @@ class TransactionalWriter(KafkaWriter):
     def _is_of_our_share(self, id_: str) -> bool:
         subtask, _ = self._place_of(id_)
         return subtask >= 0 and subtask % self._context.parallelism == self._context.subtask
-
-
-async def _nothing() -> Sequence[Any]:
-    return ()
