@@ -212,6 +212,25 @@ def test_an_old_snapshot_whose_ids_were_used_again_since_has_lost_nothing(broker
     run(test())
 
 
+def test_a_leftover_with_the_id_of_an_older_snapshots_handle_is_aborted(broker, topic):
+    broker.create_topic(topic)
+
+    async def test():
+        async with running(pair_sink(broker.servers, topic)) as rig:
+            await rig.write(rows(1))
+            oldest = await rig.checkpoint()
+        async with running(pair_sink(broker.servers, topic)) as rig:
+            await rig.write(rows("later"))
+            left = await rig.prepare()
+            assert left[0][0] == oldest[0][0]
+        there_were = broker.end_offsets(topic)
+        async with running(pair_sink(broker.servers, topic), oldest):
+            await ended(broker, topic, beyond=sum(there_were.values()))  # readers needn't wait for it
+        assert await visible(broker, topic) == ["1"]
+
+    run(test())
+
+
 def test_a_transaction_that_timed_out_before_it_was_committed(broker, topic):
     broker.create_topic(topic)
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from aiokafka import errors as kafka
@@ -89,16 +89,15 @@ class TransactionalWriter(KafkaWriter):
         ends = await asyncio.gather(*map(self._commit_again, handles), return_exceptions=True)
         for error in filter(None, ends):
             raise error
-        await self._take_over({handle.id for handle in handles})
+        await self._take_over({handle.id: handle for handle in handles})
         own = [self._slot_of(handle) for handle in handles if self._place_of(handle.id)[0] == self._context.subtask]
         self._slots = Slots(own)
         self._next = self._beside(self._new_session())
         self._create_batch = (await self._next)[1].create_batch
         self._interval = self._new_interval(after=None)
 
-    async def _take_over(self, kept: set[str]) -> None:
-        """Fences whoever has written with this prefix before, in this subtask's share; not the ids of handles, which
-        are committed and have to be found so if this run ends before its first checkpoint."""
+    async def _take_over(self, restored: Mapping[str, Handle]) -> None:
+        """Fences whoever has written with this prefix before, in this subtask's share."""
         timeout_ms = self._settings.transaction_timeout_ms
         self._lease = await self._coordinator.begin_session(self._id(LEASE), timeout_ms)
         # leases first, also those of subtasks there were before: who finds its lease intact has begun its session by
@@ -106,8 +105,15 @@ class TransactionalWriter(KafkaWriter):
         for takes_leases in (True, False):
             found = [one for one in await self._coordinator.ids() if self._is_of_our_share(one)]
             chosen = [one for one in found if (self._place_of(one)[1] == LEASE) == takes_leases]
-            left = [one for one in chosen if one not in kept and one != self._id(LEASE)]
+            left = [one for one in chosen if one != self._id(LEASE) and not await self._is_kept(restored.get(one))]
             await asyncio.gather(*(self._coordinator.begin_session(one, timeout_ms) for one in left))
+
+    async def _is_kept(self, restored: Handle | None) -> bool:
+        """Whether an id's last session is that of a handle, so just committed: it has to be found so if this run ends
+        before its first checkpoint. The id of a handle of an older checkpoint may have been used again since."""
+        return (
+            restored is not None and judge(restored, await self._coordinator.describe(restored.id)).fate == "committed"
+        )
 
     async def _end(self) -> None:
         if self._next is not None and self._next.done() and not self._next.cancelled() and not self._next.exception():
