@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import pyarrow as pa
 import pytest
+from broker import Broker
 from writer_rig import pair_sink, rows, running, visible
 
 from streamcore.batch import Columns
@@ -221,6 +222,25 @@ def test_dead_letters_are_as_they_were_and_say_why(broker, topic):
 def test_a_job_needs_its_topic(broker, topic):
     with pytest.raises(ConnectorError, match=f"there is no topic '{topic}'"):
         KafkaSink(broker.servers, topic).prepare_job(WITH_CHECKPOINTS)
+
+
+def test_a_misspelt_topic_is_not_made_by_brokers_that_make_topics_by_themselves(tmp_path, topic, monkeypatch):
+    monkeypatch.setattr(writer, "_KNOWN_WITHIN_S", 0.2)
+    broker = Broker(tmp_path, {"auto.create.topics.enable": "true"}).start()
+
+    async def test():
+        sink = KafkaSink(broker.servers, lambda row: f"said-{topic}", value=Raw(), prefix=f"p-{topic}")
+        async with running(sink) as rig:
+            rig.writer.write([b"1"])
+            assert f"there is no topic 'said-{topic}'" in str(await rig.failure())
+
+    try:
+        with pytest.raises(ConnectorError, match=f"there is no topic '{topic}'"):
+            KafkaSink(broker.servers, topic, delivery="at-least-once").prepare_job(WITH_CHECKPOINTS)
+        run(test())
+        assert not [name for name in broker.admin.list_topics(timeout=10.0).topics if topic in name]
+    finally:
+        broker.kill9()
 
 
 def test_a_job_needs_brokers():

@@ -12,7 +12,8 @@ from aiokafka.client import AIOKafkaClient
 
 from streamcore.connectors.base import AsyncSinkWriter, JobStart, Sink, SinkContext
 from streamcore.connectors.kafka.batches import Partitioner
-from streamcore.connectors.kafka.connection import Brokers, Security, connect, explain
+from streamcore.connectors.kafka.cluster import persist, refresh
+from streamcore.connectors.kafka.connection import START_TIMEOUT_S, Brokers, Security, connect, explain
 from streamcore.connectors.kafka.encode import Encoder, Selector
 from streamcore.connectors.kafka.formats import Messages
 from streamcore.connectors.kafka.partitioner import partitions_of
@@ -207,7 +208,8 @@ class KafkaSink(Sink[Any]):
         client = await connect(self.brokers, what)
         try:
             if self.topic is not None:
-                await _check_topic(client, self.topic)
+                topic = self.topic
+                await persist(lambda: _check_topic(client, topic), START_TIMEOUT_S)
             async with asyncio.timeout(_CHECK_S):
                 await (await Session.begin(self.brokers, self._producer, self._check_transaction(start))).close()
         except kafka.InvalidTransactionTimeout as error:
@@ -237,14 +239,14 @@ class KafkaSink(Sink[Any]):
 
 
 async def _check_topic(client: AIOKafkaClient, topic: str) -> None:
-    await client.set_topics([topic])
-    if topic in client.cluster.unauthorized_topics:
-        raise kafka.TopicAuthorizationFailedError(topic)
-    if not client.cluster.partitions_for_topic(topic):
+    error = (await refresh(client, [topic])).get(topic)
+    if error is kafka.UnknownTopicOrPartitionError:
         raise ConnectorError(
             f"can't write: there is no topic {topic!r}",
             hint="create it first, with as many partitions as it is to have",
         )
+    if error is not None:
+        raise error(topic)
 
 
 def _one_of(name: str, value: Any, known: tuple[Any, ...]) -> None:

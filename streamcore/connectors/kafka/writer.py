@@ -14,6 +14,7 @@ from aiokafka.client import AIOKafkaClient
 from streamcore.batch import Batch
 from streamcore.connectors.base import AsyncSinkWriter, SinkContext
 from streamcore.connectors.kafka.batches import Records, TopicBatches
+from streamcore.connectors.kafka.cluster import refresh
 from streamcore.connectors.kafka.connection import OutageWatch, connect, explain, is_outage
 from streamcore.connectors.kafka.outbox import Outbox, Outgoing
 from streamcore.connectors.kafka.settings import WriterSettings
@@ -226,22 +227,31 @@ class KafkaWriter(AsyncSinkWriter):
         Raises:
             ConnectorError: there is no such topic, or no right to write to it.
         """
-        client = self._connected
         deadline = asyncio.get_running_loop().time() + _KNOWN_WITHIN_S
         while self._partitions_of(topic) is None:
-            client.add_topic(topic)
-            answered = await client.force_metadata_update()
-            if topic in client.cluster.unauthorized_topics:
-                raise kafka.TopicAuthorizationFailedError(topic)
-            if self._partitions_of(topic) is None and answered:
-                if asyncio.get_running_loop().time() > deadline:
-                    raise ConnectorError(f"there is no topic {topic!r}", hint="create it, or correct its name")
+            error = await self._asked_for(topic)
+            is_missing = isinstance(error, kafka.UnknownTopicOrPartitionError)
+            if error is not None and not is_missing and not is_outage(error):
+                raise error
+            if is_missing and asyncio.get_running_loop().time() > deadline:
+                raise ConnectorError(f"there is no topic {topic!r}", hint="create it, or correct its name")
+            if error is not None:
                 await asyncio.sleep(_PAUSE_S)
+
+    async def _asked_for(self, topic: str) -> BaseException | None:
+        """Learns of a topic, without having it made by brokers that make topics by themselves; why there is none."""
+        try:
+            error = (await refresh(self._connected, {*self._partitions, topic})).get(topic)
+        except (kafka.KafkaError, OSError) as raised:
+            return raised
+        return None if error is None else error(topic)
 
     def _partitions_of(self, topic: str) -> int | None:
         # a topic may grow; that it seems to shrink is only for a moment, while brokers start
-        found = self._connected.cluster.partitions_for_topic(topic)
-        known = self._partitions.get(topic)
+        client, known = self._connected, self._partitions.get(topic)
+        found = client.cluster.partitions_for_topic(topic)
+        if found and known is None:
+            client.add_topic(topic)
         if found and (known is None or len(found) > known):
             known = self._partitions[topic] = len(found)
         return known
