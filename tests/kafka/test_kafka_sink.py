@@ -224,6 +224,19 @@ def test_a_job_needs_its_topic(broker, topic):
         KafkaSink(broker.servers, topic).prepare_job(WITH_CHECKPOINTS)
 
 
+def test_records_for_a_topic_that_was_not_known_yet_are_sent_too_without_a_barrier(broker, topic):
+    broker.create_topic(topic)
+
+    async def test():
+        sink = KafkaSink(broker.servers, lambda row: topic, value=Raw(), delivery="at-least-once", linger=0.0)
+        async with running(sink) as rig:
+            await rig.write([b"1"])
+            while broker.end_offsets(topic) == {0: 0}:
+                await asyncio.sleep(0.02)
+
+    run(test())
+
+
 def test_a_misspelt_topic_is_not_made_by_brokers_that_make_topics_by_themselves(tmp_path, topic, monkeypatch):
     monkeypatch.setattr(writer, "_KNOWN_WITHIN_S", 0.2)
     broker = Broker(tmp_path, {"auto.create.topics.enable": "true"}).start()

@@ -101,8 +101,7 @@ class KafkaWriter(AsyncSinkWriter):
                 self._beside(self._place_when_known(self._interval))
             else:
                 self._place(self._interval, topic, records)
-        if self._linger is None:
-            self._linger = asyncio.get_running_loop().call_later(self._settings.linger_s, self._lingered)
+        self._start_lingering()
 
     @property
     def is_full(self) -> bool:
@@ -110,13 +109,13 @@ class KafkaWriter(AsyncSinkWriter):
         return self._is_waiting
 
     async def close(self) -> None:
-        if self._linger is not None:
-            self._linger.cancel()
         if self._tasks:  # aiokafka leaves connections open that it was making when it is cancelled
             await asyncio.wait(set(self._tasks), timeout=_LAST_STEPS_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._linger is not None:
+            self._linger.cancel()
         await self._end()
         if self._watch is not None:
             await self._watch.close()
@@ -202,6 +201,10 @@ class KafkaWriter(AsyncSinkWriter):
         if self._interval.outbox.is_idle:
             self._interval.flush()
         elif self._interval.topics:
+            self._start_lingering()
+
+    def _start_lingering(self) -> None:
+        if self._linger is None:
             self._linger = asyncio.get_running_loop().call_later(self._settings.linger_s, self._lingered)
 
     def _place(self, interval: Interval, topic: str, records: Records) -> None:
@@ -219,6 +222,7 @@ class KafkaWriter(AsyncSinkWriter):
             if interval.unplaced and interval.unplaced[0][1] is records:  # not placed by another call meanwhile
                 interval.unplaced.pop(0)
                 self._place(interval, topic, records)
+        self._start_lingering()
         self._context.wake()
 
     async def _learn(self, topic: str) -> None:
