@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import time
 from collections.abc import Callable, Sequence
 from itertools import repeat
@@ -10,6 +11,7 @@ from typing import Any
 
 from streamcore.connectors.kafka.outbox import Outgoing
 from streamcore.connectors.kafka.partitioner import partitions_of
+from streamcore.errors import UsageError
 
 Partitioner = Callable[[Sequence[bytes | None], int, int], Sequence[int]]
 """(keys, number of partitions, the partition for records without key) → the partition of each."""
@@ -54,11 +56,14 @@ class TopicBatches:
         """Adds the records, in the order they are in; the topic has so many `partitions`.
 
         Raises:
+            UsageError: the partitioner gives something else than a partition for each record.
             TypeError: a key or value isn't bytes, a time no int.
         """
         keys: Any = records.keys
         sticky = self._sticky = self._sticky % partitions
         targets: Any = repeat(sticky) if keys is None else self._partitioner(keys, partitions, sticky)
+        if keys is not None and len(targets) != len(keys):
+            raise UsageError(f"the partitioner= gave {len(targets)} partitions for {len(keys)} keys")
         headers: Any = records.headers
         columns = zip(
             targets,
@@ -75,7 +80,7 @@ class TopicBatches:
             except KeyError:
                 added = None
             if added is None:
-                append = self._next_batch(partition)
+                append = self._next_batch(_checked(partition, partitions))
                 append(timestamp=time_ms, key=key, value=value, headers=header)
 
     def flush(self) -> None:
@@ -99,3 +104,15 @@ class TopicBatches:
         if partition == self._sticky:
             self._sticky += 1
         self._put(Outgoing(self._topic, partition, batch, batch.record_count(), batch.size()))
+
+
+def _checked(partition: Any, count: int) -> int:
+    try:
+        number = operator.index(partition)
+    except TypeError:
+        number = -1
+    if not 0 <= number < count:
+        raise UsageError(
+            f"the partitioner= gave {partition!r} as a partition of {count}", hint=f"a number from 0 to {count - 1}"
+        )
+    return number

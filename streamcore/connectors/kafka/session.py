@@ -21,6 +21,8 @@ from streamcore.connectors.kafka.connection import Brokers, is_outage
 _PAUSE_S = 0.2
 _SHORT_PAUSE_S = 0.02
 _STOP_S = 0.1
+_KNOWN_WITHIN_S = 30.0
+"""Seconds in which all brokers have to know a new partition."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,10 +84,13 @@ class Session:
         acknowledged.
 
         Raises:
-            KafkaError: the session is broken, or the topic is gone.
+            KafkaError: the session is broken, or the topic or partition is gone.
         """
+        asked_until = asyncio.get_running_loop().time() + _KNOWN_WITHIN_S
         while partition not in await self._producer.partitions_for(topic):  # the topic has grown since
-            await self._producer.client.force_metadata_update()
+            answered = await self._producer.client.force_metadata_update()
+            if answered and asyncio.get_running_loop().time() > asked_until:  # or it was made anew with fewer
+                raise kafka.UnknownTopicOrPartitionError(f"{topic}-{partition}")
             await asyncio.sleep(_SHORT_PAUSE_S)
         future: asyncio.Future[Any] = await self._producer.send_batch(batch, topic, partition=partition)
         return future

@@ -258,3 +258,19 @@ def test_a_sink_on_one_line():
 def test_formats_are_picked_by_name():
     for value in (None, Json(), Raw()):
         KafkaSink("localhost:9092", "t", value=value)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([0, 3], "gave 3 as a partition of 3"),
+        ([-1, 0], "gave -1 as a partition of 3"),
+        ([0, 1.5], "gave 1.5 as a partition of 3"),
+        ([None, 0], "gave None as a partition of 3"),
+        ([0], "gave 1 partitions for 2 keys"),
+    ],
+)
+def test_a_partitioner_that_gives_no_partition_of_the_topic(given, said):
+    batches = TopicBatches("t", FakeBatch, [].append, lambda keys, count, sticky: given)
+    with pytest.raises(UsageError, match=said):
+        batches.add(Records([b"1", b"2"], [b"a", b"b"]), 3)
