@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import pyarrow as pa
 import pytest
+from aiokafka.abc import AbstractTokenProvider
 from broker import Broker
 from writer_rig import pair_sink, rows, running, visible
 
@@ -316,6 +317,30 @@ def test_rights(secured_broker, topic, caplog):
 
     with caplog.at_level(logging.WARNING):
         run(test())
+
+
+class Token(AbstractTokenProvider):
+    async def token(self):
+        return "token"
+
+
+def test_options_of_connections_are_for_all_connections_of_the_sink():
+    """Without its token provider none can be made with OAUTHBEARER, so these stop at different places."""
+    options = {"client_id": "me", "request_timeout_ms": 5000, "sasl_oauth_token_provider": Token()}
+    security = Security("SASL_PLAINTEXT", "OAUTHBEARER")
+    sink = KafkaSink("127.0.0.1:1", "t", security=security, options=options, delivery="at-least-once")
+    assert sink.brokers.client_options()["client_id"] == "me"
+    with pytest.raises(ConnectorError, match="nobody listens there"):
+        sink.prepare_job(WITH_CHECKPOINTS)
+    for partitions in (None, 2):
+        with pytest.raises(UsageError, match="sasl_oauth_token_provider"):
+            KafkaSink("127.0.0.1:1", "t", security=security, partitions=partitions).prepare_job(WITH_CHECKPOINTS)
+
+
+def test_records_are_written_with_such_options(broker, topic):
+    broker.create_topic(topic)
+    sink = pair_sink(broker.servers, topic, options={"client_id": "me", "request_timeout_ms": 5000, "linger_ms": 1})
+    assert [one.value for one in written(broker, topic, sink, rows(1))] == [b"1"]
 
 
 @pytest.mark.parametrize("options", [{"colour": "red"}, {"acks": 7}, {"linger_ms": "long"}])

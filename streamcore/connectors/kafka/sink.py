@@ -20,6 +20,7 @@ from streamcore.connectors.kafka.partitioner import partitions_of
 from streamcore.connectors.kafka.plain_writer import PlainWriter
 from streamcore.connectors.kafka.session import Session, Transactional
 from streamcore.connectors.kafka.settings import WriterSettings
+from streamcore.connectors.kafka.source import CONNECTION_OPTIONS
 from streamcore.connectors.kafka.topics import ensure_topic
 from streamcore.connectors.kafka.transactional_writer import TransactionalWriter
 from streamcore.connectors.kafka.url import KafkaUrl, parse_url
@@ -67,7 +68,9 @@ class KafkaSink(Sink[Any]):
         batch_bytes: size at which a batch is sent.
         linger: seconds that records wait for others in a batch while nothing else is on its way.
         buffer_bytes: how much may be on its way before the stream has to wait, for each subtask.
-        options: more options of aiokafka's producer, passed through.
+        security: encryption and login.
+        options: more options of aiokafka's producer, passed through; those of connections (`client_id`,
+            `request_timeout_ms`, `sasl_oauth_token_provider`, ...) are for all connections of the sink.
 
     Raises:
         UsageError: an option is wrong.
@@ -112,7 +115,9 @@ class KafkaSink(Sink[Any]):
             raise UsageError(f"partitions={partitions} can't be: one or more, of one topic that has a name")
         if linger < 0:
             raise UsageError(f"linger can't be less than 0, as {linger} is")
-        self.brokers = Brokers(servers, security or Security())
+        given = dict(options or {})
+        connection = {name: given.pop(name) for name in CONNECTION_OPTIONS if name in given}
+        self.brokers = Brokers(servers, security or Security(), connection)
         self.topic = topic if isinstance(topic, str) else None
         self.partitions = partitions
         self.delivery = delivery
@@ -132,7 +137,7 @@ class KafkaSink(Sink[Any]):
             "enable_idempotence": delivery != "none",
             "compression_type": compression,
             "max_batch_size": batch_bytes,
-            **(options or {}),
+            **given,
         }
 
     @classmethod
@@ -185,9 +190,12 @@ class KafkaSink(Sink[Any]):
         """
         if self.delivery == "exactly-once":
             self._check_times(start)
-        if self.partitions is not None and self.topic is not None:
-            run_now(ensure_topic(self.brokers, self.topic, self.partitions))
-        run_now(self._check(start))
+        try:
+            if self.partitions is not None and self.topic is not None:
+                run_now(ensure_topic(self.brokers, self.topic, self.partitions))
+            run_now(self._check(start))
+        except (TypeError, ValueError, RuntimeError) as error:  # of aiokafka's constructors, and what doesn't fit
+            raise UsageError(f"the producer doesn't take its options: {error}") from error
 
     def _check_times(self, start: JobStart) -> None:
         if start.checkpoint_interval_s is None:
@@ -223,8 +231,6 @@ class KafkaSink(Sink[Any]):
             ) from error
         except (kafka.KafkaError, OSError) as error:
             raise explain(error, self.brokers, what) from error
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise UsageError(f"the producer doesn't take its options: {error}") from error
         finally:
             await client.close()
 
