@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any, Literal, get_args
@@ -33,7 +34,8 @@ Delivery = Literal["exactly-once", "at-least-once", "none"]
 _COMPRESSIONS = (None, "gzip", "snappy", "lz4", "zstd")
 _CHECK_S = 30.0
 """Seconds in which the brokers have to answer before a job starts."""
-_URL_OPTIONS = ("delivery", "prefix", "transaction_timeout", "compression", "on_lost")
+_LONGEST_TIMEOUT_S = (2**31 - 1) / 1000
+_URL_OPTIONS = ("delivery", "prefix", "transaction_timeout", "compression", "on_lost", "partitions")
 _MAX_TIMEOUT_CONFIG = "transaction.max.timeout.ms"
 
 
@@ -109,12 +111,14 @@ class KafkaSink(Sink[Any]):
             ("batch_bytes", batch_bytes),
             ("buffer_bytes", buffer_bytes),
         ):
-            if number <= 0:
-                raise UsageError(f"{name} has to be more than 0, not {number}")
+            if not 0 < number < math.inf:
+                raise UsageError(f"{name} has to be more than 0 and finite, not {number}")
+        if transaction_timeout > _LONGEST_TIMEOUT_S:
+            raise UsageError(f"transaction_timeout={transaction_timeout:g} s is more than Kafka has room for")
         if partitions is not None and (partitions < 1 or not isinstance(topic, str)):
             raise UsageError(f"partitions={partitions} can't be: one or more, of one topic that has a name")
-        if linger < 0:
-            raise UsageError(f"linger can't be less than 0, as {linger} is")
+        if not 0 <= linger < math.inf:
+            raise UsageError(f"linger has to be 0 or more and finite, not {linger}")
         given = dict(options or {})
         connection = {name: given.pop(name) for name in CONNECTION_OPTIONS if name in given}
         self.brokers = Brokers(servers, security or Security(), connection)
@@ -241,7 +245,8 @@ class KafkaSink(Sink[Any]):
         return Transactional(f"{self._prefix_in(start.job)}-check", int(self.transaction_timeout * 1000))
 
     def _prefix_in(self, job: str) -> str:
-        return self.prefix if self.prefix is not None else f"{job}-{self.topic or 'topics'}"
+        # no name of a topic has ":" or "*", so two jobs and topics never give one prefix
+        return self.prefix if self.prefix is not None else f"{job}:{self.topic or '*'}"
 
 
 async def _check_topic(client: AIOKafkaClient, topic: str) -> None:

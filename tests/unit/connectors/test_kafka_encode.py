@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -237,6 +238,10 @@ def test_keyed_records_fill_a_batch_for_each_partition():
         ("batch_bytes", 0),
         ("buffer_bytes", -1),
         ("linger", -0.1),
+        ("linger", math.nan),
+        ("transaction_timeout", math.inf),
+        ("transaction_timeout", math.nan),
+        ("transaction_timeout", 3e6),
         ("value", 5),
     ],
 )
@@ -253,6 +258,15 @@ def test_a_sink_on_one_line():
     for wrong in ("kafka://one/t?start=latest", "kafka://one/t?transaction_timeout=long", "kafka://one/t,u"):
         with pytest.raises(UsageError):
             KafkaSink.from_url(wrong)
+
+
+def test_two_jobs_and_topics_never_have_one_default_prefix():
+    def prefix(job, topic):
+        return KafkaSink("localhost:9092", topic)._prefix_in(job)
+
+    assert prefix("a", "b") == "a:b"
+    assert prefix("a-b", "c") != prefix("a", "b-c")
+    assert prefix("a", lambda row: "b") != prefix("a", "topics")
 
 
 def test_formats_are_picked_by_name():
