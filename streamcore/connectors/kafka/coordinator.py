@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from aiokafka import errors as kafka
-from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
+from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.protocol.transaction import EndTxnRequest, InitProducerIdRequest
 
+from streamcore.connectors.kafka.cluster import ask
 from streamcore.connectors.kafka.connection import is_outage
 from streamcore.connectors.kafka.protocol import (
     TRANSACTIONAL_ID_NOT_FOUND,
@@ -86,37 +87,44 @@ class Coordinator:
         Raises:
             KafkaError: brokers older than 3.0.
         """
-        found: set[str] = set()
-        for broker in self._client.cluster.brokers():
-            found.update(await self._ids_at(broker.nodeId))
-        return sorted(found)
-
-    async def _ids_at(self, node: int) -> list[str]:
-        async def node_itself() -> int:
-            return node
-
-        response = await self._repeat(node_itself, ListTransactions(), lambda answer: answer.error_code)
-        return listed_ids(response)
+        while True:
+            found: set[str] = set()
+            try:
+                for broker in self._client.cluster.brokers():
+                    answer = await ask(self._client, broker.nodeId, ListTransactions())
+                    _check(answer.error_code)
+                    found.update(listed_ids(answer))
+            except (kafka.KafkaError, OSError) as error:
+                if not is_outage(error):
+                    raise
+            else:
+                return sorted(found)
+            await asyncio.sleep(_PAUSE_S)
+            await self._client.force_metadata_update()  # a broker that is gone for good isn't asked again
 
     async def _ask(self, transactional_id: str, request: Any, error_code: Callable[[Any], int]) -> Any:
-        async def its_coordinator() -> int:
-            node: int = await self._client.coordinator_lookup(CoordinationType.TRANSACTION, transactional_id)
-            return node
-
-        return await self._repeat(its_coordinator, request, error_code)
-
-    async def _repeat(self, node: Callable[[], Any], request: Any, error_code: Callable[[Any], int]) -> Any:
         while True:
             try:
-                response = await self._client.send(await node(), request, group=ConnectionGroup.COORDINATION)
-                error: BaseException = kafka.for_code(error_code(response))()
-            except kafka.KafkaError as raised:
-                error = raised
-            if isinstance(error, kafka.NoError):
-                return response
-            if isinstance(error, kafka.ConcurrentTransactions):
+                response = await ask(self._client, await self._coordinator_of(transactional_id), request)
+                _check(error_code(response))
+            except kafka.ConcurrentTransactions:
                 await asyncio.sleep(_SHORT_PAUSE_S)
-            elif is_outage(error):
+            except (kafka.KafkaError, OSError) as error:
+                if not is_outage(error):
+                    raise
                 await asyncio.sleep(_PAUSE_S)
             else:
-                raise error
+                return response
+
+    async def _coordinator_of(self, transactional_id: str) -> int:
+        try:
+            node: int = await self._client.coordinator_lookup(CoordinationType.TRANSACTION, transactional_id)
+        except KeyError:  # as in `ask`
+            raise kafka.KafkaConnectionError("the connection was dropped") from None
+        return node
+
+
+def _check(code: int) -> None:
+    error = kafka.for_code(code)
+    if error is not kafka.NoError:
+        raise error
