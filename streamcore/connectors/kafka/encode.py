@@ -17,6 +17,7 @@ from streamcore.errors import BadRecordError
 
 Selector = str | int | Callable[[Any], Any]
 """The name of a field, its number in a tuple, or a function of the record."""
+_LATEST_MS = 2**63 - 1
 Values = Callable[[Batch], list[bytes | None]]
 
 
@@ -92,7 +93,10 @@ def as_bytes(values: list[Any], what: str) -> list[bytes | None]:
     if kinds <= {bytes, type(None)}:
         return values
     if kinds == {str}:
-        return [value.encode("utf-8", "surrogateescape") for value in values]
+        try:
+            return [value.encode("utf-8", "surrogateescape") for value in values]
+        except UnicodeEncodeError:
+            pass  # which one it is, is looked for below
     return [_one_as_bytes(value, what) for value in values]
 
 
@@ -100,13 +104,20 @@ def _one_as_bytes(value: Any, what: str) -> bytes | None:
     if value is None or isinstance(value, bytes):
         return value
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape")
+        return _encoded(value, what)
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
     raise BadRecordError(
         f"a {what} for Kafka is a {type(value).__name__}, not bytes or text: {shown(value)}",
         hint=f"give {what}= as a function of the record that returns bytes",
     )
+
+
+def _encoded(text: str, what: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise BadRecordError(f"a {what} for Kafka has no form in UTF-8: {shown(text)}") from error
 
 
 def _keys(values: list[Any]) -> list[bytes | None]:
@@ -129,6 +140,8 @@ def _times(values: list[Any]) -> list[int]:
     if min(values, default=0) < 0:  # a message that has none, read from another topic
         now = int(time.time() * 1000)
         values = [now if value < 0 else value for value in values]
+    if (latest := max(values, default=0)) > _LATEST_MS:
+        raise BadRecordError(f"a timestamp for Kafka has more than 64 bits: {latest}")
     return values
 
 
@@ -139,9 +152,18 @@ def _headers(values: list[Any]) -> list[list[tuple[str, bytes | None]]]:
 def _one_header_list(value: Any) -> list[tuple[str, bytes | None]]:
     pairs = value.items() if isinstance(value, Mapping) else value or ()
     try:
-        return [(str(name), _one_as_bytes(content, "header")) for name, content in pairs]
+        return [(_header_name(name), _one_as_bytes(content, "header")) for name, content in pairs]
     except (TypeError, ValueError) as error:
         raise BadRecordError(f"headers for Kafka are pairs of a name and bytes, not {shown(value)}") from error
+
+
+def _header_name(name: Any) -> str:
+    text = str(name)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadRecordError(f"a header's name for Kafka has no form in UTF-8: {shown(text)}") from error
+    return text
 
 
 def _by_topic(topics: Sequence[Any], records: Records) -> Iterable[tuple[str, Records]]:

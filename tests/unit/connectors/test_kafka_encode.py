@@ -288,3 +288,20 @@ def test_a_partitioner_that_gives_no_partition_of_the_topic(given, said):
     batches = TopicBatches("t", FakeBatch, [].append, lambda keys, count, sticky: given)
     with pytest.raises(UsageError, match=said):
         batches.add(Records([b"1", b"2"], [b"a", b"b"]), 3)
+
+
+@pytest.mark.parametrize(
+    ("option", "record", "said"),
+    [
+        ({"key": 0}, ("k\ud800", 1), r"a key for Kafka has no form in UTF-8: 'k\\ud800'"),
+        ({"key": 0}, (np.str_("k\ud800"), 1), "a key for Kafka has no form"),
+        ({"time_ms": 0}, (2**70, 1), f"a timestamp .* more than 64 bits: {2**70}"),
+        ({"time_ms": 0}, (np.uint64(2**63), 1), "a timestamp .* more than 64 bits"),
+        ({"headers": lambda record: {record[0]: b""}}, ("h\ud800", 1), "a header's name for Kafka has no form"),
+        ({"headers": lambda record: {"h": record[0]}}, ("h\ud800", 1), "a header for Kafka has no form"),
+    ],
+)
+def test_what_has_no_form_in_kafka_is_a_bad_record(option, record, said):
+    encoder = Encoder("t", lambda batch: [b"1"] * len(batch), **option)
+    with pytest.raises(BadRecordError, match=said):
+        list(encoder.encode([record]))
