@@ -186,6 +186,7 @@ def test_a_transaction_whose_id_was_taken_is_not_committed_and_told_of(broker, t
         assert "2 records" in str(caught.value)
         assert topic in str(caught.value)
         assert "a later session has its id" in str(caught.value)
+        assert "can't be told" not in str(caught.value)
         async with running(pair_sink(broker.servers, topic, on_lost="warn"), handles) as rig:
             await rig.write(rows("goes on"))
             await rig.checkpoint()
@@ -411,6 +412,23 @@ def test_records_of_an_unknown_id_that_are_nowhere(broker, topic, partition, off
     async def test():
         with pytest.raises(ConnectorError, match=f"5 records .* are lost: .* can't be told: .*{reason}"):
             async with running(pair_sink(broker.servers, topic), [handle_of(topic, partition, offset)]):
+                pass
+
+    run(test())
+
+
+def test_a_record_that_was_compacted_away(broker, topic):
+    """At the offset of a transaction's end no reader finds a record either."""
+    broker.create_topic(topic)
+
+    async def test():
+        async with running(pair_sink(broker.servers, topic, prefix=f"other-{topic}")) as other:
+            for value in (1, 2):
+                await other.write(rows(value))
+                await other.checkpoint()
+                await ended(broker, topic)  # its mark is there
+        with pytest.raises(ConnectorError, match=r"can't be told: its records are no longer kept: .* compacted"):
+            async with running(pair_sink(broker.servers, topic), [handle_of(topic, 0, 1)]):
                 pass
 
     run(test())

@@ -117,7 +117,11 @@ async def _looked_up(brokers: Brokers, place: TopicPartition, offset: int) -> bo
     """Reads at an offset that is readable."""
     try:
         async with asyncio.timeout(_LOOK_S) as limit:
-            return await _is_first(brokers, place, offset, "read_committed")
+            if await _is_first(brokers, place, offset, "read_committed"):
+                return True
+            if await _is_first(brokers, place, offset, "read_uncommitted"):
+                return False
+            raise _UnknownError("its records are no longer kept: the topic is compacted")
     except TimeoutError:
         if not limit.expired():
             raise
