@@ -238,6 +238,23 @@ def test_records_for_a_topic_that_was_not_known_yet_are_sent_too_without_a_barri
     run(test())
 
 
+@pytest.mark.parametrize("delivery", ["exactly-once", "at-least-once"])
+def test_a_topic_that_is_deleted_while_it_is_written(broker, topic, delivery):
+    broker.create_topic(topic)
+
+    async def test():
+        patience = {"request_timeout_ms": 500}  # the producer asks for so long where the topic has gone to
+        sink = pair_sink(broker.servers, topic, delivery=delivery, linger=0.0, options=patience)
+        async with running(sink) as rig:
+            await rig.write(rows(1))
+            await rig.checkpoint()
+            await asyncio.to_thread(broker.delete_topic, topic)
+            await rig.write(rows(2))
+            assert "there is no such topic or partition" in str(await rig.failure())
+
+    run(test())
+
+
 def test_a_misspelt_topic_is_not_made_by_brokers_that_make_topics_by_themselves(tmp_path, topic, monkeypatch):
     monkeypatch.setattr(writer, "_KNOWN_WITHIN_S", 0.2)
     broker = Broker(tmp_path, {"auto.create.topics.enable": "true"}).start()

@@ -168,6 +168,11 @@ class KafkaWriter(AsyncSinkWriter):
     async def _find_out(self, interval: Interval, error: Exception, outgoing: Outgoing) -> None:
         if isinstance(error, _TOO_LARGE):
             self._fail(_too_large(outgoing))
+            return
+        missing = await self._asked_for(outgoing.topic)  # first: for the producer it only takes too long
+        if isinstance(missing, kafka.UnknownTopicOrPartitionError):
+            what = f"can't write to the topic {outgoing.topic!r}"
+            self._fail(explain(missing, self._settings.brokers, what))
         else:
             self._fail(await self._explain(interval, error, outgoing))
 
