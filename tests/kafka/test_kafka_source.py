@@ -247,3 +247,18 @@ def test_a_topic_deleted_while_the_job_runs(broker, topic, monkeypatch):
                 await rig.read(4)
 
     asyncio.run(go())
+
+
+def test_a_partition_that_its_topic_does_not_have_any_more(broker, topic, monkeypatch):
+    """A snapshot's, of a topic that was made anew with fewer while the job was down."""
+    monkeypatch.setattr("streamcore.connectors.kafka.client._GONE_AFTER_S", 0.2)
+    fill(broker, topic, 1, 3)
+
+    async def go():
+        async with Rig(KafkaSource(broker.servers, topic)) as rig:
+            await rig.read(3)
+            rig.read_split(rig.source.split(f"{topic}-1"), (5, None))
+            with pytest.raises(ConnectorError, match=f"can't read '{topic}-1': .*the topic has no such partition"):
+                await rig.read(4)
+
+    asyncio.run(go())

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Mapping
 from re import Pattern
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from streamcore.connectors.kafka.cluster import (
 from streamcore.connectors.kafka.connection import OutageWatch, connect, explain, is_outage
 from streamcore.connectors.kafka.fetcher import Fetcher, Partition
 from streamcore.connectors.kafka.positions import Range, split_id
-from streamcore.errors import ConnectorError
+from streamcore.errors import ConnectorError, StreamcoreError
 
 if TYPE_CHECKING:
     from streamcore.connectors.kafka.source import KafkaSource
@@ -140,23 +141,38 @@ class KafkaClient(SourceClient):
             await asyncio.sleep(1.0)
 
     async def _refresh(self) -> None:
-        """Asks for the leaders of this subtask's partitions; fails the job when a topic is gone and stays so."""
+        """Asks for the leaders of this subtask's partitions; fails the job when one, or its topic, is gone and stays
+        so."""
         assert self._client is not None, "not connected"
         loop = asyncio.get_running_loop()
         topics = {name.topic for name in self._partitions}
         if not topics:
             await refresh(self._client, [])
             return
-        errors = await refresh(self._client, topics)
-        lasting = {topic: error for topic, error in errors.items() if not is_outage(error())}
-        if not lasting:
+        lasting = self._lasting(await refresh(self._client, topics))
+        if lasting is None:
             self._gone_since = None
         elif self._gone_since is None:
             self._gone_since = loop.time()
         elif loop.time() >= self._gone_since + _GONE_AFTER_S:
-            topic, error = next(iter(lasting.items()))
-            self._fail(explain(error(topic), self._brokers, f"can't read {topic!r} any more"))
+            self._fail(lasting)
         self._notify()
+
+    def _lasting(self, errors: Mapping[str, type[kafka.KafkaError]]) -> StreamcoreError | None:
+        """What doesn't pass by itself, of the errors of topics and of partitions that their topics don't have."""
+        for topic, error in errors.items():
+            if not is_outage(error()):
+                return explain(error(topic), self._brokers, f"can't read {topic!r} any more")
+        assert self._client is not None, "not connected"
+        for name in self._partitions:
+            there = self._client.cluster.partitions_for_topic(name.topic)
+            if there and name.partition not in there:
+                return ConnectorError(
+                    f"can't read {split_id(name)!r}: {self._brokers}: the topic has no such partition: "
+                    "it was deleted and made anew with fewer",
+                    hint="a job that is to read the new topic starts without --restore",
+                )
+        return None
 
     async def _stale(self) -> None:
         loop = asyncio.get_running_loop()
