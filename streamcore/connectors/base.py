@@ -160,6 +160,11 @@ class Source(ABC, Generic[T_co]):
         """The split of a snapshot that isn't in `splits`, because it was found while the job ran; None: it is gone."""
         return None
 
+    def resumes(self, split: Split, offset: Any) -> bool:
+        """Whether a split that had been read to its end in the restored snapshot, at `offset`, is read on from there:
+        because the source is to end later now, say. Not asked where the whole source had ended: that stays so."""
+        return False
+
     def hint_for_lost(self, split_id: str, splits: Sequence[Split]) -> str | None:
         """Why a split of a snapshot must not be missing from `splits`, even if it had been read to its end:
         what the user can do about it. None when nothing but its own unread records would be lost."""

@@ -167,6 +167,7 @@ def _vertex(
         key_groups,
         alignment=strategy.alignment if strategy is not None else None,
         splits=splits.get(chain.head),
+        source=chain.head.source,
     )
 
 

@@ -6,7 +6,8 @@ keys. Subtasks of one operator end at different times, so a snapshot may have so
 ==========================  ================================================================================
 operator                    what becomes of it
 ==========================  ================================================================================
-source                      its splits say it: a subtask with a split that has not been read to its end goes on.
+source                      its splits say it: a subtask with a split that has not been read to its end, or that the
+                            source resumes, goes on, and each of a source that looks for new splits.
                             One that had ended altogether, as after a drain, stays so, and takes no new splits
 all subtasks had finished   has finished
 some had finished           a new subtask has finished if all those that it takes over had. Else it runs to its end
@@ -22,15 +23,13 @@ changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from streamcore.checkpoint.log import Entry
 from streamcore.errors import IncompatibleSnapshotError
 from streamcore.runtime.spec import EdgeSpec, JobSpec, Route, VertexSpec
+from streamcore.runtime.splits import Offsets, all_splits, has_ended, own_splits
 from streamcore.state.key_groups import group_range
-
-Offsets = Mapping[str, tuple[object, bool]]
-"""Split's id → (offset, whether it had been read to its end)."""
 
 _OldFlags = dict[int, tuple[int, bool]]
 """Old subtask → (old parallelism, whether it had finished)."""
@@ -127,7 +126,7 @@ class Endings:
         return True
 
     def _decide_source(self, vertex: VertexSpec, index: int) -> bool:
-        uid, splits = vertex.operators[0].uid, vertex.splits or ()
+        uid = vertex.operators[0].uid
         old = self._old.get(uid, {})
         flags = [finished for _, finished in old.values()]
         if not any(flags):
@@ -137,8 +136,12 @@ class Endings:
             _refuse_new_splits(vertex, offsets)
             self._finished.add((uid, index))
             return False
-        own = sorted(split.id for split in splits)[index :: vertex.parallelism]
-        if all(offsets.get(split, (None, False))[1] for split in own):
+        source = vertex.source
+        assert source is not None, f"{vertex.name} has splits but is no source"
+        if source.discovers:
+            return True
+        known = all_splits(source, vertex.splits or (), offsets).values()
+        if all(has_ended(source, split, offsets) for split in own_splits(source, known, index, vertex.parallelism)):
             self._finished.add((uid, index))
             return False
         return True

@@ -9,10 +9,11 @@ from streamcore.checkpoint.snapshot_file import OperatorSnapshot, SubtaskSnapsho
 from streamcore.checkpoint.storage import Storage
 from streamcore.errors import IncompatibleSnapshotError, StateCodecError
 from streamcore.runtime.chain import RestoredOperator
-from streamcore.runtime.finished import Endings, Offsets
+from streamcore.runtime.finished import Endings
 from streamcore.runtime.messages import Restore
 from streamcore.runtime.restore_in_flight import RestoredInFlight, read_in_flight
 from streamcore.runtime.spec import JobSpec, VertexSpec
+from streamcore.runtime.splits import Offsets
 from streamcore.runtime.subtask import RestoredSubtask
 from streamcore.state.key_groups import group_range
 from streamcore.state.rocks_image import fetch_images

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamcore.batch import Schema
 from streamcore.batch.wire import Compression
-from streamcore.connectors.base import JobStart, Split
+from streamcore.connectors.base import JobStart, Source, Split
 from streamcore.state.backends import RocksDB
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class VertexSpec:
     loop: int | None = None
     alignment: Alignment | None = None
     splits: tuple[Split, ...] | None = None
+    source: Source[Any] | None = None
 
     @property
     def is_source(self) -> bool:

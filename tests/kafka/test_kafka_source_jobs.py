@@ -1,6 +1,8 @@
 """Whole jobs over a KafkaSource: what they make of messages, how they end and restart, where they leave their group."""
 
 import asyncio
+import time
+import zlib
 from typing import NamedTuple
 
 import pytest
@@ -16,8 +18,9 @@ from streamcore import (
     seconds,
     tumbling,
 )
-from streamcore.connectors.kafka import Json, KafkaSource, Messages
+from streamcore.connectors.kafka import Decoded, Format, Json, KafkaSource, Messages
 from streamcore.errors import BadRecordError, UserFunctionError
+from streamcore.testing import MemorySink
 
 
 def test_a_job_reads_every_message_of_every_partition(broker, topic):
@@ -134,6 +137,66 @@ def test_a_job_that_fails_and_restarts_reads_each_message_once(broker, topic, tm
     found = env.source(source).map(fragile, compiled=False).execute_and_collect()
     assert sorted(found) == [(partition, offset) for partition in range(3) for offset in range(2000)]
     assert seen > 6000 or at == 0
+
+
+class Fragile(Format):
+    """Partition and offset of messages; fails once, in the last hundred."""
+
+    has_failed = False
+
+    def decoder(self):
+        return self._decode
+
+    def _decode(self, chunk):
+        rows = [(chunk.message(index).partition, chunk.message(index).offset) for index in range(len(chunk))]
+        time.sleep(0.01)  # checkpoints are to see that the other subtask has ended
+        if rows[-1][1] >= 900 and not Fragile.has_failed:
+            Fragile.has_failed = True
+            raise EnoughError
+        return Decoded(rows, [])
+
+
+@pytest.mark.parametrize("ended", [0, 1])
+def test_a_job_restarts_when_one_of_its_subtasks_had_ended(broker, topic, tmp_path, ended, monkeypatch):
+    """The first partition is read by the second subtask: that depends on the topic's name."""
+    topic = next(name for n in range(100) if zlib.crc32((name := f"{topic}-{n}").encode()) % 2)
+    fill(broker, topic, 2, 1000)
+    monkeypatch.setattr(Fragile, "has_failed", False)
+    checkpoint = Checkpointing(str(tmp_path), interval=0.02)
+    env = StreamEnvironment("kafka", parallelism=2, checkpoint=checkpoint, restart=FixedDelay(1, 0.01))
+    source = KafkaSource(broker.servers, topic, Fragile(), stop={f"{topic}-{ended}": 5}, max_poll=20)
+    found = env.source(source).map(tuple, compiled=False).start_new_chain().execute_and_collect()
+    wanted = [(ended, offset) for offset in range(5)] + [(1 - ended, offset) for offset in range(1000)]
+    assert sorted(found) == sorted(wanted)
+    assert Fragile.has_failed
+
+
+@pytest.mark.parametrize(("stop", "ends"), [({0: 10, 1: 950}, [10, 950]), ({1: 950}, [5, 950])])
+def test_a_restored_job_whose_stop_was_moved(broker, topic, tmp_path, stop, ends):
+    """No message between the old stop and the new one is left out; one subtask, and a partition had ended."""
+    fill(broker, topic, 2, 1000)
+    seen, sink, is_restored = set(), MemorySink(), False
+
+    def look(message):
+        row = message.partition, message.offset
+        time.sleep(0.0005)
+        if len(seen) == 800 and not is_restored:
+            raise EnoughError
+        seen.add(row)
+
+    def job(stop, restore=None):
+        checkpoint = Checkpointing(str(tmp_path), interval=0.02)
+        env = StreamEnvironment("kafka", checkpoint=checkpoint, restore=restore, restart=FixedDelay(0, 0.01))
+        stop = {f"{topic}-{partition}": offset for partition, offset in stop.items()}
+        source = KafkaSource(broker.servers, topic, Messages(), stop=stop, max_poll=20)
+        env.source(source).uid("source").map(look, compiled=False).sink(sink)
+        env.execute()
+
+    with pytest.raises(UserFunctionError, match="EnoughError"):
+        job({0: 5, 1: 900})
+    is_restored = True
+    job(stop, "latest")
+    assert seen == {(partition, offset) for partition, end in enumerate(ends) for offset in range(end)}
 
 
 def test_a_partition_without_messages_does_not_hold_up_event_time(broker, topic):

@@ -74,7 +74,8 @@ class KafkaSource(Source[T]):
         start: where a job that isn't restored begins: `"earliest"`, `"latest"`, `Timestamp(ms)`, `"group"` (where the
             group stands; partitions it has never read: earliest), or offsets `{"topic-0": 17}` (others: earliest).
         stop: where it ends: never (None), `"now"` (at the end that the partitions have when the job starts),
-            `Timestamp(ms)`, or before offsets `{"topic-0": 17}` (others: now). A restored job ends where it was to.
+            `Timestamp(ms)`, or before offsets `{"topic-0": 17}` (others: now). A restored job keeps what "now" was;
+            times are looked up anew, and offsets may be moved: a partition that had ended then goes on.
         group: the consumer group whose offsets follow.
         isolation: `"read_committed"`, or `"read_uncommitted"` to see messages of open and aborted transactions.
         discover_every: seconds after which new partitions and topics are looked for, and read from their first
@@ -180,10 +181,20 @@ class KafkaSource(Source[T]):
         name = partition_of(split.id)
         assert name is not None, f"{split.id!r} is no partition"
         assert isinstance(context.client, KafkaClient), "the readers' client is missing"
-        start, stop = split.info if offset is None else offset
-        if self.stop != "now" or stop is None:
-            stop = split.info[1]  # the user may have moved it; "now" stays that of the first start
+        start, stop = split.info if offset is None else (offset[0], self._stop_of(split, offset))
         return KafkaReader(self, name, Range(start, stop), context.client, context)
+
+    def resumes(self, split: Split, offset: Any) -> bool:
+        """A partition that had ended goes on when the user has moved its stop."""
+        stop = self._stop_of(split, offset)
+        return stop is None or stop > offset[0]
+
+    def _stop_of(self, split: Split, offset: Any) -> int | None:
+        """Where a restored partition ends: where the user says, but what "now" was stays that of the first start."""
+        saved, stop = offset[1], split.info[1]
+        is_now = self.stop == "now" or (isinstance(self.stop, Mapping) and split.id not in self.stop)
+        is_gone = self.bounded and stop is None
+        return cast("int | None", saved if saved is not None and (is_now or is_gone) else stop)
 
     def subtask_of(self, split: Split, parallelism: int) -> int | None:
         """Partitions of a topic are dealt out in turn, beginning at a subtask that its name says."""

@@ -12,6 +12,7 @@ from streamcore.errors import IncompatibleSnapshotError
 from streamcore.runtime.bad_times import Checked
 from streamcore.runtime.operator import Operator
 from streamcore.runtime.split_times import SplitTimes
+from streamcore.runtime.splits import all_splits, has_ended, own_splits
 from streamcore.runtime.watermark_strategy import WatermarkStrategy
 from streamcore.time import MIN_TIME
 
@@ -53,10 +54,7 @@ class SourceOperator(Operator):
         for state in context.all_states():
             offsets.update(state["offsets"])
             times.update(state.get("times", {}))
-        splits = {split.id: split for split in self._splits}
-        for split_id in offsets.keys() - splits.keys():
-            if (split := self._source.split(split_id)) is not None:
-                splits[split_id] = split
+        splits = all_splits(self._source, self._splits, offsets)
         self._refuse_lost(offsets, splits)
         self._reader_context = reader_context = ReaderContext(
             context.wakeup.notify,
@@ -71,8 +69,8 @@ class SourceOperator(Operator):
         reader_context.client = self._source.client(reader_context)
         start = self._source.offset_of_new if context.saved else None
         for split in self._own(list(splits.values())):
-            offset, exhausted = offsets.get(split.id, (start, False))
-            if exhausted:
+            offset, _ = offsets.get(split.id, (start, False))
+            if has_ended(self._source, split, offsets):
                 self._done[split.id] = offset
             else:
                 self._readers[split.id] = self._source.reader(split, offset, reader_context)
@@ -167,14 +165,7 @@ class SourceOperator(Operator):
 
     def _own(self, splits: list[Split]) -> list[Split]:
         """Those of the splits that this subtask reads."""
-        subtask, parallelism = self.context.subtask, self.context.parallelism
-        ordered = sorted(splits, key=lambda split: split.id)
-        owners = [self._source.subtask_of(split, parallelism) for split in ordered]
-        return [
-            split
-            for position, (split, owner) in enumerate(zip(ordered, owners, strict=True))
-            if (position % parallelism if owner is None else owner) == subtask
-        ]
+        return own_splits(self._source, splits, self.context.subtask, self.context.parallelism)
 
     def _splits_found(self, splits: Sequence[Split]) -> None:
         known = self._readers.keys() | self._done.keys() | {split.id for split in self._found}

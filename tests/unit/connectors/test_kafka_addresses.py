@@ -193,6 +193,23 @@ def test_a_partition_has_one_subtask_and_a_topics_partitions_are_spread():
     assert owners == [KafkaSource("one:1", ["u", "t"]).subtask_of(Split(f"t-{p}"), 4) for p in range(8)]
 
 
+@pytest.mark.parametrize(
+    ("stop", "saved", "new", "goes_on"),
+    [
+        (None, (5, 5), None, True),
+        ("now", (5, 5), 9, False),
+        ({"t-0": 9}, (5, 5), 9, True),
+        ({"t-0": 5}, (5, 5), 5, False),
+        ({"t-0": 5}, (6, 5), 5, False),  # a batch's end
+        ({"t-1": 3}, (5, 5), 9, False),  # now
+        (Timestamp(1), (5, 5), 9, True),
+        (Timestamp(1), (5, 5), None, False),  # a partition that isn't there any more
+    ],
+)
+def test_a_partition_that_had_ended_goes_on_if_its_stop_was_moved(stop, saved, new, goes_on):
+    assert KafkaSource("one:1", "t", stop=stop).resumes(Split("t-0", (-2, new)), saved) == goes_on
+
+
 def test_a_coroutine_is_run_to_its_end_also_inside_a_loop():
     async def inner(value):
         return value + 1

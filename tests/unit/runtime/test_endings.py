@@ -83,6 +83,38 @@ def test_a_source_goes_by_its_splits_and_what_it_feeds_one_to_one_follows(parall
     assert ended(new, Endings(new, manifest, offsets(*exhausted))) == wanted
 
 
+class Turned(GeneratorSource):
+    """Each split belongs to another subtask than its position says; `resumed` go on though they had ended."""
+
+    resumed = ()
+
+    def subtask_of(self, split, parallelism):
+        return (int(split.id) + 1) % parallelism
+
+    def resumes(self, split, offset):
+        return split.id in self.resumed
+
+
+@pytest.mark.parametrize(
+    ("exhausted", "resumed", "discovers", "wanted"),
+    [
+        ((1, 3), (), False, {("source", 0), ("sink", 0)}),
+        ((0, 2), (), False, {("source", 1)}),  # the sink there had not
+        ((1, 3), ("0", "3"), False, set()),
+        ((1, 3), ("0",), False, {("source", 0), ("sink", 0)}),
+        ((1, 3), (), True, set()),
+    ],
+)
+def test_a_source_says_whose_its_splits_are_and_which_go_on(exhausted, resumed, discovers, wanted):
+    env = StreamEnvironment("j", parallelism=2, max_parallelism=16)
+    source = Turned(lambda a, b: list(range(a, b)), count=100, splits=4)
+    source.resumed, source.discovers = resumed, discovers
+    env.source(source).uid("source").sink(MemorySink()).uid("sink")
+    job = env.compile()
+    manifest = snapshot(job, {("source", 0), ("sink", 0)})
+    assert ended(job, Endings(job, manifest, offsets(*exhausted))) == wanted
+
+
 @pytest.mark.parametrize(
     ("parallelism", "finished", "wanted"),
     [
