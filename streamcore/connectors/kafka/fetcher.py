@@ -147,6 +147,7 @@ class Fetcher:
     async def run(self) -> None:
         """Fetches until it is cancelled."""
         loop = asyncio.get_running_loop()
+        hungry: asyncio.Task[Any] | None = None
         try:
             while True:
                 self._hungry.clear()
@@ -161,9 +162,10 @@ class Fetcher:
                         del self._requests[node]
                         task.result()
         finally:
-            for task in self._requests.values():
+            left = [*self._requests.values(), *([] if hungry is None else [hungry])]
+            for task in left:
                 task.cancel()
-            for task in self._requests.values():
+            for task in left:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
 

@@ -102,6 +102,15 @@ def test_each_broker_is_asked_for_its_partitions_and_on_from_what_it_gave():
     assert rig[B].take(10, None) is None
 
 
+def test_nothing_of_it_is_left_when_it_ends():
+    async def go():
+        rig = Rig(A, C)
+        await rig.end(await rig.run(2))
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    assert asyncio.run(go()) == set()
+
+
 def test_a_partition_that_has_enough_is_left_out_until_it_is_read():
     async def go():
         rig = Rig(A, B)
