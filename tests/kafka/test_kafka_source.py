@@ -231,6 +231,13 @@ def test_a_topic_made_anew_is_told_from_a_long_one(broker, topic):
         asyncio.run(rows_of(KafkaSource(broker.servers, topic), {f"{topic}-0": (70, None)}))
 
 
+def test_a_start_behind_the_end(broker, topic):
+    fill(broker, topic, 1, 5)
+    source = KafkaSource(broker.servers, topic, start={f"{topic}-0": 1_000_000})
+    with pytest.raises(ConnectorError, match=f"{topic}-0 ends at offset 5, before the 1000000 of start="):
+        asyncio.run(rows_of(source))
+
+
 def test_a_topic_deleted_while_the_job_runs(broker, topic, monkeypatch):
     monkeypatch.setattr("streamcore.connectors.kafka.client._GONE_AFTER_S", 0.2)
     fill(broker, topic, 1, 3)

@@ -27,7 +27,7 @@ from streamcore.connectors.kafka.cluster import (
 )
 from streamcore.connectors.kafka.connection import OutageWatch, connect, explain, is_outage
 from streamcore.connectors.kafka.fetcher import Fetcher, Partition
-from streamcore.connectors.kafka.positions import Range, split_id
+from streamcore.connectors.kafka.positions import Range, Start, split_id
 from streamcore.errors import ConnectorError, StreamcoreError
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ class KafkaClient(SourceClient):
         at = partition.fetch_at
         if first <= at <= end:
             return  # the broker was behind
-        what = lost_text(split_id(name), at, first, end)
+        what = lost_text(split_id(name), at, first, end, self._source.start)
         if self._source.on_lost == "earliest":
             log.warning("%s: %s; reading goes on at offset %d", self._brokers, what, first)
             partition.fetch_at = first
@@ -278,10 +278,12 @@ class KafkaClient(SourceClient):
         return f"can't read {topics.pattern if isinstance(topics, Pattern) else ', '.join(topics)}"
 
 
-def lost_text(split: str, at: int, first: int, end: int) -> str:
+def lost_text(split: str, at: int, first: int, end: int, start: Start) -> str:
     """What has happened to a partition whose next offset `at` is not between its `first` and its `end`."""
     if at < first:
         return f"{first - at} messages of {split} were deleted before they were read (offsets {at} to {first - 1})"
+    if isinstance(start, Mapping) and start.get(split) == at:
+        return f"{split} ends at offset {end}, before the {at} of start="
     return (
         f"{split} ends at offset {end}, but has been read up to {at} before: "
         "it was deleted and made anew, or has lost its last messages"
