@@ -239,7 +239,7 @@ class KafkaSource(Source[T]):
 def _topics(topics: str | Sequence[str] | re.Pattern[str]) -> tuple[str, ...] | re.Pattern[str]:
     if isinstance(topics, re.Pattern):
         return topics
-    names = (topics,) if isinstance(topics, str) else tuple(topics)
+    names = (topics,) if isinstance(topics, str) else tuple(dict.fromkeys(topics))
     if not names or not all(names):
         raise UsageError("no topic to read", hint="give its name, several, or re.compile('name.*')")
     return names

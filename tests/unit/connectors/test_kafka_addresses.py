@@ -186,6 +186,10 @@ def test_options_are_passed_on_by_their_names():
     assert [getattr(source.fetching, name) for name in OPTIONS_OF_FETCHES] == [7] * len(OPTIONS_OF_FETCHES)
 
 
+def test_a_topic_that_is_named_twice_is_read_once():
+    assert KafkaSource("one:1", ("t", "u", "t")).topics == ("t", "u")
+
+
 def test_a_partition_has_one_subtask_and_a_topics_partitions_are_spread():
     source = KafkaSource("one:1", "t")
     owners = [source.subtask_of(Split(f"t-{partition}"), 4) for partition in range(8)]
