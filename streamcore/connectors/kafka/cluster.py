@@ -8,9 +8,10 @@ connection in turn, and a fetch may wait there for records.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from aiokafka import errors as kafka
@@ -38,10 +39,8 @@ async def ask(
     Raises:
         KafkaError: it can't be reached, or doesn't answer in time.
     """
-    try:
+    with _dropped(f"to node {node}"):
         return await client.send(node, request, group=connection)
-    except KeyError:  # aiokafka drops a connection of which two requests at once have waited too long only once
-        raise kafka.KafkaConnectionError(f"the connection to node {node} was dropped") from None
 
 
 async def refresh(client: AIOKafkaClient, topics: Collection[str] | None) -> dict[str, type[kafka.KafkaError]]:
@@ -165,9 +164,20 @@ async def persist(question: Callable[[], Any], timeout_s: float) -> Any:
         await asyncio.sleep(RETRY_S)
 
 
+@contextlib.contextmanager
+def _dropped(which: str) -> Iterator[None]:
+    """A connection that is dropped is an outage, not aiokafka's KeyError: it can drop one of which two requests at once
+    have waited too long only once."""
+    try:
+        yield
+    except KeyError:
+        raise kafka.KafkaConnectionError(f"the connection {which} was dropped") from None
+
+
 async def _coordinator(client: AIOKafkaClient, group: str) -> Any:
     try:
-        return await client.coordinator_lookup(CoordinationType.GROUP, group)
+        with _dropped("that asks for a coordinator"):
+            return await client.coordinator_lookup(CoordinationType.GROUP, group)
     except kafka.GroupAuthorizationFailedError:
         raise kafka.GroupAuthorizationFailedError(group) from None
 
