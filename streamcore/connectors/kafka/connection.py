@@ -18,7 +18,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import create_conn
 
 from streamcore.connectors.kafka.security import Brokers, Security
-from streamcore.errors import ConnectorError, StreamcoreError
+from streamcore.errors import ConnectorError, StreamcoreError, UsageError
 
 START_TIMEOUT_S = 10.0
 """Seconds in which brokers have to answer when a job starts."""
@@ -134,8 +134,19 @@ async def connect(brokers: Brokers, what: str = "can't connect") -> AIOKafkaClie
 
     Raises:
         ConnectorError: no broker can be reached; says why, and has the reason as its cause.
+        UsageError: aiokafka doesn't take the options.
     """
     quiet()
+    try:
+        return await _connect(brokers, what)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise UsageError(
+            f"{what}: {brokers}: the client doesn't take its settings: {error}",
+            hint="look at security=Security(...) and options=",
+        ) from error
+
+
+async def _connect(brokers: Brokers, what: str) -> AIOKafkaClient:
     client = AIOKafkaClient(**brokers.client_options())
     try:
         async with asyncio.timeout(START_TIMEOUT_S):

@@ -37,6 +37,7 @@ T = TypeVar("T")
 OnLost = Literal["fail", "earliest"]
 
 _ANSWER_S = 10.0
+_MOST = 2**31 - 1
 FETCH_OPTIONS = (
     "fetch_max_wait_ms",
     "fetch_min_bytes",
@@ -113,6 +114,8 @@ class KafkaSource(Source[T]):
         if unknown := given.keys() - {*FETCH_OPTIONS, *CONNECTION_OPTIONS}:
             known = ", ".join((*FETCH_OPTIONS, *CONNECTION_OPTIONS))
             raise UsageError(f"options= has {min(unknown)!r}, which is unknown", hint=f"known: {known}")
+        for name, value in given.items():
+            _check_number(name, value)
         if isolation not in ISOLATION:
             raise UsageError(f"isolation={isolation!r} is unknown", hint=f"use one of: {', '.join(ISOLATION)}")
         if on_lost not in ("fail", "earliest"):
@@ -234,6 +237,14 @@ class KafkaSource(Source[T]):
         if not partitions and not self.discovers:
             raise ConnectorError(f"{self.brokers}: no topic matches", hint="create one, or let the source look for it")
         return await ranges(client, partitions, self.start, self.stop, self.group, self.isolation)
+
+
+def _check_number(name: str, value: Any) -> None:
+    """aiokafka doesn't look at them before it needs them."""
+    is_number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST
+    is_never = value is None and name == "connections_max_idle_ms"
+    if name.endswith(("_ms", "_bytes")) and not (is_number or is_never):
+        raise UsageError(f"options= has {value!r} for {name!r}, which is a whole number")
 
 
 def _topics(topics: str | Sequence[str] | re.Pattern[str]) -> tuple[str, ...] | re.Pattern[str]:

@@ -148,11 +148,20 @@ def test_ids_of_splits():
         ({"discover_every": 0}, "discover_every=0 can't be"),
         ({"max_poll": 0}, "max_poll=0 can't be"),
         ({"options": {"group_id": "g"}}, "options= has 'group_id', which is unknown"),
+        ({"options": {"request_timeout_ms": "abc"}}, "options= has 'abc' for 'request_timeout_ms'"),
+        ({"options": {"fetch_max_bytes": 2**31}}, "options= has 2147483648 for 'fetch_max_bytes'"),
+        ({"options": {"fetch_max_wait_ms": None}}, "options= has None for 'fetch_max_wait_ms'"),
     ],
 )
 def test_options_that_cannot_be(given, error):
     with pytest.raises(UsageError, match=re.escape(error)):
         KafkaSource(**{"servers": "one:1", "topics": "t", **given})
+
+
+def test_settings_that_the_client_does_not_take():
+    source = KafkaSource("127.0.0.1:1", "t", security=Security("SASL_PLAINTEXT", "OAUTHBEARER"))
+    with pytest.raises(UsageError, match=r"can't read t: Kafka at 127.0.0.1:1: .* its settings: .*token_provider"):
+        source.splits()
 
 
 def test_a_source_from_an_address():
