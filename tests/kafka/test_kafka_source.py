@@ -4,6 +4,7 @@ import asyncio
 import re
 
 import pytest
+from aiokafka.errors import TopicAuthorizationFailedError
 from broker import Consumer, Producer, TopicPartition, until
 from confluent_kafka.admin import AdminClient
 from source_rig import Rig, fill, numbered, rows_of
@@ -177,6 +178,26 @@ def test_new_partitions_and_topics_are_found(broker, topic):
     rows = asyncio.run(go())
     assert rows[f"{topic}-a-1"] == [b"new"]
     assert rows[f"{topic}-b-0"] == numbered(3, "partition 0")
+
+
+def test_a_search_for_new_partitions_that_is_refused_is_told_once(broker, topic, monkeypatch, caplog):
+    fill(broker, topic, 1, 2)
+    asked = []
+
+    async def refused(*_):
+        asked.append(1)
+        raise TopicAuthorizationFailedError(topic)
+
+    async def go():
+        async with Rig(KafkaSource(broker.servers, topic, discover_every=0.01)) as rig:
+            monkeypatch.setattr("streamcore.connectors.kafka.client.find_partitions", refused)
+            await rig.read(2)
+            async with asyncio.timeout(20):
+                while len(asked) < 3:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(go())
+    assert caplog.text.count(f"can't look for new partitions: Kafka at {broker.servers}: no rights to the topic") == 1
 
 
 async def rig_found(rig, *wanted):

@@ -232,12 +232,16 @@ class KafkaClient(SourceClient):
 
     async def _discover(self, client: AIOKafkaClient, every_s: float) -> None:
         known = set(self._partitions)
+        told: set[str] = set()
         while True:
             await asyncio.sleep(every_s)
             try:
                 partitions = await find_partitions(client, self._source.topics)
             except (kafka.KafkaError, OSError) as error:
-                log.debug("no search for new partitions now: %r", error)
+                said = explain(error, self._brokers, "can't look for new partitions").message
+                if not is_outage(error) and said not in told:
+                    told.add(said)
+                    log.warning("%s", said)
                 continue
             if not known.issuperset(partitions):
                 known.update(partitions)

@@ -23,6 +23,8 @@ from aiokafka.structs import TopicPartition
 
 from streamcore.connectors.kafka.chunks import Chunk, Fetched, end_of
 from streamcore.connectors.kafka.cluster import ISOLATION, RETRY_S, ask
+from streamcore.connectors.kafka.connection import is_outage
+from streamcore.connectors.kafka.positions import split_id
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +141,7 @@ class Fetcher:
         self._requests: dict[int, asyncio.Task[None]] = {}
         self._turn = itertools.count()
         self._resting: set[TopicPartition] = set()
+        self._told: set[tuple[str, str]] = set()
 
     def notify(self) -> None:
         """Something has changed: a partition is new, or has room."""
@@ -222,6 +225,8 @@ class Fetcher:
         try:
             response = await ask(self._client, leader, request, ConnectionGroup.DEFAULT)
         except (kafka.KafkaError, OSError) as error:
+            if not is_outage(error):
+                self._tell(f"can't fetch from broker {leader}, which is asked again and again", repr(error))
             log.debug("fetch from node %s failed: %r", leader, error)
             for partition in partitions:
                 self._retry(partition, loop.time())
@@ -235,7 +240,7 @@ class Fetcher:
                 if owner is None or owner.is_closed or owner.fetch_at != positions[name]:
                     continue
                 if code:
-                    failed = await self._failed(owner, kafka.for_code(code))
+                    failed = await self._failed(owner, code)
                     found, stale = found or failed, stale or not failed
                 elif rest[-1]:
                     found |= self._add(owner, rest)
@@ -258,8 +263,15 @@ class Fetcher:
         partition.add(fetched, end)
         return True
 
-    async def _failed(self, partition: Partition, error: type[kafka.KafkaError]) -> bool:
+    def _tell(self, what: str, why: str) -> None:
+        """Warns, once, of what may pass but is no outage, which is told of elsewhere."""
+        if (what, why) not in self._told:
+            self._told.add((what, why))
+            log.warning("%s: %s", what, why)
+
+    async def _failed(self, partition: Partition, code: int) -> bool:
         """Sees to a partition that could not be fetched; false when that may pass by itself."""
+        error: type[kafka.KafkaError] = kafka.for_code(code)
         if error is kafka.OffsetOutOfRangeError:
             self._resting.add(partition.name)
             try:
@@ -271,5 +283,8 @@ class Fetcher:
         if issubclass(error, _FATAL):
             partition.error = error(partition.name.topic)
             return True
+        if not is_outage(error()) and error is not kafka.UnknownTopicOrPartitionError:  # that is seen to if it lasts
+            what = f"can't fetch {split_id(partition.name)}, which is tried again and again"
+            self._tell(what, f"{error.__name__} (code {code})")
         self._retry(partition, asyncio.get_running_loop().time())
         return False

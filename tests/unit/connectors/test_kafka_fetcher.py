@@ -1,6 +1,7 @@
 """What is fetched of which partition, and when: against a cluster of two brokers that answers as it is told."""
 
 import asyncio
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -161,6 +162,30 @@ def test_what_may_pass_is_tried_again(code):
         return [asked for _, asked, _ in rig.client.requests]
 
     assert asyncio.run(go()) == [{A: 0}, {C: 0}, {A: 0}]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((kafka.KafkaStorageError.errno, b""), ["can't fetch t-0, which is .*: KafkaStorageError .code 56"]),
+        ((-1, b""), [r"can't fetch t-0, which is .*: UnknownError .code -1"]),
+        (kafka.SaslAuthenticationFailed("no"), ["can't fetch from broker 1, which is .*: SaslAuthenticationFailed"]),
+        ((kafka.NotLeaderForPartitionError.errno, b""), []),
+        (kafka.KafkaConnectionError("gone"), []),
+    ],
+)
+def test_what_is_no_outage_is_told_once(answer, said, caplog):
+    async def go():
+        rig = Rig(A)
+        task = await rig.run(1)
+        for _ in range(2):
+            rig.client.answers = {A: answer}
+            await rig.until(len(rig.client.requests) + 1)
+        await rig.end(task)
+
+    asyncio.run(go())
+    assert len(caplog.messages) == len(said)
+    assert all(re.match(wanted, message) for wanted, message in zip(said, caplog.messages, strict=True))
 
 
 @pytest.mark.parametrize("error", [kafka.KafkaConnectionError("gone"), TimeoutError(), KeyError()])
