@@ -26,6 +26,7 @@ class AsyncSink(Operator):
         self._writer: AsyncSinkWriter | None = None
         self._uncommitted: dict[int, Handles] = {}  # checkpoint → the handles of what was prepared for it
         self._complete = 0
+        self._opening: asyncio.Task[None] | None = None
         self._committing: asyncio.Task[None] | None = None
         self._error: Exception | None = None
         self._failure: asyncio.Future[None] | None = None  # done when there is an error
@@ -49,7 +50,10 @@ class AsyncSink(Operator):
 
     async def connect(self) -> None:
         """Connects and commits what the snapshot had prepared; awaited before the subtask counts as open."""
-        await self._open_writer.open([handle for state in self.context.own_share() for handle in state["prepared"]])
+        handles = [handle for state in self.context.own_share() for handle in state["prepared"]]
+        self._opening = asyncio.create_task(self._open_writer.open(handles))
+        await self._unless_failed(self._opening)
+        self.check()
 
     @property
     def is_full(self) -> bool:
@@ -119,7 +123,8 @@ class AsyncSink(Operator):
         """What the work gives, which goes on if nobody waits for it any more. A writer that has failed may never end
         what it had begun."""
         assert self._failure is not None, "a sink was used before it was open"
-        await asyncio.wait({work, self._failure}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {work, self._failure}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
             self.check()
         return work.result()

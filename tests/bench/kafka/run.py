@@ -3,8 +3,8 @@
     python -m tests.bench.kafka.run source sink typed      # seconds each
     python -m tests.bench.kafka.run mf --ratings 30000000  # minutes: fills a topic of 12 partitions first
 
-`mf` is the reference's experiment: the time that the main job takes for X ratings, X growing, beside the same app run as
-mini-batches of five seconds, which start, take up the model, learn, save it and end.
+`mf` is the reference's experiment: the time that the main job takes for X ratings, X growing, beside the same app run
+as mini-batches of five seconds, which start, take up the model, learn, save it and end.
 """
 
 from __future__ import annotations

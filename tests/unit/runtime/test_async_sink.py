@@ -58,7 +58,8 @@ class Writer(AsyncSinkWriter):
 
     async def open(self, prepared):
         await self.service.answer("open")
-        await self.commit(prepared)
+        if prepared:
+            await self.commit(prepared)
 
     def write(self, batch):
         rows = to_rows(batch)
@@ -175,7 +176,7 @@ def test_a_sink_that_was_fenced_ends_the_job_for_good(tmp_path):
         run(environment(tmp_path, restart=FixedDelay(3, 0.01)), service)
 
 
-@pytest.mark.parametrize("call", ["prepare", "commit"])
+@pytest.mark.parametrize("call", ["open", "prepare", "commit"])
 def test_a_writer_that_has_failed_may_leave_what_it_began_undone(call):
     class Hangs(ServiceSink):
         def writer(self, context):
