@@ -243,6 +243,8 @@ class SnapshotWriter:
     async def _resolve(self, checkpoint_id: int, captured: Captured) -> Captured | None:
         """What operators know only some time after their capture; None: the checkpoint was given up before. A service
         may be away for long, and what nobody wants any more must not stay in memory."""
+        if not any(isinstance(part.own, Pending) for part in captured.values()):
+            return captured
         self._resolving[checkpoint_id] = resolving = self._beside(_resolved(captured))
         try:
             await asyncio.wait({resolving})

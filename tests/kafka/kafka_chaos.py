@@ -80,6 +80,7 @@ class Chaos:
     records: int
     rate: float
     delivery: str = "exactly-once"
+    lives_s: tuple[float, float] = LIVES_S
     kills: collections.Counter[str] = field(default_factory=collections.Counter)
 
     def __post_init__(self) -> None:
@@ -100,7 +101,7 @@ class Chaos:
         job = self._start()
         try:
             while True:
-                wait_s = chance.uniform(*LIVES_S) if self.kills.total() < kills else deadline - time.monotonic()
+                wait_s = chance.uniform(*self.lives_s) if self.kills.total() < kills else deadline - time.monotonic()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     code = job.wait(wait_s)
                     if code == 0:
