@@ -55,6 +55,7 @@ class KafkaClient(SourceClient):
         self._new = asyncio.Event()
         self._commits: dict[TopicPartition, int] = {}
         self._to_commit = asyncio.Event()
+        self._committing = asyncio.Lock()
         self._gone_since: float | None = None
         self._may_refresh_at = 0.0
         loop = asyncio.get_running_loop()
@@ -83,7 +84,7 @@ class KafkaClient(SourceClient):
     async def close(self) -> None:
         """Commits what is left to commit, if the brokers answer at once, and hangs up."""
         is_out = self._watch is not None and self._watch.is_out
-        if self._commits and self._client is not None and not is_out:
+        if self._source.group is not None and self._client is not None and not is_out:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_COMMIT_S):
                     await self._commit(self._client)
@@ -255,14 +256,17 @@ class KafkaClient(SourceClient):
 
     async def _commit(self, client: AIOKafkaClient) -> None:
         assert self._source.group is not None, "nothing to commit to"
-        offsets, self._commits = self._commits, {}
-        try:
-            await commit_offsets(client, self._source.group, offsets)
-        except (kafka.KafkaError, OSError) as error:
-            self._commits = {**offsets, **self._commits}  # with the next checkpoint's
-            if not is_outage(error):
-                what = f"can't commit offsets of group {self._source.group!r}; the job's own are in its snapshots"
-                log.warning("%s", explain(error, self._brokers, what).message)
+        async with self._committing:  # who closes waits for what is on its way
+            offsets, self._commits = self._commits, {}
+            if not offsets:
+                return
+            try:
+                await commit_offsets(client, self._source.group, offsets)
+            except (kafka.KafkaError, OSError) as error:
+                self._commits = {**offsets, **self._commits}  # with the next checkpoint's
+                if not is_outage(error):
+                    what = f"can't commit offsets of group {self._source.group!r}; the job's own are in its snapshots"
+                    log.warning("%s", explain(error, self._brokers, what).message)
 
     def _fail(self, error: Exception) -> None:
         """Lets the readers raise it."""
