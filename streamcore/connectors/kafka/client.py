@@ -25,7 +25,7 @@ from streamcore.connectors.kafka.cluster import (
     persist,
     refresh,
 )
-from streamcore.connectors.kafka.connection import OutageWatch, connect, explain, is_outage
+from streamcore.connectors.kafka.connection import OutageWatch, connect_patiently, explain, is_outage
 from streamcore.connectors.kafka.fetcher import Fetcher, Partition
 from streamcore.connectors.kafka.positions import Range, Start, split_id
 from streamcore.errors import ConnectorError, StreamcoreError
@@ -96,7 +96,7 @@ class KafkaClient(SourceClient):
 
     async def _run(self) -> None:
         try:
-            self._client = await self._connect()
+            self._client = await connect_patiently(self._brokers, self._context.waiting)
             await self._work(self._client)
         except ExceptionGroup as group:
             self._fail(group.exceptions[0])
@@ -123,23 +123,6 @@ class KafkaClient(SourceClient):
                     tasks.create_task(self._discover(client, source.discover_every))
         finally:
             await watch.close()
-
-    async def _connect(self) -> AIOKafkaClient:
-        """A job that runs waits also for brokers that are away when a subtask begins."""
-        has_waited = False
-        while True:
-            try:
-                client = await connect(self._brokers)
-            except ConnectorError as error:
-                if error.__cause__ is None or not is_outage(error.__cause__):
-                    raise
-            else:
-                if has_waited:
-                    self._context.waiting(None)
-                return client
-            has_waited = True
-            self._context.waiting(str(self._brokers))
-            await asyncio.sleep(1.0)
 
     async def _refresh(self) -> None:
         """Asks for the leaders of this subtask's partitions; fails the job when one, or its topic, is gone and stays

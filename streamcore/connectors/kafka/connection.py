@@ -25,6 +25,7 @@ START_TIMEOUT_S = 10.0
 WHY_TIMEOUT_S = 3.0
 """Seconds in which each has to answer who is asked why it didn't."""
 
+_AGAIN_S = 1.0
 _OUTAGE = (
     kafka.KafkaConnectionError,
     kafka.NodeNotReadyError,
@@ -144,6 +145,27 @@ async def connect(brokers: Brokers, what: str = "can't connect") -> AIOKafkaClie
             f"{what}: {brokers}: the client doesn't take its settings: {error}",
             hint="look at security=Security(...) and options=",
         ) from error
+
+
+async def connect_patiently(
+    brokers: Brokers, waiting: Callable[[str | None], None], what: str = "can't connect"
+) -> AIOKafkaClient:
+    """The same for a job that runs: it was refused at its start if there were no brokers, and waits for those that are
+    away when a subtask begins, of which it tells `waiting`."""
+    has_waited = False
+    while True:
+        try:
+            client = await connect(brokers, what)
+        except ConnectorError as error:
+            if error.__cause__ is None or not is_outage(error.__cause__):
+                raise
+        else:
+            if has_waited:
+                waiting(None)
+            return client
+        has_waited = True
+        waiting(str(brokers))
+        await asyncio.sleep(_AGAIN_S)
 
 
 async def _connect(brokers: Brokers, what: str) -> AIOKafkaClient:

@@ -15,13 +15,12 @@ from streamcore.batch import Batch
 from streamcore.connectors.base import AsyncSinkWriter, SinkContext
 from streamcore.connectors.kafka.batches import Records, TopicBatches
 from streamcore.connectors.kafka.cluster import refresh
-from streamcore.connectors.kafka.connection import OutageWatch, connect, explain, is_outage
+from streamcore.connectors.kafka.connection import OutageWatch, connect_patiently, explain, is_outage
 from streamcore.connectors.kafka.outbox import Outbox, Outgoing
 from streamcore.connectors.kafka.settings import WriterSettings
 from streamcore.errors import BadRecordError, ConnectorError, StreamcoreError
 
 _PAUSE_S = 0.1
-_AGAIN_S = 1.0
 _LAST_STEPS_S = 0.5
 _KNOWN_WITHIN_S = 3.0
 """Seconds in which a topic that was just made has to be known."""
@@ -66,7 +65,7 @@ class KafkaWriter(AsyncSinkWriter):
 
     async def open(self, prepared: Sequence[Any]) -> None:
         settings = self._settings
-        self._client = await self._connect()
+        self._client = await connect_patiently(settings.brokers, self._context.waiting, "can't write")
         self._watch = OutageWatch(self._client, settings.brokers, self._context.waiting)
         self._watch.start()
         try:
@@ -75,23 +74,6 @@ class KafkaWriter(AsyncSinkWriter):
                 await self._learn(settings.topic)
         except Exception as error:
             raise explain(error, settings.brokers, "can't write") from error
-
-    async def _connect(self) -> AIOKafkaClient:
-        """The job looked for the brokers before its first attempt: now they are waited for."""
-        brokers, has_waited = self._settings.brokers, False
-        while True:
-            try:
-                client = await connect(brokers, "can't write")
-            except ConnectorError as error:
-                if error.__cause__ is None or not is_outage(error.__cause__):
-                    raise
-            else:
-                if has_waited:
-                    self._context.waiting(None)
-                return client
-            has_waited = True
-            self._context.waiting(str(brokers))
-            await asyncio.sleep(_AGAIN_S)
 
     def write(self, batch: Batch) -> None:
         for topic, records in self._settings.encoder.encode(batch):
