@@ -291,8 +291,8 @@ class Sink(ABC, Generic[T_contra]):
         """The writer of one subtask."""
 
     def prepare_job(self, start: JobStart) -> None:
-        """Called once by the coordinator before the job's first attempt, beside its event loop. Creates or clears the
-        output, or refuses one that is in the way.
+        """Called once by the coordinator before the job's first attempt. Creates or clears the output, or refuses one
+        that is in the way.
 
         Raises:
             ConnectorError: the output can't be used.

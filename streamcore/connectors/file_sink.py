@@ -19,6 +19,7 @@ import msgspec
 from streamcore.batch import Batch, to_rows
 from streamcore.connectors.base import JobStart, Sink, SinkContext, SinkWriter, TwoPhaseWriter
 from streamcore.connectors.json_source import encode_json_lines
+from streamcore.connectors.options import check_choice
 from streamcore.connectors.part_files import (
     EXTENSIONS,
     UNFINISHED,
@@ -34,7 +35,7 @@ from streamcore.connectors.part_files import (
     sync_directory,
     typed_columns,
 )
-from streamcore.errors import BadRecordError, UsageError
+from streamcore.errors import BadRecordError
 
 
 class FileSink(Sink[Any]):
@@ -61,9 +62,8 @@ class FileSink(Sink[Any]):
         if_exists: IfExists = "error",
         roll_bytes: int = 128 << 20,
     ) -> None:
-        for name, value, known in (("format", format, get_args(Format)), ("if_exists", if_exists, get_args(IfExists))):
-            if value not in known:
-                raise UsageError(f"{name}={value!r} is unknown", hint=f"use one of: {', '.join(known)}")
+        check_choice("format", format, get_args(Format))
+        check_choice("if_exists", if_exists, get_args(IfExists))
         self.directory = os.fspath(directory)
         self.format = format
         self.if_exists = if_exists

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from streamcore.batch import Schema, schema_of
 from streamcore.connectors.json_source import row_decoder
+from streamcore.connectors.options import check_choice
 from streamcore.errors import UsageError
 
 Format = Literal["json", "text", "bytes"]
@@ -28,8 +29,7 @@ class MessageFormat:
     """
 
     def __init__(self, format: Format, type: Any = None) -> None:  # noqa: A002 - the usual names
-        if format not in get_args(Format):
-            raise UsageError(f"format={format!r} is unknown", hint=f"use one of: {', '.join(get_args(Format))}")
+        check_choice("format", format, get_args(Format))
         if type is not None and format != "json":
             raise UsageError(f"messages in the format {format!r} have no type", hint='a type goes with format="json"')
         if format == "json":

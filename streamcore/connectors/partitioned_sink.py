@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from streamcore.batch import Batch, Schema
 from streamcore.connectors.base import JobStart, Sink, SinkContext, SinkWriter, TwoPhaseWriter
+from streamcore.connectors.options import check_choice
 from streamcore.connectors.part_files import (
     UNFINISHED,
     IfExists,
@@ -82,10 +83,8 @@ class ParquetSink(Sink[Any]):
         buffer_bytes: int = 256 << 20,
         if_exists: IfExists = "error",
     ) -> None:
-        known = {"compression": (compression, get_args(Compression)), "if_exists": (if_exists, get_args(IfExists))}
-        for name, (value, values) in known.items():
-            if value not in values:
-                raise UsageError(f"{name}={value!r} is unknown", hint=f"use one of: {', '.join(values)}")
+        check_choice("compression", compression, get_args(Compression))
+        check_choice("if_exists", if_exists, get_args(IfExists))
         if most_open < 1:
             raise UsageError(f"most_open={most_open} can't be: a subtask writes to one file or more")
         self.directory = os.fspath(directory)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamcore.batch import Array, Columns, Schema
+from streamcore.connectors.options import check_choice
 from streamcore.errors import BadRecordError, ConnectorError, UsageError
 
 Every = Literal["month", "day", "hour"]
@@ -46,8 +47,7 @@ class Partitioning:
     def __post_init__(self) -> None:
         if not self.by and self.time is None:
             raise UsageError("there is no field to partition by", hint='give by=["country"], or time="time"')
-        if self.every not in get_args(Every):
-            raise UsageError(f"every={self.every!r} is unknown", hint=f"use one of: {', '.join(get_args(Every))}")
+        check_choice("every", self.every, get_args(Every))
         for name in self.by:
             if name[:1] in ("", ".", "_") or "/" in name or "=" in name:
                 raise UsageError(

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Mapping
 from typing import Any
 
+from streamcore.connectors.options import check_choice
 from streamcore.errors import ConnectorError, UsageError
 
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
@@ -45,10 +46,8 @@ class Security:
     check_hostname: bool = True
 
     def __post_init__(self) -> None:
-        if self.protocol not in PROTOCOLS:
-            raise UsageError(f"protocol={self.protocol!r} is unknown", hint=f"use one of: {', '.join(PROTOCOLS)}")
-        if self.mechanism not in MECHANISMS:
-            raise UsageError(f"mechanism={self.mechanism!r} is unknown", hint=f"use one of: {', '.join(MECHANISMS)}")
+        check_choice("protocol", self.protocol, PROTOCOLS)
+        check_choice("mechanism", self.mechanism, MECHANISMS)
         needs_password = self.has_login and self.mechanism in MECHANISMS[:3]
         if needs_password and (self.username is None or self.password is None):
             raise UsageError(f"{self.protocol} with {self.mechanism} needs username= and password=")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, get_args
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
@@ -28,6 +28,7 @@ from streamcore.connectors.kafka.positions import (
 )
 from streamcore.connectors.kafka.reader import KafkaReader
 from streamcore.connectors.kafka.url import KafkaUrl, parse_url
+from streamcore.connectors.options import check_choice
 from streamcore.connectors.paths import OnError, check_on_error
 from streamcore.connectors.run_now import run_now
 from streamcore.errors import ConnectorError, UsageError
@@ -116,10 +117,8 @@ class KafkaSource(Source[T]):
             raise UsageError(f"options= has {min(unknown)!r}, which is unknown", hint=f"known: {known}")
         for name, value in given.items():
             _check_number(name, value)
-        if isolation not in ISOLATION:
-            raise UsageError(f"isolation={isolation!r} is unknown", hint=f"use one of: {', '.join(ISOLATION)}")
-        if on_lost not in ("fail", "earliest"):
-            raise UsageError(f"on_lost={on_lost!r} is unknown", hint="use one of: fail, earliest")
+        check_choice("isolation", isolation, tuple(ISOLATION))
+        check_choice("on_lost", on_lost, get_args(OnLost))
         if discover_every is not None and discover_every <= 0:
             raise UsageError(f"discover_every={discover_every} can't be", hint="seconds, or None for never")
         if max_poll < 1:

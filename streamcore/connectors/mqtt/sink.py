@@ -9,6 +9,7 @@ from streamcore.connectors.backoff import Backoff
 from streamcore.connectors.base import AsyncSinkWriter, Sink, SinkContext
 from streamcore.connectors.extras import need
 from streamcore.connectors.mqtt.broker import Broker
+from streamcore.connectors.options import check_choice
 from streamcore.errors import UsageError
 
 ValueFormat = Literal["json", "text", "bytes"]
@@ -53,8 +54,7 @@ class MqttSink(Sink[Any]):
         self.broker = Broker.of(broker)
         if isinstance(topic, str) and why_no_topic(topic):
             raise UsageError(f"{topic!r} can't be published to: {why_no_topic(topic)}")
-        if value not in get_args(ValueFormat):
-            raise UsageError(f"value={value!r} is unknown", hint=f"use one of: {', '.join(get_args(ValueFormat))}")
+        check_choice("value", value, get_args(ValueFormat))
         if not 1 <= max_unacknowledged <= 65_535:
             raise UsageError(f"max_unacknowledged={max_unacknowledged} can't be", hint="1 to 65535")
         self.topic = topic

@@ -10,6 +10,7 @@ from streamcore.connectors.base import ReaderContext, Source, SourceClient, Spli
 from streamcore.connectors.extras import need
 from streamcore.connectors.messages import Format, MessageFormat
 from streamcore.connectors.mqtt.broker import Broker
+from streamcore.connectors.options import check_choice
 from streamcore.connectors.paths import OnError, check_on_error
 from streamcore.connectors.push_reader import Connections
 from streamcore.errors import UsageError
@@ -82,8 +83,7 @@ class MqttSource(Source[Any]):
         self.topics = [topics] if isinstance(topics, str) else list(topics)
         if not self.topics or not all(map(_is_filter, self.topics)):
             raise UsageError(f"{topics!r} can't be subscribed to", hint='"+" is one level, "#" all the last ones')
-        if delivery not in get_args(Delivery):
-            raise UsageError(f"delivery={delivery!r} is unknown", hint=f"use one of: {', '.join(get_args(Delivery))}")
+        check_choice("delivery", delivery, get_args(Delivery))
         if not (1 <= max_unacknowledged <= 65_535 and 1 <= session_s < 2**32):
             raise UsageError(
                 f"max_unacknowledged={max_unacknowledged}, session_s={session_s} can't be",

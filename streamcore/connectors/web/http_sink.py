@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from streamcore.connectors.backoff import Backoff
 from streamcore.connectors.base import AsyncSinkWriter, Sink, SinkContext
 from streamcore.connectors.extras import need
+from streamcore.connectors.options import check_choice
 from streamcore.connectors.web.address import Headers, check_url
 from streamcore.errors import BadRecordError, UsageError
 
@@ -77,9 +78,8 @@ class HttpSink(Sink[Any]):
         timeout_s: float = 30.0,
     ) -> None:
         need("aiohttp", "http", "HttpSink")
-        for name, value, known in (("body", body, get_args(Body)), ("on_refused", on_refused, get_args(OnRefused))):
-            if value not in known:
-                raise UsageError(f"{name}={value!r} is unknown", hint=f"use one of: {', '.join(known)}")
+        check_choice("body", body, get_args(Body))
+        check_choice("on_refused", on_refused, get_args(OnRefused))
         if body == "record" and batch not in (None, 1):
             raise UsageError(f"{batch} records don't fit a body of one", hint='use body="array" or "lines"')
         if body != "record" and idempotency_key is not None:

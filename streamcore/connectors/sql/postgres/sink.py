@@ -11,6 +11,7 @@ from psycopg import sql
 
 from streamcore.batch import Schema, schema_of
 from streamcore.connectors.base import AsyncSinkWriter, JobStart, Sink, SinkContext
+from streamcore.connectors.options import check_choice
 from streamcore.connectors.sql.postgres.column_types import identifiers, postgres_type, table_name, table_schema
 from streamcore.connectors.sql.postgres.owner import Run, prepare_transactions
 from streamcore.connectors.sql.postgres.rows import check_types
@@ -80,13 +81,9 @@ class PostgresSink(Sink[Any]):
     ) -> None:
         if delivery is None:
             delivery = "exactly-once" if mode == "append" else "at-least-once"
-        for name, value, known in (
-            ("mode", mode, get_args(Mode)),
-            ("delivery", delivery, get_args(Delivery)),
-            ("on_lost", on_lost, get_args(OnLost)),
-        ):
-            if value not in known:
-                raise UsageError(f"{name}={value!r} is unknown", hint=f"use one of: {', '.join(known)}")
+        check_choice("mode", mode, get_args(Mode))
+        check_choice("delivery", delivery, get_args(Delivery))
+        check_choice("on_lost", on_lost, get_args(OnLost))
         if mode == "upsert" and delivery != "at-least-once":
             raise UsageError(
                 "an upsert is written at least once", hint="its effect is exactly once: leave out delivery"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 from streamcore.batch import Batch, Schema, schema_of
 from streamcore.connectors.base import JobStart, Sink, SinkContext, SinkWriter, TwoPhaseWriter
+from streamcore.connectors.options import check_choice
 from streamcore.connectors.sql.sqlite.file import (
     SqliteFile,
     check_types,
@@ -74,9 +76,8 @@ class SqliteSink(Sink[Any]):
     ) -> None:
         if delivery is None:
             delivery = "exactly-once" if mode == "append" else "at-least-once"
-        for name, value, known in (("mode", mode, get_args(Mode)), ("delivery", delivery, get_args(Delivery))):
-            if value not in known:
-                raise UsageError(f"{name}={value!r} is unknown", hint=f"use one of: {', '.join(known)}")
+        check_choice("mode", mode, get_args(Mode))
+        check_choice("delivery", delivery, get_args(Delivery))
         if mode == "upsert" and delivery != "at-least-once":
             raise UsageError("an upsert is written at least once", hint="leave out delivery: its effect is once")
         self.key = (key,) if isinstance(key, str) else tuple(key)
@@ -154,13 +155,17 @@ class SqliteSink(Sink[Any]):
         return f"CREATE TABLE IF NOT EXISTS {quoted(self.table)} ({', '.join(parts)})"
 
 
-class _DirectWriter(SinkWriter):
-    """Writes some rows at a time, in order; all of them before a snapshot."""
+class _BufferingWriter(SinkWriter):
+    """Stores some rows at a time, in order; all of them before a snapshot."""
 
     def __init__(self, sink: SqliteSink) -> None:
         self._sink = sink
         self._rows: list[tuple[Any, ...]] = []
         self._connection = sink.file.connect("rw", _WAIT_S)
+
+    @abstractmethod
+    def _store(self, rows: list[tuple[Any, ...]]) -> None:
+        """Stores rows, in a transaction."""
 
     def write(self, batch: Batch) -> None:
         self._rows += to_sqlite(batch, self._sink.columns)
@@ -170,20 +175,25 @@ class _DirectWriter(SinkWriter):
     def flush(self) -> None:
         if self._rows:
             with self._sink.file.errors(self._sink.what), transaction(self._connection):
-                self._connection.executemany(self._sink.insert_statement(), self._rows)
+                self._store(self._rows)
             self._rows = []
 
     def close(self) -> None:
         self._connection.close()
 
 
-class _StagingWriter(TwoPhaseWriter):
+class _DirectWriter(_BufferingWriter):
+    """Writes to the table itself."""
+
+    def _store(self, rows: list[tuple[Any, ...]]) -> None:
+        self._connection.executemany(self._sink.insert_statement(), rows)
+
+
+class _StagingWriter(_BufferingWriter, TwoPhaseWriter):
     """Appends exactly once: see `staging`."""
 
     def __init__(self, sink: SqliteSink, prefix: str, attempt: tuple[int, int]) -> None:
-        self._sink = sink
-        self._rows: list[tuple[Any, ...]] = []
-        self._connection = sink.file.connect("rw", _WAIT_S)
+        super().__init__(sink)
         names = sink.columns.names
         # another set of columns waits in another table
         table = f"streamcore_staged_{sink.table}_{zlib.crc32(repr(names).encode()):08x}"
@@ -194,16 +204,8 @@ class _StagingWriter(TwoPhaseWriter):
         with self._sink.file.errors(self._sink.what), transaction(self._connection):
             self._staging.take_over()
 
-    def write(self, batch: Batch) -> None:
-        self._rows += to_sqlite(batch, self._sink.columns)
-        if len(self._rows) >= _BUFFER_ROWS:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._rows:
-            with self._sink.file.errors(self._sink.what), transaction(self._connection):
-                self._staging.add(self._rows)
-            self._rows = []
+    def _store(self, rows: list[tuple[Any, ...]]) -> None:
+        self._staging.add(rows)
 
     def prepare(self) -> list[Any]:
         self.flush()
